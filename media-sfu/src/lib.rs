@@ -1,0 +1,1 @@
+//! medtech-media-sfu
