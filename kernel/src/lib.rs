@@ -1,1 +1,38 @@
-//! medtech-kernel
+//! The shared kernel: what every other crate of the product stands on.
+//!
+//! Read in this order: [`tenant`] (whose data), [`db`] (the one door to storage), [`bus`] (the two kinds of event),
+//! [`auth`] and [`policy`] (who asks, and may they), [`audit`], [`error`], [`module`] (how a clinical module attaches).
+
+pub mod audit;
+pub mod auth;
+pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod http;
+pub mod id;
+pub mod module;
+pub mod policy;
+pub mod secret;
+pub mod tenant;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+use std::{future::Future, pin::Pin};
+
+pub use clock::Clock;
+pub use db::{Db, Migration, Row, Tx, Val};
+pub use error::{Error, Result};
+pub use module::{ChannelRule, Ctx, Module};
+pub use tenant::{Tenant, TenantId};
+
+/// A boxed future, for closures that cannot name their future's type.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The kernel's own tables.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    module: "kernel",
+    number: 1,
+    sql: db::Script::Both(include_str!("../migrations/0001_init.sql")),
+}];

@@ -1,0 +1,159 @@
+//! The one door to storage: one SQL text, two engines.
+//!
+//! * **SQLite**: a file for each tenant; writes on that file's writer thread in group commits ([`sqlite`]), reads inline
+//!   on the caller's thread.
+//! * **PostgreSQL**: one shared schema behind forced row-level security ([`postgres`]).
+//!
+//! `$1` is always the tenant and the door binds it, so no statement can be run without one; a caller's own arguments
+//! start at `$2`. A statement that does not name `$1` is refused.
+
+mod migrate;
+mod postgres;
+mod row;
+mod sqlite;
+mod tx;
+mod value;
+
+pub use migrate::{Migration, Script};
+pub use row::Row;
+pub use tx::{Column, Insert, Tx};
+pub use value::{Ty, Val};
+
+use crate::{BoxFuture, Clock, Error, Result, TenantId};
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
+
+/// Which engine stands behind the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Where the data lies.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A directory with one file for each tenant.
+    Sqlite(PathBuf),
+    /// `url` is the application's role; `owner_url`, where given, the role that migrates.
+    Postgres { url: String, owner_url: Option<String> },
+}
+
+/// A statement: a constant, or one built by the search compiler ([`Sql::built`], never from user text).
+#[derive(Clone, Debug)]
+pub struct Sql(Cow<'static, str>);
+
+impl Sql {
+    /// For statements put together from constants at run time. Values go into arguments, never into the text.
+    #[must_use]
+    pub fn built(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&'static str> for Sql {
+    fn from(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+pub(crate) type Job<T> = Box<dyn for<'a> FnOnce(&'a mut Tx) -> BoxFuture<'a, Result<T>> + Send>;
+
+/// The door. Clones share it.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+enum Inner {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
+}
+
+impl Db {
+    /// Opens the store and brings every tenant's schema up to date.
+    pub async fn open(location: Location, clock: Clock, migrations: Vec<&'static [Migration]>) -> Result<Self> {
+        let migrations: Vec<&'static Migration> = migrations.into_iter().flatten().collect();
+        migrate::check(&migrations)?;
+        Ok(Self(Arc::new(match location {
+            Location::Sqlite(dir) => Inner::Sqlite(sqlite::Sqlite::open(dir, clock, migrations)?),
+            Location::Postgres { url, owner_url } => {
+                Inner::Postgres(postgres::Postgres::open(&url, owner_url.as_deref(), clock, &migrations).await?)
+            }
+        })))
+    }
+
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        match &*self.0 {
+            Inner::Sqlite(_) => Engine::Sqlite,
+            Inner::Postgres(_) => Engine::Postgres,
+        }
+    }
+
+    /// All rows of a query, as of the last commit.
+    pub async fn query(&self, tenant: TenantId, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<Vec<Row>> {
+        let sql = sql.into();
+        require_tenant(sql.as_str())?;
+        match &*self.0 {
+            Inner::Sqlite(db) => db.query(tenant, sql, args).await,
+            Inner::Postgres(db) => db.query(tenant, &sql, args).await,
+        }
+    }
+
+    /// The first row, if any.
+    pub async fn query_opt(&self, tenant: TenantId, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<Option<Row>> {
+        Ok(self.query(tenant, sql, args).await?.into_iter().next())
+    }
+
+    /// The first row; an internal error when there is none.
+    pub async fn query_one(&self, tenant: TenantId, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<Row> {
+        self.query_opt(tenant, sql, args)
+            .await?
+            .ok_or_else(|| Error::internal("db.no_row", "a row was expected"))
+    }
+
+    /// Runs `work` in one transaction and returns after the commit is durable. When `work` fails, nothing of it stays.
+    ///
+    /// Inside, await nothing but the transaction's own methods: on SQLite the closure runs on the writer thread and a
+    /// foreign wait is refused.
+    pub async fn write<T, F>(&self, tenant: TenantId, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Tx) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        let work: Job<T> = Box::new(work);
+        match &*self.0 {
+            Inner::Sqlite(db) => db.write(tenant, work).await,
+            Inner::Postgres(db) => db.write(tenant, work).await,
+        }
+    }
+
+    /// Deletes whatever the engine keeps for a tenant outside its rows. Called after the rows are gone.
+    pub async fn close_tenant(&self, tenant: TenantId) -> Result<()> {
+        match &*self.0 {
+            Inner::Sqlite(db) => db.close(tenant),
+            Inner::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Facts for the operator (`medtech doctor`): engine, version, dangers such as a role that bypasses row security.
+    pub async fn inspect(&self) -> Result<Vec<(String, String)>> {
+        match &*self.0 {
+            Inner::Sqlite(_) => Ok(vec![("engine".into(), format!("SQLite {}", rusqlite::version()))]),
+            Inner::Postgres(db) => db.inspect().await,
+        }
+    }
+}
+
+fn require_tenant(sql: &str) -> Result<()> {
+    if sql.contains("$1") {
+        Ok(())
+    } else {
+        Err(Error::internal(
+            "db.statement_without_tenant",
+            "every statement names $1, the tenant",
+        ))
+    }
+}

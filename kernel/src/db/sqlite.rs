@@ -1,0 +1,456 @@
+//! SQLite behind the door: one file and one writer thread for each tenant, group commits, readers inline.
+
+use super::{
+    Insert, Job, Migration, Row, Sql, Tx, Ty, Val, migrate,
+    tx::{CHUNK, TxInner},
+};
+use crate::{Clock, Error, Result, TenantId, clock::Millis, id};
+use rusqlite::{Connection, OpenFlags, types::ValueRef};
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::HashMap,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+use tokio::sync::oneshot;
+
+/// Jobs that may wait for a writer; past that the writing task waits in line, so nothing grows without bound.
+const QUEUE: usize = 1024;
+/// Jobs of one commit.
+const GROUP: usize = 64;
+/// Virtual machine steps a read may take on the caller's thread before it moves to the blocking pool.
+const INLINE_STEPS: i32 = 200_000;
+/// Read connections each thread keeps open.
+const READERS_PER_THREAD: usize = 16;
+
+pub(crate) struct Sqlite {
+    dir: PathBuf,
+    clock: Clock,
+    migrations: Vec<&'static Migration>,
+    writers: Mutex<HashMap<TenantId, Writer>>,
+    /// Tells the stores of one process apart in the threads' reader caches.
+    store: u64,
+}
+
+#[derive(Clone)]
+struct Writer {
+    jobs: tokio::sync::mpsc::Sender<WriterJob>,
+    path: Arc<Path>,
+}
+
+type Answer = Result<Box<dyn Any + Send>>;
+
+struct WriterJob {
+    run: Job<Box<dyn Any + Send>>,
+    answer: oneshot::Sender<Answer>,
+}
+
+static STORES: AtomicU64 = AtomicU64::new(0);
+
+impl Sqlite {
+    pub(crate) fn open(dir: PathBuf, clock: Clock, migrations: Vec<&'static Migration>) -> Result<Self> {
+        std::fs::create_dir_all(&dir).map_err(|e| Error::internal("db.directory", e))?;
+        let store = STORES.fetch_add(1, Ordering::Relaxed);
+        let db = Self {
+            dir,
+            clock,
+            migrations,
+            writers: Mutex::default(),
+            store,
+        };
+        db.writer(TenantId::SYSTEM)?;
+        Ok(db)
+    }
+
+    /// The writer of a tenant's file; the file is made and migrated on first use.
+    fn writer(&self, tenant: TenantId) -> Result<Writer> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = writers.get(&tenant) {
+            return Ok(writer.clone());
+        }
+        let name = if tenant == TenantId::SYSTEM {
+            "system.db".to_owned()
+        } else {
+            format!("tenant-{tenant}.db")
+        };
+        let path: Arc<Path> = self.dir.join(name).into();
+        let mut conn = Connection::open(&path).map_err(sql_error)?;
+        configure(&conn)?;
+        run_migrations(&mut conn, &self.migrations, self.clock.now_ms())?;
+        let (jobs, inbox) = tokio::sync::mpsc::channel(QUEUE);
+        let clock = self.clock.clone();
+        std::thread::Builder::new()
+            .name(format!("db-writer-{tenant}"))
+            .spawn(move || write_loop(conn, tenant, &clock, inbox))
+            .map_err(|e| Error::internal("db.writer_thread", e))?;
+        let writer = Writer { jobs, path };
+        writers.insert(tenant, writer.clone());
+        Ok(writer)
+    }
+
+    pub(crate) fn close(&self, tenant: TenantId) -> Result<()> {
+        self.writers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&tenant);
+        Ok(())
+    }
+
+    pub(crate) async fn write<T: Send + 'static>(&self, tenant: TenantId, work: Job<T>) -> Result<T> {
+        let (answer, done) = oneshot::channel();
+        let run: Job<Box<dyn Any + Send>> = Box::new(move |tx| {
+            Box::pin(async move { work(tx).await.map(|value| Box::new(value) as Box<dyn Any + Send>) })
+        });
+        let writer = self.writer(tenant)?;
+        let gone = |_| Error::unavailable("db.stopping", "The server is stopping. Try again in a moment.");
+        writer
+            .jobs
+            .send(WriterJob { run, answer })
+            .await
+            .map_err(|_| gone(()))?;
+        let value = done.await.map_err(|_| gone(()))??;
+        value
+            .downcast::<T>()
+            .map(|v| *v)
+            .map_err(|_| Error::internal("db.answer_type", "another type than asked"))
+    }
+
+    pub(crate) async fn query(&self, tenant: TenantId, sql: Sql, args: &[Val]) -> Result<Vec<Row>> {
+        let path = self.writer(tenant)?.path;
+        match read(self.store, tenant, &path, &sql, args, Some(INLINE_STEPS)) {
+            Err(ReadError::TooLong) => {
+                let (store, args) = (self.store, args.to_vec());
+                tokio::task::spawn_blocking(move || read(store, tenant, &path, &sql, &args, None))
+                    .await
+                    .map_err(|e| Error::internal("db.read_task", e))?
+                    .map_err(ReadError::into_error)
+            }
+            other => other.map_err(ReadError::into_error),
+        }
+    }
+}
+
+fn configure(conn: &Connection) -> Result<()> {
+    conn.set_prepared_statement_cache_capacity(256);
+    conn.execute_batch(
+        "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;
+         PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=2097152; PRAGMA foreign_keys=ON;
+         PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=10000;",
+    )
+    .map_err(sql_error)
+}
+
+fn run_migrations(conn: &mut Connection, migrations: &[&'static Migration], now: Millis) -> Result<()> {
+    conn.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migration (module TEXT NOT NULL, number BIGINT NOT NULL, hash BYTEA NOT NULL,
+         at BIGINT NOT NULL, PRIMARY KEY (module, number))",
+    )
+    .map_err(sql_error)?;
+    for m in migrations {
+        let text = m.sqlite();
+        let recorded: Option<Vec<u8>> = conn
+            .query_row(
+                "SELECT hash FROM migration WHERE module = ?1 AND number = ?2",
+                (m.module, m.number),
+                |r| r.get(0),
+            )
+            .map(Some)
+            .or_else(|e| {
+                if e == rusqlite::Error::QueryReturnedNoRows {
+                    Ok(None)
+                } else {
+                    Err(e)
+                }
+            })
+            .map_err(sql_error)?;
+        if migrate::wanted(m, text, recorded.as_deref())? {
+            let tx = conn.transaction().map_err(sql_error)?;
+            tx.execute_batch(text)
+                .map_err(|e| Error::internal("db.migration", format!("{} {}: {e}", m.module, m.number)))?;
+            tx.execute(
+                "INSERT INTO migration (module, number, hash, at) VALUES (?1, ?2, ?3, ?4)",
+                (m.module, m.number, id::sha256(text.as_bytes()).to_vec(), now),
+            )
+            .map_err(sql_error)?;
+            tx.commit().map_err(sql_error)?;
+        }
+    }
+    Ok(())
+}
+
+/// The writer thread: takes what waits, runs each job in a savepoint of one transaction, commits, then answers all.
+fn write_loop(conn: Connection, tenant: TenantId, clock: &Clock, mut inbox: tokio::sync::mpsc::Receiver<WriterJob>) {
+    let mut conn = Some(conn);
+    while let Some(first) = inbox.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            match inbox.try_recv() {
+                Ok(job) => group.push(job),
+                Err(_) => break,
+            }
+        }
+        let Some(open) = conn.take() else { return };
+        conn = Some(commit_group(open, tenant, clock.now_ms(), group));
+    }
+}
+
+fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<WriterJob>) -> Connection {
+    if let Err(e) = conn.execute_batch("BEGIN IMMEDIATE") {
+        refuse(group, &e);
+        return conn;
+    }
+    let mut conn = conn;
+    let mut done = Vec::with_capacity(group.len());
+    for job in group {
+        if let Err(e) = conn.execute_batch("SAVEPOINT job") {
+            done.push((job.answer, Err(sql_error(e)), Vec::new()));
+            continue;
+        }
+        let mut tx = Tx::new(TxInner::Sqlite(SqliteTx { conn }), tenant, now);
+        let outcome = catch_unwind(AssertUnwindSafe(|| poll_once((job.run)(&mut tx))))
+            .unwrap_or_else(|_| Err(Error::internal("db.job_panicked", "a write closure panicked")));
+        let TxInner::Sqlite(SqliteTx { conn: back }) = tx.inner else {
+            unreachable!("a SQLite transaction stays one")
+        };
+        conn = back;
+        let end = if outcome.is_ok() {
+            "RELEASE job"
+        } else {
+            "ROLLBACK TO job; RELEASE job"
+        };
+        let outcome = outcome
+            .and_then(|v| conn.execute_batch(end).map(|()| v).map_err(sql_error))
+            .inspect_err(|_| {
+                // A failed job's savepoint is rolled back; if even that fails, the commit below fails for all.
+                let _ = conn.execute_batch("ROLLBACK TO job; RELEASE job");
+            });
+        done.push((job.answer, outcome, tx.hooks));
+    }
+    let committed = conn.execute_batch("COMMIT");
+    if committed.is_err() {
+        let _ = conn.execute_batch("ROLLBACK");
+    }
+    for (answer, outcome, hooks) in done {
+        let outcome = match (&committed, outcome) {
+            (Ok(()), Ok(value)) => {
+                for hook in hooks {
+                    let _ = catch_unwind(AssertUnwindSafe(hook));
+                }
+                Ok(value)
+            }
+            (Ok(()), Err(e)) => Err(e),
+            (Err(e), _) => Err(Error::internal("db.commit", e.to_string())),
+        };
+        let _ = answer.send(outcome);
+    }
+    conn
+}
+
+fn refuse(group: Vec<WriterJob>, error: &rusqlite::Error) {
+    for job in group {
+        let _ = job.answer.send(Err(Error::internal("db.begin", error.to_string())));
+    }
+}
+
+/// Drives a future that never waits. One that does is refused: it awaited something other than its transaction.
+fn poll_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => Err(Error::internal(
+            "db.foreign_wait",
+            "a write closure awaited something else than its transaction",
+        )),
+    }
+}
+
+/// An open transaction: owns the connection while a job runs.
+pub(crate) struct SqliteTx {
+    conn: Connection,
+}
+
+impl SqliteTx {
+    pub(crate) fn exec(&mut self, tenant: TenantId, sql: &Sql, args: &[Val]) -> Result<u64> {
+        let text = numbered(sql);
+        let mut statement = self.conn.prepare_cached(&text).map_err(sql_error)?;
+        bind(&mut statement, tenant, args)?;
+        statement.raw_execute().map(|n| n as u64).map_err(sql_error)
+    }
+
+    pub(crate) fn query(&mut self, tenant: TenantId, sql: &Sql, args: &[Val]) -> Result<Vec<Row>> {
+        rows(&self.conn, tenant, sql, args).map_err(sql_error)
+    }
+
+    pub(crate) fn insert(&mut self, tenant: TenantId, into: &'static Insert, values: &[Val]) -> Result<u64> {
+        let (one, many, _) = into.texts();
+        let width = into.columns.len();
+        let mut changed = 0;
+        let mut chunks = values.chunks(width * CHUNK);
+        for chunk in &mut chunks {
+            let full = chunk.len() == width * CHUNK;
+            for part in chunk.chunks(if full { width * CHUNK } else { width }) {
+                let mut statement = self
+                    .conn
+                    .prepare_cached(if full { many } else { one })
+                    .map_err(sql_error)?;
+                bind(&mut statement, tenant, part)?;
+                changed += statement.raw_execute().map_err(sql_error)? as u64;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn bind(statement: &mut rusqlite::CachedStatement<'_>, tenant: TenantId, args: &[Val]) -> Result<()> {
+    let given = args.len() + 1;
+    if statement.parameter_count() != given {
+        return Err(Error::internal(
+            "db.argument_count",
+            format!("{} wanted, {given} given", statement.parameter_count()),
+        ));
+    }
+    statement.raw_bind_parameter(1, tenant.number()).map_err(sql_error)?;
+    for (i, arg) in args.iter().enumerate() {
+        let at = i + 2;
+        match arg {
+            Val::I64(v) => statement.raw_bind_parameter(at, v),
+            Val::F64(v) => statement.raw_bind_parameter(at, v),
+            Val::Bool(v) => statement.raw_bind_parameter(at, v),
+            Val::Text(v) => statement.raw_bind_parameter(at, &**v),
+            Val::Blob(v) => statement.raw_bind_parameter(at, &**v),
+            Val::Uuid(v) => statement.raw_bind_parameter(at, v.as_bytes().as_slice()),
+            Val::Null(_) => statement.raw_bind_parameter(at, rusqlite::types::Null),
+        }
+        .map_err(sql_error)?;
+    }
+    Ok(())
+}
+
+fn rows(conn: &Connection, tenant: TenantId, sql: &Sql, args: &[Val]) -> rusqlite::Result<Vec<Row>> {
+    let text = numbered(sql);
+    let mut statement = conn.prepare_cached(&text)?;
+    bind(&mut statement, tenant, args).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let width = statement.column_count();
+    let mut found = Vec::new();
+    let mut raw = statement.raw_query();
+    while let Some(row) = raw.next()? {
+        let mut vals = Vec::with_capacity(width);
+        for i in 0..width {
+            vals.push(match row.get_ref(i)? {
+                ValueRef::Null => Val::Null(Ty::Text),
+                ValueRef::Integer(v) => Val::I64(v),
+                ValueRef::Real(v) => Val::F64(v),
+                ValueRef::Text(v) => Val::from(std::str::from_utf8(v).map_err(|e| rusqlite::Error::Utf8Error(i, e))?),
+                ValueRef::Blob(v) => Val::from(v),
+            });
+        }
+        found.push(Row(vals));
+    }
+    Ok(found)
+}
+
+enum ReadError {
+    TooLong,
+    Sql(rusqlite::Error),
+}
+
+impl ReadError {
+    fn into_error(self) -> Error {
+        match self {
+            Self::TooLong => Error::unavailable(
+                "db.query_too_long",
+                "This question takes too long to answer. Narrow it.",
+            ),
+            Self::Sql(e) => sql_error(e),
+        }
+    }
+}
+
+thread_local! {
+    static READERS: RefCell<HashMap<(u64, TenantId), Connection>> = RefCell::new(HashMap::new());
+}
+
+/// Reads on this thread's own read-only connection. With a limit of steps, a longer query gives up as `TooLong`.
+fn read(
+    store: u64,
+    tenant: TenantId,
+    path: &Path,
+    sql: &Sql,
+    args: &[Val],
+    steps: Option<i32>,
+) -> Result<Vec<Row>, ReadError> {
+    READERS.with_borrow_mut(|readers| {
+        let key = (store, tenant);
+        if !readers.contains_key(&key) {
+            if readers.len() >= READERS_PER_THREAD {
+                readers.clear();
+            }
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let conn = Connection::open_with_flags(path, flags).map_err(ReadError::Sql)?;
+            conn.set_prepared_statement_cache_capacity(256);
+            conn.execute_batch(
+                "PRAGMA cache_size=-8000; PRAGMA query_only=ON; PRAGMA busy_timeout=10000; PRAGMA temp_store=MEMORY;",
+            )
+            .map_err(ReadError::Sql)?;
+            readers.insert(key, conn);
+        }
+        let Some(conn) = readers.get(&key) else {
+            return Err(ReadError::TooLong);
+        };
+        conn.progress_handler(steps.unwrap_or(0), steps.map(|_| || true))
+            .map_err(ReadError::Sql)?;
+        rows(conn, tenant, sql, args).map_err(|e| match e.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => ReadError::TooLong,
+            _ => ReadError::Sql(e),
+        })
+    })
+}
+
+/// SQLite takes `$1` for a name numbered by first appearance, so `$n` becomes `?n`; kept for each constant text.
+fn numbered(sql: &Sql) -> Arc<str> {
+    static KNOWN: RwLock<Option<HashMap<usize, Arc<str>>>> = RwLock::new(None);
+    let rewrite = |text: &str| -> Arc<str> { text.replace('$', "?").into() };
+    let std::borrow::Cow::Borrowed(text) = sql.0 else {
+        return rewrite(sql.as_str());
+    };
+    let key = text.as_ptr() as usize;
+    // Two constants may share an address only when one is the other's beginning, so the length is compared.
+    if let Some(known) = KNOWN
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_ref()
+        .and_then(|k| k.get(&key))
+        && known.len() == text.len()
+    {
+        return known.clone();
+    }
+    let made = rewrite(text);
+    KNOWN
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get_or_insert_default()
+        .insert(key, made.clone());
+    made
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
+fn sql_error(error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            let mut e = Error::conflict("db.constraint", "This clashes with something that is already there.");
+            e.source = Some(error.to_string().into());
+            e
+        }
+        Some(rusqlite::ErrorCode::DiskFull) => {
+            Error::unavailable("db.disk_full", "The disk is full. Nothing was saved.")
+        }
+        _ => Error::internal("db.sqlite", error.to_string()),
+    }
+}

@@ -1,0 +1,71 @@
+//! Values that go into a statement.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The column types of the portable subset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ty {
+    I64,
+    F64,
+    Bool,
+    Text,
+    Blob,
+    Uuid,
+}
+
+/// A typed value. A null carries its type, because PostgreSQL wants to know it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Val {
+    I64(i64),
+    F64(f64),
+    Bool(bool),
+    Text(Arc<str>),
+    Blob(Bytes),
+    Uuid(Uuid),
+    Null(Ty),
+}
+
+impl Val {
+    #[must_use]
+    pub fn ty(&self) -> Ty {
+        match self {
+            Self::I64(_) => Ty::I64,
+            Self::F64(_) => Ty::F64,
+            Self::Bool(_) => Ty::Bool,
+            Self::Text(_) => Ty::Text,
+            Self::Blob(_) => Ty::Blob,
+            Self::Uuid(_) => Ty::Uuid,
+            Self::Null(ty) => *ty,
+        }
+    }
+}
+
+macro_rules! from {
+    ($($rust:ty, $ty:ident, |$v:ident| $make:expr;)*) => {
+        $(impl From<$rust> for Val {
+            fn from($v: $rust) -> Self { Self::$ty($make) }
+        }
+        impl From<Option<$rust>> for Val {
+            fn from(v: Option<$rust>) -> Self { v.map_or(Self::Null(Ty::$ty), Self::from) }
+        })*
+    };
+}
+
+from! {
+    i64, I64, |v| v;
+    i32, I64, |v| i64::from(v);
+    u32, I64, |v| i64::from(v);
+    f64, F64, |v| v;
+    bool, Bool, |v| v;
+    &str, Text, |v| Arc::from(v);
+    String, Text, |v| Arc::from(v);
+    &String, Text, |v| Arc::from(v.as_str());
+    Arc<str>, Text, |v| v;
+    Vec<u8>, Blob, |v| Bytes::from(v);
+    &[u8], Blob, |v| Bytes::copy_from_slice(v);
+    [u8; 32], Blob, |v| Bytes::copy_from_slice(&v);
+    Bytes, Blob, |v| v;
+    Uuid, Uuid, |v| v;
+}

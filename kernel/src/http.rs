@@ -1,0 +1,170 @@
+//! What every HTTP handler shares: the tenant and the principal of a request, JSON bodies, idempotent commands.
+
+use crate::{
+    Ctx, Error, Result, Tenant, Tx,
+    auth::Principal,
+    id,
+    policy::{Action, Resource},
+};
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request},
+};
+use http::{HeaderMap, header, request::Parts};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Puts the context within reach of the extractors: `router.layer(Extension(ctx))`.
+pub use axum::Extension;
+
+/// The tenant of the request, by its host name.
+#[derive(Clone, Debug)]
+pub struct TenantCtx(pub Tenant);
+
+impl<S: Send + Sync> FromRequestParts<S> for TenantCtx {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        tenant(parts).map(Self)
+    }
+}
+
+fn ctx(parts: &Parts) -> Result<Ctx> {
+    parts
+        .extensions
+        .get::<Ctx>()
+        .cloned()
+        .ok_or_else(|| Error::internal("http.no_context", "the context layer is missing"))
+}
+
+fn tenant(parts: &Parts) -> Result<Tenant> {
+    let host = parts
+        .headers
+        .get(header::HOST)
+        .and_then(|h| h.to_str().ok())
+        .or_else(|| parts.uri.host());
+    let host = host.ok_or_else(|| Error::bad("http.no_host", "The request names no host."))?;
+    ctx(parts)?
+        .tenants
+        .by_host(host)
+        .ok_or_else(|| Error::not_found("tenant.unknown", "There is no clinic at this address."))
+}
+
+/// The bearer token of a request (RFC 6750), if it carries one.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Principal {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let token =
+            bearer(&parts.headers).ok_or_else(|| Error::unauthorized("auth.token_missing", "Please sign in."))?;
+        let tenant = tenant(parts)?;
+        ctx(parts)?.sessions.verify(tenant.id, token).await
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>> {
+        if bearer(&parts.headers).is_none() {
+            return Ok(None);
+        }
+        <Self as FromRequestParts<S>>::from_request_parts(parts, state)
+            .await
+            .map(Some)
+    }
+}
+
+/// A JSON body whose refusals are problem documents.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(e) if e.status() == http::StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Error::too_large("http.body_too_large", "The request is too large."))
+            }
+            Err(e) => Err(Error::bad(
+                "http.body",
+                format!("The request's body is not as expected: {}", e.body_text()),
+            )),
+        }
+    }
+}
+
+const REMEMBERED: &str =
+    "SELECT request, answer FROM idempotency WHERE tenant = $1 AND subject = $2 AND route = $3 AND ikey = $4";
+const REMEMBER: &str =
+    "INSERT INTO idempotency (tenant, subject, route, ikey, request, answer, at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+/// The `Idempotency-Key` of a request, at most 200 characters.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
+    match headers.get("idempotency-key").map(|v| v.to_str()) {
+        None => Ok(None),
+        Some(Ok(key)) if !key.is_empty() && key.len() <= 200 => Ok(Some(key.to_owned())),
+        Some(_) => Err(Error::bad(
+            "http.idempotency_key",
+            "The idempotency key is 1 to 200 printable characters.",
+        )),
+    }
+}
+
+/// The answer given before to the same command, if any. The same key with another request is refused (409).
+pub async fn remembered(tx: &mut Tx, subject: &str, route: &str, key: &str, request: &[u8]) -> Result<Option<String>> {
+    match tx
+        .query_opt(REMEMBERED, &[subject.into(), route.into(), key.into()])
+        .await?
+    {
+        None => Ok(None),
+        Some(row) if row.blob(0)? == id::sha256(request) => row.string(1).map(Some),
+        Some(_) => Err(Error::conflict(
+            "http.idempotency_reused",
+            "This idempotency key was used for another request.",
+        )),
+    }
+}
+
+/// Keeps the answer, in the transaction of the effect.
+pub async fn remember(
+    tx: &mut Tx,
+    subject: &str,
+    route: &str,
+    key: &str,
+    request: &[u8],
+    answer: &impl Serialize,
+) -> Result<()> {
+    let answer = serde_json::to_string(answer).map_err(|e| Error::internal("http.answer", e))?;
+    let now = tx.now();
+    tx.exec(
+        REMEMBER,
+        &[
+            subject.into(),
+            route.into(),
+            key.into(),
+            id::sha256(request).into(),
+            answer.into(),
+            now.into(),
+        ],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Shorthand for handlers: 403 unless the policy allows it.
+pub async fn require(
+    ctx: &Ctx,
+    who: &Principal,
+    action: Action,
+    kind: &'static str,
+    id: impl Into<String>,
+) -> Result<()> {
+    ctx.policy.require(who, action, &Resource::new(kind, id)).await
+}

@@ -1,0 +1,340 @@
+//! The door, on both engines: round trips, walls between tenants, rollback, bulk rows, durable events.
+
+use medtech_kernel::{
+    BoxFuture, Error, Migration, Result, TenantId, Val, audit,
+    auth::Role,
+    bus::{self, Event},
+    db::{Insert, Script, Ty},
+    testkit::{World, on_both_engines},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+const THINGS: &[Migration] = &[Migration {
+    module: "things",
+    number: 1,
+    sql: Script::Both(
+        "CREATE TABLE thing (tenant BIGINT NOT NULL, id BIGINT NOT NULL, name TEXT, weight DOUBLE PRECISION, ok BOOLEAN, raw BYTEA, u UUID,
+         PRIMARY KEY (tenant, id))",
+    ),
+}];
+const ADD: &str = "INSERT INTO thing (tenant, id, name, weight, ok, raw, u) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const ALL: &str = "SELECT id, name, weight, ok, raw, u FROM thing WHERE tenant = $1 ORDER BY id";
+const COUNT: &str = "SELECT COUNT(*) FROM thing WHERE tenant = $1";
+const COUNT_ANY: &str = "SELECT COUNT(*) FROM thing WHERE tenant = $1 OR tenant <> $1";
+static THING: Insert = Insert::new("thing", &[("id", Ty::I64), ("name", Ty::Text)]);
+static THING_OR_SKIP: Insert = Insert::new("thing", &[("id", Ty::I64), ("name", Ty::Text)]).or_skip();
+
+async fn both(body: impl for<'a> Fn(&'a World) -> BoxFuture<'a, Result<()>>) {
+    on_both_engines(&[THINGS], body).await;
+}
+
+async fn add(w: &World, tenant: TenantId, id: i64) -> Result<u64> {
+    let args: Vec<Val> = vec![
+        id.into(),
+        "n".into(),
+        1.5.into(),
+        true.into(),
+        vec![1_u8, 0, 255].into(),
+        uuid::Uuid::from_u128(9).into(),
+    ];
+    w.ctx
+        .db
+        .write(tenant, move |tx| Box::pin(async move { tx.exec(ADD, &args).await }))
+        .await
+}
+
+async fn count(w: &World, tenant: TenantId, sql: &'static str) -> Result<i64> {
+    w.ctx.db.query_one(tenant, sql, &[]).await?.i64(0)
+}
+
+#[tokio::test]
+async fn every_type_comes_back_as_it_went_in() {
+    both(|w| {
+        Box::pin(async move {
+            add(w, w.north.id, 1).await?;
+            let nulls: Vec<Val> = vec![
+                2_i64.into(),
+                None::<String>.into(),
+                None::<f64>.into(),
+                None::<bool>.into(),
+                None::<Vec<u8>>.into(),
+                None::<uuid::Uuid>.into(),
+            ];
+            w.ctx
+                .db
+                .write(w.north.id, move |tx| {
+                    Box::pin(async move { tx.exec(ADD, &nulls).await })
+                })
+                .await?;
+            let rows = w.ctx.db.query(w.north.id, ALL, &[]).await?;
+            let r = &rows[0];
+            assert_eq!((r.i64(0)?, r.text(1)?, r.f64(2)?, r.bool(3)?), (1, "n", 1.5, true));
+            assert_eq!(
+                (r.blob(4)?, r.uuid(5)?),
+                (&[1_u8, 0, 255][..], uuid::Uuid::from_u128(9))
+            );
+            let r = &rows[1];
+            assert_eq!(
+                (
+                    r.opt_text(1)?,
+                    r.opt_f64(2)?,
+                    r.opt_bool(3)?,
+                    r.opt_blob(4)?,
+                    r.opt_uuid(5)?
+                ),
+                (None, None, None, None, None)
+            );
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenant_sees_only_its_own_rows_even_when_the_statement_asks_for_all() {
+    both(|w| {
+        Box::pin(async move {
+            for (tenant, rows) in [(&w.north, 3), (&w.south, 2)] {
+                for id in 0..rows {
+                    add(w, tenant.id, id).await?;
+                }
+            }
+            assert_eq!(count(w, w.north.id, COUNT_ANY).await?, 3);
+            assert_eq!(count(w, w.south.id, COUNT_ANY).await?, 2);
+            assert_eq!(count(w, w.east.id, COUNT_ANY).await?, 0);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_job_leaves_nothing_and_its_neighbours_stay() {
+    both(|w| {
+        Box::pin(async move {
+            let failing = w.ctx.db.write(w.north.id, |tx| {
+                Box::pin(async move {
+                    tx.insert(&THING, &[1_i64.into(), "a".into()]).await?;
+                    Err::<(), _>(Error::bad("test.refused", "no"))
+                })
+            });
+            let (failed, added) = tokio::join!(failing, add(w, w.north.id, 2));
+            assert_eq!(failed.err().map(|e| e.code), Some("test.refused"));
+            added?;
+            let clash = add(w, w.north.id, 2).await;
+            assert_eq!(clash.err().map(|e| e.code), Some("db.constraint"));
+            assert_eq!(count(w, w.north.id, COUNT).await?, 1);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_panicking_job_ends_alone() {
+    both(|w| {
+        Box::pin(async move {
+            let outcome: Result<()> = w
+                .ctx
+                .db
+                .write(w.north.id, |_| Box::pin(async { panic!("on purpose") }))
+                .await;
+            assert_eq!(outcome.err().map(|e| e.code), Some("db.job_panicked"));
+            add(w, w.north.id, 1).await?;
+            assert_eq!(count(w, w.north.id, COUNT).await?, 1);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bulk_rows_of_any_number_arrive_and_existing_ones_can_be_skipped() {
+    both(|w| {
+        Box::pin(async move {
+            for (tenant, n) in [(&w.north, 1_i64), (&w.south, 64), (&w.east, 200)] {
+                let values: Vec<Val> = (0..n).flat_map(|i| [i.into(), format!("n{i}").into()]).collect();
+                let again = values.clone();
+                w.ctx
+                    .db
+                    .write(tenant.id, move |tx| {
+                        Box::pin(async move { tx.insert(&THING, &values).await })
+                    })
+                    .await?;
+                w.ctx
+                    .db
+                    .write(tenant.id, move |tx| {
+                        Box::pin(async move { tx.insert(&THING_OR_SKIP, &again).await })
+                    })
+                    .await?;
+                assert_eq!(count(w, tenant.id, COUNT).await?, n);
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_statement_without_the_tenant_is_refused() {
+    both(|w| {
+        Box::pin(async move {
+            let refused = w.ctx.db.query(w.north.id, "SELECT id FROM thing", &[]).await;
+            assert_eq!(refused.err().map(|e| e.code), Some("db.statement_without_tenant"));
+            Ok(())
+        })
+    })
+    .await;
+}
+
+async fn record(w: &World, key: &str, n: i64) -> Result<()> {
+    let (bus, key) = (w.ctx.bus.clone(), key.to_owned());
+    w.ctx
+        .db
+        .write(w.north.id, move |tx| {
+            Box::pin(async move {
+                let event = Event::of(tx, "thing.made", key, &n)?;
+                bus.record(tx, event).await
+            })
+        })
+        .await
+}
+
+#[tokio::test]
+async fn durable_events_come_in_order_of_their_key_and_a_failing_key_holds_no_other() {
+    both(|w| {
+        Box::pin(async move {
+            w.ctx.bus.register("probe", &["thing.made"]);
+            for n in 0..5 {
+                record(w, "a", n).await?;
+                record(w, "b", n).await?;
+            }
+            let (seen, mut got) = tokio::sync::mpsc::unbounded_channel();
+            let failures = Arc::new(AtomicU32::new(0));
+            let (stop, stopped) = tokio::sync::watch::channel(false);
+            let worker = w.ctx.bus.consume("probe", w.ctx.tenants.clone(), stopped, {
+                let failures = failures.clone();
+                move |event| {
+                    let (seen, failures) = (seen.clone(), failures.clone());
+                    async move {
+                        let n: i64 = event.parse()?;
+                        if event.key == "a" && n == 2 && failures.fetch_add(1, Ordering::SeqCst) < 2 {
+                            return Err(Error::unavailable("test.later", "later"));
+                        }
+                        let _ = seen.send((event.key, n));
+                        Ok(())
+                    }
+                }
+            });
+            let mut all = Vec::new();
+            // The clock stands still unless moved: a row that backs off becomes due only this way.
+            let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+            while all.len() < 10 {
+                tokio::select! {
+                    one = got.recv() => all.extend(one),
+                    _ = tick.tick() => w.ctx.clock.advance(1_000),
+                }
+            }
+            for key in ["a", "b"] {
+                let of_key: Vec<i64> = all.iter().filter(|(k, _)| k == key).map(|(_, n)| *n).collect();
+                assert_eq!(of_key, [0, 1, 2, 3, 4]);
+            }
+            let _ = stop.send(true);
+            let _ = worker.await;
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_second_handling_of_an_event_is_seen() {
+    both(|w| {
+        Box::pin(async move {
+            let id = uuid::Uuid::from_u128(5);
+            for expected in [true, false] {
+                let first = w
+                    .ctx
+                    .db
+                    .write(w.north.id, move |tx| {
+                        Box::pin(async move { bus::once(tx, "g", id).await })
+                    })
+                    .await?;
+                assert_eq!(first, expected);
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+const FORGE: &str = "UPDATE audit SET actor = $2 WHERE tenant = $1 AND seq = 2";
+
+#[tokio::test]
+async fn an_edited_audit_entry_is_found() {
+    both(|w| {
+        Box::pin(async move {
+            for _ in 0..3 {
+                w.ctx
+                    .db
+                    .write(w.north.id, |tx| {
+                        Box::pin(async move {
+                            let entry = audit::Entry {
+                                actor: "user:1",
+                                action: "read",
+                                target: "Patient/1",
+                                outcome: "success",
+                                detail: "",
+                            };
+                            audit::write(tx, entry).await
+                        })
+                    })
+                    .await?;
+            }
+            assert_eq!(audit::verify(&w.ctx.db, w.north.id).await?, Ok(3));
+            w.ctx
+                .db
+                .write(w.north.id, |tx| {
+                    Box::pin(async move { tx.exec(FORGE, &["user:2".into()]).await })
+                })
+                .await?;
+            assert_eq!(audit::verify(&w.ctx.db, w.north.id).await?, Err(2));
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_opens_its_own_tenant_only_and_ends_when_revoked_or_old() {
+    both(|w| {
+        Box::pin(async move {
+            let (who, token) = w.sign_in(&w.north, "user:1", Role::Clinician).await?;
+            assert_eq!(who.roles, [Role::Clinician]);
+            let elsewhere = w.ctx.sessions.verify(w.south.id, &token).await;
+            assert_eq!(elsewhere.err().map(|e| e.code), Some("auth.token_unknown"));
+            w.ctx.clock.advance(3_600_000);
+            assert_eq!(
+                w.ctx.sessions.verify(w.north.id, &token).await.err().map(|e| e.code),
+                Some("auth.token_expired")
+            );
+            let (who, token) = w.sign_in(&w.north, "user:1", Role::Clinician).await?;
+            let sessions = w.ctx.sessions.clone();
+            w.ctx
+                .db
+                .write(w.north.id, move |tx| {
+                    Box::pin(async move { sessions.revoke(tx, who.session).await })
+                })
+                .await?;
+            assert_eq!(
+                w.ctx.sessions.verify(w.north.id, &token).await.err().map(|e| e.code),
+                Some("auth.token_unknown")
+            );
+            Ok(())
+        })
+    })
+    .await;
+}
