@@ -1,0 +1,38 @@
+# Two commands: `make run` and `make test`. The work is in cargo and npm.
+.PHONY: run test dev bench web lint e2e
+
+# Builds the client and the server, starts everything with embedded defaults, and prints the addresses to open.
+run: web
+	@echo "== building the server (the first time takes some minutes)"
+	cargo build --package medtech
+	MEDTECH_DEMO=true target/debug/medtech serve
+
+# Installs what only tests need when it is missing, runs every test, stops what it started.
+test: web
+	tests/scripts/install.sh
+	cargo build --package medtech
+	tests/scripts/postgres.sh cargo test --workspace
+	cd web-client && npm run lint && npm run types && npm test
+	cd tests/e2e && npm ci --ignore-scripts --no-audit --no-fund && npm test
+
+# The server on its own, and the client rebuilt at every change.
+dev:
+	cargo build --package medtech
+	MEDTECH_DEMO=true target/debug/medtech serve & cd web-client && npm run dev
+
+bench: web
+	cargo build --release --package medtech
+	cargo run --release --package medtech-tests --bin bench
+
+# The client is built again only when a source of it changed.
+web: web-client/dist/index.html
+
+web-client/node_modules/.stamp: web-client/package-lock.json
+	@echo "== installing the client's packages"
+	cd web-client && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+web-client/dist/index.html: web-client/node_modules/.stamp $(shell find web-client/src web-client/public web-client/index.html web-client/vite.config.ts -type f 2>/dev/null)
+	@echo "== building the client"
+	cd web-client && npm run build
+	@touch $@

@@ -1,0 +1,111 @@
+//! `medtech doctor`: what this machine offers, and how to mend what is wrong.
+
+use crate::{app, say};
+use medtech_kernel::{Result, config::Config};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::Path,
+    process::ExitCode,
+};
+
+/// Free space under which the server should not be started.
+const LEAST_FREE: u64 = 1 << 30;
+
+struct Finding {
+    what: String,
+    /// How to mend it, when it is wrong.
+    mend: Option<String>,
+}
+
+fn ok(what: impl Into<String>) -> Finding {
+    Finding { what: what.into(), mend: None }
+}
+
+fn wrong(what: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { what: what.into(), mend: Some(mend.into()) }
+}
+
+/// Prints every finding; the exit code tells whether all is well.
+pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
+    let mut findings = vec![ok(format!("version {}", env!("CARGO_PKG_VERSION")))];
+    findings.push(disk(&config.data_dir));
+    findings.push(clock());
+    findings.push(tcp("web", config.http.bind));
+    findings.push(tcp("devices (MQTT)", config.mqtt.bind));
+    findings.push(udp(config));
+    match app::open(config.clone()).await {
+        Ok(base) => {
+            for (name, value) in base.ctx.db.inspect().await? {
+                findings.push(if value.starts_with("BYPASSED") {
+                    wrong(format!("database {name}"), value)
+                } else {
+                    ok(format!("database {name}: {value}"))
+                });
+            }
+        }
+        Err(e) if e.code == "app.data_dir_in_use" => findings.push(ok("database: in use by a running server")),
+        Err(e) => findings.push(wrong(
+            format!("database: {} {}", e.message, e.source.map(|s| s.to_string()).unwrap_or_default()),
+            "check MEDTECH_DATABASE_URL, or the rights on the data directory",
+        )),
+    }
+    let mut healthy = true;
+    for finding in &findings {
+        match &finding.mend {
+            None => say(&format!("ok     {}", finding.what)),
+            Some(mend) => {
+                healthy = false;
+                say(&format!("WRONG  {}\n       mend: {mend}", finding.what));
+            }
+        }
+    }
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn disk(dir: &Path) -> Finding {
+    if let Err(e) = std::fs::create_dir_all(dir) {
+        return wrong(format!("data directory {}: {e}", dir.display()), "set MEDTECH_DATA_DIR to a directory this user may write");
+    }
+    match free_bytes(dir) {
+        Ok(free) if free < LEAST_FREE => {
+            wrong(format!("{} MiB free in {}", free >> 20, dir.display()), "free at least 1 GiB, or move the data directory")
+        }
+        Ok(free) => ok(format!("{} GiB free in {}", free >> 30, dir.display())),
+        Err(e) => wrong(format!("free space of {}: {e}", dir.display()), "check that the disk is mounted"),
+    }
+}
+
+/// Bytes an ordinary user may still write to the file system of `dir`.
+pub(crate) fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// A clock before this release was made cannot be right: certificates and tokens would fail.
+fn clock() -> Finding {
+    let now = medtech_kernel::Clock::system().now_ms();
+    let at = medtech_kernel::clock::rfc3339(now);
+    if now < 1_780_000_000_000 {
+        wrong(format!("the clock says {at}"), "set the clock, best by NTP (timedatectl set-ntp true)")
+    } else {
+        ok(format!("clock {at}"))
+    }
+}
+
+fn tcp(what: &str, addr: SocketAddr) -> Finding {
+    match TcpListener::bind(addr) {
+        Ok(_) => ok(format!("TCP {addr} for {what} is free")),
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+            wrong(format!("TCP {addr} for {what} is taken"), "a server already runs there, or choose another port (MEDTECH_HTTP_BIND, MEDTECH_MQTT_BIND)")
+        }
+        Err(e) => wrong(format!("TCP {addr} for {what}: {e}"), "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"),
+    }
+}
+
+fn udp(config: &Config) -> Finding {
+    let addr = SocketAddr::new(config.media.bind, config.media.udp_port);
+    match UdpSocket::bind(addr) {
+        Ok(_) => ok(format!("UDP {addr} for media is free; open it in the firewall")),
+        Err(e) => wrong(format!("UDP {addr} for media: {e}"), "choose another port with MEDTECH_MEDIA_UDP_PORT and open it in the firewall"),
+    }
+}

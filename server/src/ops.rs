@@ -1,0 +1,170 @@
+//! What operators look at: liveness, readiness, metrics, and the description of the API.
+
+use crate::doctor::free_bytes;
+use axum::{
+    Json, Router,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, StatusCode, header};
+use medtech_kernel::{Ctx, TenantId};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use serde_json::json;
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+
+/// Outbox rows older than this mean that side effects are stuck.
+const OUTBOX_LAG_MS: i64 = 60_000;
+/// Under this much free space the server asks to be taken out of service before writes begin to fail.
+const LEAST_FREE: u64 = 64 << 20;
+
+const PROBE: &str = "SELECT COUNT(*) FROM tenant WHERE tenant = $1";
+
+/// The measurements of this process.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    dropped: Gauge,
+    outbox: Family<GroupLabels, Gauge>,
+    panics: Counter<u64, AtomicU64>,
+    ctx: Ctx,
+}
+
+/// Bounded: routes are the router's own patterns, never paths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabels {
+    group: String,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
+}
+
+impl Metrics {
+    pub(crate) fn new(ctx: Ctx) -> Arc<Self> {
+        let mut registry = Registry::with_prefix("medtech");
+        let requests = Family::new_with_constructor(seconds as fn() -> Histogram);
+        let (dropped, outbox, panics) = (Gauge::default(), Family::default(), Counter::default());
+        registry.register("http_request_seconds", "Time to answer a request", requests.clone());
+        registry.register("live_events_dropped", "Live events that found the hub's inbox full", dropped.clone());
+        registry.register("outbox_waiting", "Durable events that wait for a consumer", outbox.clone());
+        registry.register("panics", "Requests that ended in a panic", panics.clone());
+        Arc::new(Self { registry, requests, dropped, outbox, panics, ctx })
+    }
+
+    async fn text(&self) -> medtech_kernel::Result<String> {
+        self.dropped.set(i64::try_from(self.ctx.bus.dropped()).unwrap_or(i64::MAX));
+        let mut waiting = std::collections::HashMap::<String, i64>::new();
+        for tenant in self.ctx.tenants.all() {
+            for (group, rows, _) in self.ctx.bus.backlog(tenant.id).await? {
+                *waiting.entry(group).or_default() += rows;
+            }
+        }
+        self.outbox.clear();
+        for (group, rows) in waiting {
+            self.outbox.get_or_create(&GroupLabels { group }).set(rows);
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry).map_err(|e| medtech_kernel::Error::internal("metrics.encode", e))?;
+        Ok(text)
+    }
+}
+
+pub(crate) fn routes(metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(text))
+        .route("/api/openapi.json", get(openapi))
+        .with_state(metrics)
+}
+
+/// Ready: the database answers, the disk has room, durable events flow.
+async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
+    let ctx = &metrics.ctx;
+    let database = ctx.db.query_one(TenantId::SYSTEM, PROBE, &[]).await.is_ok();
+    let disk = free_bytes(&ctx.config.data_dir).is_ok_and(|free| free >= LEAST_FREE);
+    let mut oldest = None;
+    for tenant in ctx.tenants.all() {
+        let due = ctx.bus.backlog(tenant.id).await.unwrap_or_default().into_iter().map(|(_, _, due)| due).min();
+        oldest = oldest.into_iter().chain(due).min();
+    }
+    let outbox = oldest.is_none_or(|due| ctx.clock.now_ms() - due < OUTBOX_LAG_MS);
+    let status = if database && disk && outbox { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({"database": database, "disk": disk, "outbox": outbox}))).into_response()
+}
+
+async fn text(State(metrics): State<Arc<Metrics>>) -> medtech_kernel::Result<Response> {
+    let text = metrics.text().await?;
+    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+}
+
+/// Measures every request, and turns a panic into a problem document that ends that request alone.
+pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
+    let began = Instant::now();
+    let method = request.method().to_string();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    // A task of its own would lose the connection's extensions; an unwind guard keeps the panic within the request.
+    let response = match CatchPanic::new(next.run(request)).await {
+        Ok(response) => response,
+        Err(()) => {
+            metrics.panics.inc();
+            medtech_kernel::Error::internal("http.panicked", "a handler panicked").into_response()
+        }
+    };
+    let labels = RequestLabels { method, route, status: response.status().as_u16() };
+    metrics.requests.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+    response
+}
+
+/// A future whose panics are values.
+struct CatchPanic<F>(std::pin::Pin<Box<F>>);
+
+impl<F: Future> CatchPanic<F> {
+    fn new(inner: F) -> Self {
+        Self(Box::pin(inner))
+    }
+}
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, ()>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        let inner = self.0.as_mut();
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inner.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => std::task::Poll::Ready(Err(())),
+        }
+    }
+}
+
+/// Headers that every answer carries, whatever made it.
+pub(crate) fn baseline(headers: &mut HeaderMap) {
+    let mut put = |name, value| {
+        headers.entry(name).or_insert(http::HeaderValue::from_static(value));
+    };
+    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    put(header::REFERRER_POLICY, "no-referrer");
+    put(header::X_FRAME_OPTIONS, "DENY");
+    put(header::CACHE_CONTROL, "no-store");
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# What only the tests need, from Debian's packages; does nothing when it is all there.
+set -euo pipefail
+want=()
+command -v chromium >/dev/null || want+=(chromium)
+[ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || want+=(postgresql)
+command -v mosquitto_pub >/dev/null || want+=(mosquitto-clients)
+command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want+=(mosquitto)
+[ ${#want[@]} = 0 ] && exit 0
+echo "installing for the tests: ${want[*]}"
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+"${as_root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${want[@]}" >/dev/null
