@@ -1,0 +1,106 @@
+//! `medtech serve`: every service in this process, until it is told to stop.
+
+use crate::{app, demo, links, ops, say};
+use axum::middleware;
+use medtech_kernel::{Error, Result, config::Config};
+use std::{fs::File, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use tokio::{net::TcpSocket, sync::watch};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// The kernel would otherwise hold megabytes for a slow reader, outside our own bounds.
+const SEND_BUFFER: u32 = 64 * 1024;
+/// How long open requests may take to end after the signal to stop.
+const GRACE: Duration = Duration::from_secs(8);
+
+pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
+    let _lock = lock(&config.data_dir)?;
+    let listener = listen(config.http.bind)?;
+    config.http.bind.set_port(listener.local_addr().map_err(io)?.port());
+    let demo = config.demo;
+
+    let base = app::open(config).await?;
+    let parts = app::build(base).await?;
+    if demo {
+        demo::ensure(&parts.clinic()).await?;
+    }
+    let (stop, stopped) = watch::channel(false);
+    let running = parts.start(stopped.clone()).await?;
+    let metrics = ops::Metrics::new(parts.ctx.clone());
+    let router = parts.router().merge(ops::routes(metrics.clone()));
+    let router = router.layer(middleware::from_fn_with_state(metrics, ops::observe)).layer(axum::Extension(parts.ctx.clone()));
+    let router = router.layer(middleware::map_response(|mut response: axum::response::Response| async move {
+        ops::baseline(response.headers_mut());
+        response
+    }));
+
+    let url = parts.ctx.config.public_url();
+    say(&format!("\nMedTech is ready at {url}"));
+    if demo {
+        for (who, address) in links::demo_addresses(&parts).await? {
+            say(&format!("  {who:<10} {address}"));
+        }
+    }
+    if let Some(addr) = running.mqtt {
+        say(&format!("  {:<10} mqtt://localhost:{}", "devices", addr.port()));
+    }
+    say("");
+
+    let mut told = stopped.clone();
+    let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move {
+            let _ = told.wait_for(|stop| *stop).await;
+        });
+    let server = tokio::spawn(async move { server.await });
+    signal().await?;
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    parts.stop().await;
+    // Whoever has not finished by then is cut: clients resume, and nothing that was acknowledged is lost.
+    if tokio::time::timeout(GRACE, server).await.is_err() {
+        tracing::info!("connections were still open after the grace period");
+    }
+    for task in running.tasks {
+        let _ = tokio::time::timeout(GRACE, task).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Two servers on one data directory would both deliver the outbox: the second is refused.
+fn lock(dir: &Path) -> Result<File> {
+    std::fs::create_dir_all(dir).map_err(io)?;
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join("server.lock")).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::conflict("app.data_dir_in_use", format!("A server is already running on {}.", dir.display())))
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(io(e)),
+    }
+}
+
+fn listen(addr: SocketAddr) -> Result<tokio::net::TcpListener> {
+    let open = || -> std::io::Result<tokio::net::TcpListener> {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.set_nodelay(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|e| {
+        Error::unavailable("app.port", format!("Cannot listen on {addr}: {e}. `medtech doctor` says more."))
+    })
+}
+
+async fn signal() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(io)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        pressed = tokio::signal::ctrl_c() => pressed.map_err(io),
+    }
+}
+
+fn io(error: std::io::Error) -> Error {
+    Error::internal("app.io", error)
+}
