@@ -7,7 +7,10 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, State, rejection::{PathRejection, QueryRejection}},
+    extract::{
+        DefaultBodyLimit, Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     routing::{get, post},
 };
 use http::StatusCode;
@@ -31,7 +34,8 @@ pub(crate) fn routes(messaging: Arc<Messaging>) -> Router {
 type At = std::result::Result<Path<Uuid>, PathRejection>;
 
 fn id(at: At) -> Result<Uuid> {
-    at.map(|Path(id)| id).map_err(|_| Error::bad("conversation.id", "The conversation's id is a UUID."))
+    at.map(|Path(id)| id)
+        .map_err(|_| Error::bad("conversation.id", "The conversation's id is a UUID."))
 }
 
 async fn conversation(State(m): State<Arc<Messaging>>, who: Principal, at: At) -> Result<Json<Conversation>> {
@@ -56,8 +60,12 @@ async fn list(
     at: At,
     page: std::result::Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Messages>> {
-    let Ok(Query(page)) = page else { return Err(Error::bad("message.page", "after and limit are whole numbers.")) };
-    Ok(Json(Messages { messages: m.list(&who, id(at)?, page.after, page.limit).await? }))
+    let Ok(Query(page)) = page else {
+        return Err(Error::bad("message.page", "after and limit are whole numbers."));
+    };
+    Ok(Json(Messages {
+        messages: m.list(&who, id(at)?, page.after, page.limit).await?,
+    }))
 }
 
 async fn send(
@@ -67,7 +75,14 @@ async fn send(
     Body(draft): Body<Draft>,
 ) -> Result<(StatusCode, Json<Sent>)> {
     let sent = m.send(&who, id(at)?, draft).await?;
-    Ok((if sent.duplicate { StatusCode::OK } else { StatusCode::CREATED }, Json(sent)))
+    Ok((
+        if sent.duplicate {
+            StatusCode::OK
+        } else {
+            StatusCode::CREATED
+        },
+        Json(sent),
+    ))
 }
 
 async fn receipt(

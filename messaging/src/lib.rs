@@ -11,12 +11,7 @@ mod store;
 
 use axum::Router;
 use files::Files;
-use medtech_kernel::{
-    ChannelRule, Ctx, Migration, Module, Result,
-    bus::Event,
-    db::Script,
-    policy::Action,
-};
+use medtech_kernel::{ChannelRule, Ctx, Migration, Module, Result, bus::Event, db::Script, policy::Action};
 use std::sync::Arc;
 
 /// The module. Made once; shared.
@@ -38,8 +33,11 @@ impl Messaging {
     }
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { module: "messaging", number: 1, sql: Script::Both(include_str!("../migrations/0001_init.sql")) }];
+const MIGRATIONS: &[Migration] = &[Migration {
+    module: "messaging",
+    number: 1,
+    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+}];
 
 const CHANNELS: &[ChannelRule] = &[ChannelRule {
     kind: "conversation",

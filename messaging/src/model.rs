@@ -43,7 +43,10 @@ impl Mode {
             "managed" => Ok(Self::Managed),
             "recorded" => Ok(Self::Recorded),
             "strict" => Ok(Self::Strict),
-            _ => Err(Error::bad("conversation.mode_unknown", "The mode is one of managed, recorded or strict.")),
+            _ => Err(Error::bad(
+                "conversation.mode_unknown",
+                "The mode is one of managed, recorded or strict.",
+            )),
         }
     }
 
@@ -149,7 +152,10 @@ impl Draft {
             return Err(Error::unprocessable("message.empty", "A message needs text or a file."));
         }
         if text.is_some_and(|t| t.len() > MAX_TEXT) {
-            return Err(Error::too_large("message.too_long", "The text is longer than 16 KiB. Send it as a file."));
+            return Err(Error::too_large(
+                "message.too_long",
+                "The text is longer than 16 KiB. Send it as a file.",
+            ));
         }
         if text.is_some_and(|t| t.contains('\0')) {
             return Err(Error::bad("message.nul", "The text contains a NUL character."));
@@ -189,14 +195,26 @@ impl Cursors {
     pub fn advance(self, receipt: Receipt, last: i64) -> Result<Self> {
         let named = [receipt.delivered_upto, receipt.read_upto];
         if named == [None, None] {
-            return Err(Error::bad("receipt.empty", "A receipt names delivered_upto or read_upto."));
+            return Err(Error::bad(
+                "receipt.empty",
+                "A receipt names delivered_upto or read_upto.",
+            ));
         }
         if named.iter().flatten().any(|&n| n < 0 || n > last) {
-            return Err(Error::unprocessable("receipt.out_of_range", "There is no message with that number yet."));
+            return Err(Error::unprocessable(
+                "receipt.out_of_range",
+                "There is no message with that number yet.",
+            ));
         }
         let read_upto = self.read_upto.max(receipt.read_upto.unwrap_or(0));
-        let delivered_upto = self.delivered_upto.max(receipt.delivered_upto.unwrap_or(0)).max(read_upto);
-        Ok(Self { delivered_upto, read_upto })
+        let delivered_upto = self
+            .delivered_upto
+            .max(receipt.delivered_upto.unwrap_or(0))
+            .max(read_upto);
+        Ok(Self {
+            delivered_upto,
+            read_upto,
+        })
     }
 }
 
@@ -206,18 +224,31 @@ mod tests {
     use proptest::prelude::*;
 
     fn draft(text: Option<&str>) -> Draft {
-        Draft { client_id: Uuid::nil(), body: DraftBody { text: text.map(str::to_owned), file: None } }
+        Draft {
+            client_id: Uuid::nil(),
+            body: DraftBody {
+                text: text.map(str::to_owned),
+                file: None,
+            },
+        }
     }
 
     #[test]
     fn limits_are_kept() {
         assert!(draft(Some("x")).check().is_ok());
-        for (text, code) in [(None, "message.empty"), (Some(" \n"), "message.empty"), (Some("a\0b"), "message.nul")] {
+        for (text, code) in [
+            (None, "message.empty"),
+            (Some(" \n"), "message.empty"),
+            (Some("a\0b"), "message.nul"),
+        ] {
             assert_eq!(draft(text).check().unwrap_err().code, code);
         }
         let limit = "a".repeat(MAX_TEXT);
         assert!(draft(Some(&limit)).check().is_ok());
-        assert_eq!(draft(Some(&format!("{limit}a"))).check().unwrap_err().code, "message.too_long");
+        assert_eq!(
+            draft(Some(&format!("{limit}a"))).check().unwrap_err().code,
+            "message.too_long"
+        );
     }
 
     #[test]
@@ -232,7 +263,10 @@ mod tests {
     fn modes_other_than_managed_are_refused() {
         assert!(Mode::parse("managed").unwrap().require_supported().is_ok());
         for mode in ["recorded", "strict"] {
-            assert_eq!(Mode::parse(mode).unwrap().require_supported().unwrap_err().code, "conversation.mode_unsupported");
+            assert_eq!(
+                Mode::parse(mode).unwrap().require_supported().unwrap_err().code,
+                "conversation.mode_unsupported"
+            );
         }
         assert!(Mode::parse("open").is_err());
     }

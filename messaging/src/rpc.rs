@@ -22,7 +22,11 @@ pub async fn message_send(messaging: Arc<Messaging>, who: Principal, params: Box
 }
 
 /// `message.receipt` {conversation_id, delivered_upto?, read_upto?} -> {delivered_upto, read_upto}
-pub async fn message_receipt(messaging: Arc<Messaging>, who: Principal, params: Box<RawValue>) -> Result<Box<RawValue>> {
+pub async fn message_receipt(
+    messaging: Arc<Messaging>,
+    who: Principal,
+    params: Box<RawValue>,
+) -> Result<Box<RawValue>> {
     let (of, receipt): (Of, Receipt) = (parse(&params)?, parse(&params)?);
     answer(&messaging.receipt(&who, of.conversation_id, receipt).await?)
 }

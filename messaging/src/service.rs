@@ -62,12 +62,20 @@ impl Messaging {
         let (ctx, who) = (self.ctx.clone(), who.clone());
         self.ctx
             .db
-            .write(who.tenant, move |tx| Box::pin(async move { send_in(&ctx, tx, &who, conversation, &draft).await }))
+            .write(who.tenant, move |tx| {
+                Box::pin(async move { send_in(&ctx, tx, &who, conversation, &draft).await })
+            })
             .await
     }
 
     /// Messages after a number, in order. At most [`MAX_PAGE`].
-    pub async fn list(&self, who: &Principal, conversation: Uuid, after: i64, limit: Option<i64>) -> Result<Vec<Message>> {
+    pub async fn list(
+        &self,
+        who: &Principal,
+        conversation: Uuid,
+        after: i64,
+        limit: Option<i64>,
+    ) -> Result<Vec<Message>> {
         self.require(who, Action::Read, conversation).await?;
         let limit = limit.unwrap_or(DEFAULT_PAGE);
         if after < 0 || limit < 1 {
@@ -83,7 +91,13 @@ impl Messaging {
             return Err(not_a_member());
         };
         let members = store::members(&self.ctx.db, who.tenant, conversation).await?;
-        Ok(Conversation { id: conversation, title, mode: mode.as_str(), members, last_seq })
+        Ok(Conversation {
+            id: conversation,
+            title,
+            mode: mode.as_str(),
+            members,
+            last_seq,
+        })
     }
 
     /// Moves the caller's cursors forward and tells the others, if anything moved.
@@ -108,7 +122,9 @@ impl Messaging {
                         read_upto: moved.read_upto,
                     };
                     let channel = object(conversation);
-                    let event = Event::of(tx, "receipt.updated", channel.clone(), &body)?.on(channel).by(&who.subject);
+                    let event = Event::of(tx, "receipt.updated", channel.clone(), &body)?
+                        .on(channel)
+                        .by(&who.subject);
                     ctx.bus.publish_after(tx, event);
                     Ok(moved)
                 })
@@ -148,7 +164,10 @@ impl Messaging {
     ) -> Result<Uuid> {
         mode.require_supported()?;
         if title.chars().count() > MAX_TITLE || title.contains('\0') {
-            return Err(Error::bad("conversation.title", "The title is longer than 200 characters or holds a NUL."));
+            return Err(Error::bad(
+                "conversation.title",
+                "The title is longer than 200 characters or holds a NUL.",
+            ));
         }
         let conversation = id::uuid_v7(tx.now());
         store::create(tx, conversation, topic, title, mode).await?;
@@ -161,7 +180,10 @@ impl Messaging {
     /// Adds a member, or renames one who is there.
     pub async fn add_member_in(&self, tx: &mut Tx, conversation: Uuid, subject: &str, name: &str) -> Result<()> {
         if !store::exists(tx, conversation).await? {
-            return Err(Error::not_found("conversation.unknown", "There is no such conversation."));
+            return Err(Error::not_found(
+                "conversation.unknown",
+                "There is no such conversation.",
+            ));
         }
         self.join(tx, conversation, subject, name).await
     }
@@ -178,7 +200,10 @@ impl Messaging {
     }
 
     pub(crate) async fn require(&self, who: &Principal, action: Action, conversation: Uuid) -> Result<()> {
-        self.ctx.policy.require(who, action, &Resource::new("conversation", conversation.to_string())).await
+        self.ctx
+            .policy
+            .require(who, action, &Resource::new("conversation", conversation.to_string()))
+            .await
     }
 }
 
@@ -188,7 +213,9 @@ async fn send_in(ctx: &Ctx, tx: &mut Tx, who: &Principal, conversation: Uuid, dr
         return Ok(sent);
     }
     // The policy was asked before the transaction began; a member removed in between is still refused.
-    let name = store::member_name(tx, conversation, &who.subject).await?.ok_or_else(not_a_member)?;
+    let name = store::member_name(tx, conversation, &who.subject)
+        .await?
+        .ok_or_else(not_a_member)?;
     let file = match &draft.body.file {
         Some(f) => Some(completed_file(tx, conversation, f.id).await?),
         None => None,
@@ -200,9 +227,15 @@ async fn send_in(ctx: &Ctx, tx: &mut Tx, who: &Principal, conversation: Uuid, dr
         id: id::uuid_v7(tx.now()),
         client_id: draft.client_id,
         conversation_id: conversation,
-        sender: Party { subject: who.subject.clone(), name },
+        sender: Party {
+            subject: who.subject.clone(),
+            name,
+        },
         at: tx.now(),
-        body: Body { text: draft.body.text.clone(), file },
+        body: Body {
+            text: draft.body.text.clone(),
+            file,
+        },
     };
     if !store::add_message(tx, &message, digest).await? {
         // A parallel request with this client id was first: its number stands, ours goes back.
@@ -212,29 +245,66 @@ async fn send_in(ctx: &Ctx, tx: &mut Tx, who: &Principal, conversation: Uuid, dr
     }
     let channel = object(conversation);
     let target = format!("Message/{}", message.id);
-    let entry =
-        audit::Entry { actor: &who.subject, action: "create", target: &target, outcome: "success", detail: &channel };
+    let entry = audit::Entry {
+        actor: &who.subject,
+        action: "create",
+        target: &target,
+        outcome: "success",
+        detail: &channel,
+    };
     audit::write(tx, entry).await?;
-    let body = Created { conversation_id: conversation, topic: &taken.topic, message: &message };
-    ctx.bus.record(tx, Event::of(tx, "message.created", channel.clone(), &body)?.by(&who.subject)).await?;
-    let live = Event::of(tx, "message.created", channel.clone(), &serde_json::json!({ "message": &message }))?;
+    let body = Created {
+        conversation_id: conversation,
+        topic: &taken.topic,
+        message: &message,
+    };
+    ctx.bus
+        .record(
+            tx,
+            Event::of(tx, "message.created", channel.clone(), &body)?.by(&who.subject),
+        )
+        .await?;
+    let live = Event::of(
+        tx,
+        "message.created",
+        channel.clone(),
+        &serde_json::json!({ "message": &message }),
+    )?;
     ctx.bus.publish_after(tx, live.on(channel).by(&who.subject));
-    Ok(Sent { message, duplicate: false })
+    Ok(Sent {
+        message,
+        duplicate: false,
+    })
 }
 
 /// The message sent before under this client id.
 async fn repeated(tx: &mut Tx, who: &Principal, draft: &Draft, digest: [u8; 32]) -> Result<Option<Sent>> {
     match store::by_client_id(tx, &who.subject, draft.client_id).await? {
         None => Ok(None),
-        Some((message, known)) if known == digest => Ok(Some(Sent { message, duplicate: true })),
-        Some(_) => Err(Error::conflict("message.client_id_reused", "This client id was used for another message.")),
+        Some((message, known)) if known == digest => Ok(Some(Sent {
+            message,
+            duplicate: true,
+        })),
+        Some(_) => Err(Error::conflict(
+            "message.client_id_reused",
+            "This client id was used for another message.",
+        )),
     }
 }
 
 async fn completed_file(tx: &mut Tx, conversation: Uuid, file: Uuid) -> Result<FileRef> {
-    match FileRow::find_in(tx, file).await?.and_then(|f| (f.conversation == conversation).then(|| f.reference())) {
+    match FileRow::find_in(tx, file)
+        .await?
+        .and_then(|f| (f.conversation == conversation).then(|| f.reference()))
+    {
         Some(Some(reference)) => Ok(reference),
-        Some(None) => Err(Error::unprocessable("message.file_incomplete", "The file is not uploaded completely yet.")),
-        None => Err(Error::unprocessable("message.file_unknown", "There is no such file in this conversation.")),
+        Some(None) => Err(Error::unprocessable(
+            "message.file_incomplete",
+            "The file is not uploaded completely yet.",
+        )),
+        None => Err(Error::unprocessable(
+            "message.file_unknown",
+            "There is no such file in this conversation.",
+        )),
     }
 }

@@ -1,5 +1,7 @@
 //! Conversations on both engines: numbers, repeats, rights, receipts, events, and no way from one tenant to another.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+
 use medtech_kernel::{
     BoxFuture, Error, Module, Result, Tenant,
     auth::{Principal, Role},
@@ -23,10 +25,15 @@ fn draft(client_id: Uuid, text: &str) -> Draft {
 
 async fn conversation(m: &Arc<Messaging>, w: &World, tenant: &Tenant) -> Result<Uuid> {
     let m = m.clone();
-    let members = [(ANNA.to_owned(), "Anna".to_owned()), (GUEST.to_owned(), "Gus".to_owned())];
+    let members = [
+        (ANNA.to_owned(), "Anna".to_owned()),
+        (GUEST.to_owned(), "Gus".to_owned()),
+    ];
     w.ctx
         .db
-        .write(tenant.id, move |tx| Box::pin(async move { m.create_conversation_in(tx, "visit:1", "Visit", &members).await }))
+        .write(tenant.id, move |tx| {
+            Box::pin(async move { m.create_conversation_in(tx, "visit:1", "Visit", &members).await })
+        })
         .await
 }
 
@@ -51,7 +58,11 @@ fn kind<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Kind {
 }
 
 fn both(body: impl for<'a> Fn(&'a World) -> BoxFuture<'a, Result<()>>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(on_both_engines(&[Messaging::migrations()], body));
 }
 
@@ -63,7 +74,12 @@ fn fifty_parallel_sends_are_numbered_without_gap_and_repeats_answer_with_the_fir
             let ids: Vec<Uuid> = (1..=25).map(Uuid::from_u128).collect();
             // Each message twice at once, from two devices' worth of retries.
             let sends = ids.iter().chain(&ids).map(|client_id| {
-                let (m, who, draft, id) = (s.m.clone(), s.anna.clone(), draft(*client_id, &format!("text {client_id}")), s.id);
+                let (m, who, draft, id) = (
+                    s.m.clone(),
+                    s.anna.clone(),
+                    draft(*client_id, &format!("text {client_id}")),
+                    s.id,
+                );
                 tokio::spawn(async move { m.send(&who, id, draft).await })
             });
             let mut answers = Vec::new();
@@ -74,7 +90,10 @@ fn fifty_parallel_sends_are_numbered_without_gap_and_repeats_answer_with_the_fir
             let numbers: BTreeSet<i64> = answers.iter().map(|a| a.message.seq).collect();
             assert_eq!(numbers, (1..=25).collect());
             let listed = s.m.list(&s.guest, s.id, 0, None).await?;
-            assert_eq!(listed.iter().map(|m| m.seq).collect::<Vec<_>>(), (1..=25).collect::<Vec<_>>());
+            assert_eq!(
+                listed.iter().map(|m| m.seq).collect::<Vec<_>>(),
+                (1..=25).collect::<Vec<_>>()
+            );
             for answer in &answers {
                 assert!(listed.contains(&answer.message));
             }
@@ -102,7 +121,10 @@ fn a_client_id_stands_for_one_message() {
             let other = s.m.send(&s.guest, s.id, draft(cid, "mine")).await?;
             assert_eq!((other.message.seq, other.duplicate), (2, false));
             let elsewhere = conversation(&s.m, w, &w.north).await?;
-            assert_eq!(kind(s.m.send(&s.anna, elsewhere, draft(cid, "one")).await), Kind::Conflict);
+            assert_eq!(
+                kind(s.m.send(&s.anna, elsewhere, draft(cid, "one")).await),
+                Kind::Conflict
+            );
             Ok(())
         })
     });
@@ -114,7 +136,11 @@ fn members_only_and_no_way_between_tenants() {
         Box::pin(async move {
             let s = scene(w).await?;
             s.m.send(&s.anna, s.id, draft(Uuid::from_u128(1), "private")).await?;
-            let mut strangers = vec![w.sign_in(&w.north, "user:0190c1b0-0000-7000-8000-00000000000c", Role::Admin).await?.0];
+            let mut strangers = vec![
+                w.sign_in(&w.north, "user:0190c1b0-0000-7000-8000-00000000000c", Role::Admin)
+                    .await?
+                    .0,
+            ];
             for tenant in [&w.south, &w.east] {
                 // The same person, a member of a conversation of the other clinic.
                 conversation(&s.m, w, tenant).await?;
@@ -123,15 +149,29 @@ fn members_only_and_no_way_between_tenants() {
             for who in &strangers {
                 assert_eq!(kind(s.m.list(who, s.id, 0, None).await), Kind::Forbidden);
                 assert_eq!(kind(s.m.conversation(who, s.id).await), Kind::Forbidden);
-                assert_eq!(kind(s.m.send(who, s.id, draft(Uuid::from_u128(2), "x")).await), Kind::Forbidden);
-                let receipt = Receipt { read_upto: Some(1), delivered_upto: None };
+                assert_eq!(
+                    kind(s.m.send(who, s.id, draft(Uuid::from_u128(2), "x")).await),
+                    Kind::Forbidden
+                );
+                let receipt = Receipt {
+                    read_upto: Some(1),
+                    delivered_upto: None,
+                };
                 assert_eq!(kind(s.m.receipt(who, s.id, receipt).await), Kind::Forbidden);
                 assert_eq!(kind(s.m.typing(who, s.id).await), Kind::Forbidden);
             }
             let (m, id) = (s.m.clone(), s.id);
-            w.ctx.db.write(w.north.id, move |tx| Box::pin(async move { m.remove_member_in(tx, id, GUEST).await })).await?;
+            w.ctx
+                .db
+                .write(w.north.id, move |tx| {
+                    Box::pin(async move { m.remove_member_in(tx, id, GUEST).await })
+                })
+                .await?;
             assert_eq!(kind(s.m.list(&s.guest, s.id, 0, None).await), Kind::Forbidden);
-            assert_eq!(kind(s.m.send(&s.guest, s.id, draft(Uuid::from_u128(3), "x")).await), Kind::Forbidden);
+            assert_eq!(
+                kind(s.m.send(&s.guest, s.id, draft(Uuid::from_u128(3), "x")).await),
+                Kind::Forbidden
+            );
             Ok(())
         })
     });
@@ -146,12 +186,18 @@ fn receipts_move_forward_only_and_are_told_once() {
                 s.m.send(&s.anna, s.id, draft(Uuid::from_u128(n), "x")).await?;
             }
             let mut live = w.ctx.bus.attach_live()?;
-            let read = |n| Receipt { delivered_upto: None, read_upto: Some(n) };
+            let read = |n| Receipt {
+                delivered_upto: None,
+                read_upto: Some(n),
+            };
             let now = s.m.receipt(&s.guest, s.id, read(2)).await?;
             assert_eq!((now.delivered_upto, now.read_upto), (2, 2));
             assert_eq!(s.m.receipt(&s.guest, s.id, read(1)).await?, now);
             assert_eq!(kind(s.m.receipt(&s.guest, s.id, read(4)).await), Kind::Unprocessable);
-            let delivered = Receipt { delivered_upto: Some(3), read_upto: None };
+            let delivered = Receipt {
+                delivered_upto: Some(3),
+                read_upto: None,
+            };
             let now = s.m.receipt(&s.guest, s.id, delivered).await?;
             assert_eq!((now.delivered_upto, now.read_upto), (3, 2));
             let members = s.m.conversation(&s.anna, s.id).await?.members;
@@ -175,23 +221,43 @@ fn rpc_answers_as_rest_does_and_pushes_after_the_commit() {
             let s = scene(w).await?;
             let mut live = w.ctx.bus.attach_live()?;
             let raw = |v: serde_json::Value| serde_json::value::to_raw_value(&v).unwrap();
-            let send = raw(serde_json::json!({ "conversation_id": s.id, "client_id": Uuid::from_u128(1), "body": { "text": "hi" } }));
+            let send = raw(
+                serde_json::json!({ "conversation_id": s.id, "client_id": Uuid::from_u128(1), "body": { "text": "hi" } }),
+            );
             let answer = rpc::message_send(s.m.clone(), s.anna.clone(), send).await?;
             let answer: serde_json::Value = serde_json::from_str(answer.get()).unwrap();
             assert_eq!(answer["message"]["seq"], 1);
             assert_eq!(answer["message"]["at"], "2026-03-02T09:00:00.000Z");
-            assert_eq!(answer["message"]["sender"], serde_json::json!({ "subject": ANNA, "name": "Anna" }));
+            assert_eq!(
+                answer["message"]["sender"],
+                serde_json::json!({ "subject": ANNA, "name": "Anna" })
+            );
             assert_eq!(answer["duplicate"], false);
             let pushed = live.try_recv().unwrap();
-            assert_eq!((&*pushed.kind, pushed.channel.clone()), ("message.created", Some(format!("conversation:{}", s.id))));
+            assert_eq!(
+                (&*pushed.kind, pushed.channel.clone()),
+                ("message.created", Some(format!("conversation:{}", s.id)))
+            );
             assert_eq!(pushed.parse::<serde_json::Value>()?["message"], answer["message"]);
-            rpc::typing(s.m.clone(), s.guest.clone(), raw(serde_json::json!({ "conversation_id": s.id }))).await?;
+            rpc::typing(
+                s.m.clone(),
+                s.guest.clone(),
+                raw(serde_json::json!({ "conversation_id": s.id })),
+            )
+            .await?;
             assert_eq!(&*live.try_recv().unwrap().kind, "typing");
             let receipt = raw(serde_json::json!({ "conversation_id": s.id, "read_upto": 1 }));
             let answer = rpc::message_receipt(s.m.clone(), s.guest.clone(), receipt).await?;
             assert_eq!(answer.get(), r#"{"delivered_upto":1,"read_upto":1}"#);
-            for bad in [serde_json::json!([]), serde_json::json!({ "conversation_id": "x" }), serde_json::json!(null)] {
-                assert_eq!(kind(rpc::message_send(s.m.clone(), s.anna.clone(), raw(bad)).await), Kind::BadRequest);
+            for bad in [
+                serde_json::json!([]),
+                serde_json::json!({ "conversation_id": "x" }),
+                serde_json::json!(null),
+            ] {
+                assert_eq!(
+                    kind(rpc::message_send(s.m.clone(), s.anna.clone(), raw(bad)).await),
+                    Kind::BadRequest
+                );
             }
             Ok(())
         })
@@ -205,7 +271,9 @@ fn encrypted_modes_are_refused_until_they_exist() {
             let s = scene(w).await?;
             for mode in [Mode::Recorded, Mode::Strict] {
                 let m = s.m.clone();
-                let made = w.ctx.db.write(w.north.id, move |tx| Box::pin(async move { m.create_in(tx, "t", "t", mode, &[]).await }));
+                let made = w.ctx.db.write(w.north.id, move |tx| {
+                    Box::pin(async move { m.create_in(tx, "t", "t", mode, &[]).await })
+                });
                 assert_eq!(made.await.unwrap_err().code, "conversation.mode_unsupported");
             }
             Ok(())

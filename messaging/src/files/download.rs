@@ -16,14 +16,26 @@ use medtech_kernel::{Error, auth::Principal, policy::Action};
 use std::sync::Arc;
 use uuid::Uuid;
 
-pub(super) async fn get(State(m): State<Arc<Messaging>>, who: Principal, Path(id): Path<String>, asked: HeaderMap) -> Outcome<Response> {
+pub(super) async fn get(
+    State(m): State<Arc<Messaging>>,
+    who: Principal,
+    Path(id): Path<String>,
+    asked: HeaderMap,
+) -> Outcome<Response> {
     let unknown = || Error::not_found("file.unknown", "There is no such file.");
     let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
     let file = FileRow::find(&m.files.db, who.tenant, id).await?.ok_or_else(unknown)?;
-    m.require(&who, Action::Read, file.conversation).await.map_err(|_| unknown())?;
-    let sha256 = file.sha256.as_deref().ok_or_else(|| Error::not_found("file.incomplete", "The file is not complete yet."))?;
+    m.require(&who, Action::Read, file.conversation)
+        .await
+        .map_err(|_| unknown())?;
+    let sha256 = file
+        .sha256
+        .as_deref()
+        .ok_or_else(|| Error::not_found("file.incomplete", "The file is not complete yet."))?;
     let etag = format!("\"{}\"", hex(sha256));
-    if text(&asked, "if-none-match").is_some_and(|tags| tags == "*" || tags.split(',').any(|t| t.trim().trim_start_matches("W/") == etag)) {
+    if text(&asked, "if-none-match")
+        .is_some_and(|tags| tags == "*" || tags.split(',').any(|t| t.trim().trim_start_matches("W/") == etag))
+    {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     // If-Range with anything but our strong tag asks for the whole.
@@ -55,7 +67,10 @@ pub(super) async fn get(State(m): State<Arc<Messaging>>, who: Principal, Path(id
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; sandbox"),
+    );
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     Ok(response)
 }

@@ -3,8 +3,8 @@
 use super::{
     FileRow, Turn, disk, download,
     tus::{
-        ALGORITHMS, CHECKSUM_MISMATCH, Checksum, EXTENSIONS, LOCKED, OFFSET_TYPE, Outcome, Refusal, VERSION, WRONG_OFFSET,
-        WRONG_TYPE, http_date, metadata, number, require_version, text,
+        ALGORITHMS, CHECKSUM_MISMATCH, Checksum, EXTENSIONS, LOCKED, OFFSET_TYPE, Outcome, Refusal, VERSION,
+        WRONG_OFFSET, WRONG_TYPE, http_date, metadata, number, require_version, text,
     },
 };
 use crate::Messaging;
@@ -34,11 +34,23 @@ pub(crate) fn routes(messaging: Arc<Messaging>) -> Router {
     Router::new()
         .route("/files", creation())
         .route("/files/", creation())
-        .route("/files/{id}", get(download::get).head(head).patch(patch).delete(delete).post(overridden).options(options))
+        .route(
+            "/files/{id}",
+            get(download::get)
+                .head(head)
+                .patch(patch)
+                .delete(delete)
+                .post(overridden)
+                .options(options),
+        )
         .layer(map_response(async |mut response: Response| {
-            response.headers_mut().insert("tus-resumable", HeaderValue::from_static(VERSION));
+            response
+                .headers_mut()
+                .insert("tus-resumable", HeaderValue::from_static(VERSION));
             if response.status() == StatusCode::PRECONDITION_FAILED {
-                response.headers_mut().insert("tus-version", HeaderValue::from_static(VERSION));
+                response
+                    .headers_mut()
+                    .insert("tus-version", HeaderValue::from_static(VERSION));
             }
             response
         }))
@@ -53,7 +65,10 @@ async fn options(State(m): State<Arc<Messaging>>) -> impl IntoResponse {
         ("tus-checksum-algorithm", ALGORITHMS.to_owned()),
         ("tus-max-size", m.files.limits.max_file.to_string()),
     ];
-    (StatusCode::NO_CONTENT, headers.map(|(name, value)| (HeaderName::from_static(name), value)))
+    (
+        StatusCode::NO_CONTENT,
+        headers.map(|(name, value)| (HeaderName::from_static(name), value)),
+    )
 }
 
 async fn create(State(m): State<Arc<Messaging>>, who: Principal, headers: HeaderMap, body: Body) -> Outcome<Response> {
@@ -82,7 +97,12 @@ async fn create(State(m): State<Arc<Messaging>>, who: Principal, headers: Header
 }
 
 /// Where the upload stands: what is on the disk for good.
-async fn head(State(m): State<Arc<Messaging>>, who: Principal, Path(id): Path<String>, headers: HeaderMap) -> Outcome<Response> {
+async fn head(
+    State(m): State<Arc<Messaging>>,
+    who: Principal,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Outcome<Response> {
     require_version(&headers)?;
     let file = own(&m, &who, &id).await?;
     let offset = match file.sha256 {
@@ -104,7 +124,13 @@ async fn head(State(m): State<Arc<Messaging>>, who: Principal, Path(id): Path<St
     Ok(response)
 }
 
-async fn patch(State(m): State<Arc<Messaging>>, who: Principal, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Outcome<Response> {
+async fn patch(
+    State(m): State<Arc<Messaging>>,
+    who: Principal,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Response> {
     require_version(&headers)?;
     if text(&headers, "content-type") != Some(OFFSET_TYPE) {
         return Err(WRONG_TYPE);
@@ -114,7 +140,12 @@ async fn patch(State(m): State<Arc<Messaging>>, who: Principal, Path(id): Path<S
     append_detached(m, who, file, offset, headers, body).await
 }
 
-async fn delete(State(m): State<Arc<Messaging>>, who: Principal, Path(id): Path<String>, headers: HeaderMap) -> Outcome<StatusCode> {
+async fn delete(
+    State(m): State<Arc<Messaging>>,
+    who: Principal,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Outcome<StatusCode> {
     require_version(&headers)?;
     let file = own(&m, &who, &id).await?;
     let upload = m.files.upload(who.tenant, file.id)?;
@@ -125,11 +156,21 @@ async fn delete(State(m): State<Arc<Messaging>>, who: Principal, Path(id): Path<
 }
 
 /// For networks that let only GET and POST through.
-async fn overridden(state: State<Arc<Messaging>>, who: Principal, path: Path<String>, headers: HeaderMap, body: Body) -> Response {
+async fn overridden(
+    state: State<Arc<Messaging>>,
+    who: Principal,
+    path: Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     match text(&headers, "x-http-method-override") {
         Some("PATCH") => patch(state, who, path, headers, body).await.into_response(),
         Some("DELETE") => delete(state, who, path, headers).await.into_response(),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD, PATCH, DELETE, OPTIONS")]).into_response(),
+        _ => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(header::ALLOW, "GET, HEAD, PATCH, DELETE, OPTIONS")],
+        )
+            .into_response(),
     }
 }
 
@@ -137,7 +178,10 @@ async fn overridden(state: State<Arc<Messaging>>, who: Principal, path: Path<Str
 async fn own(m: &Messaging, who: &Principal, id: &str) -> Outcome<FileRow> {
     let unknown = || Error::not_found("file.unknown", "There is no such upload.");
     let id = Uuid::try_parse(id).map_err(|_| unknown())?;
-    let file = FileRow::find(&m.files.db, who.tenant, id).await?.filter(|f| f.owner == who.subject).ok_or_else(unknown)?;
+    let file = FileRow::find(&m.files.db, who.tenant, id)
+        .await?
+        .filter(|f| f.owner == who.subject)
+        .ok_or_else(unknown)?;
     m.require(who, Action::Write, file.conversation).await?;
     if file.sha256.is_none() && file.expires_at <= m.files.clock.now_ms() {
         return Err(Error::gone("file.expired", "The upload was not finished in time.").into());
@@ -147,24 +191,46 @@ async fn own(m: &Messaging, who: &Principal, id: &str) -> Outcome<FileRow> {
 
 /// Appends in a task of its own: when the client vanishes, the server drops the request's future, and what has come
 /// must still be flushed and counted.
-async fn append_detached(m: Arc<Messaging>, who: Principal, file: FileRow, offset: u64, headers: HeaderMap, body: Body) -> Outcome<Response> {
+async fn append_detached(
+    m: Arc<Messaging>,
+    who: Principal,
+    file: FileRow,
+    offset: u64,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Response> {
     let task = tokio::spawn(async move { append(&m, &who, &file, offset, &headers, body).await });
     task.await.map_err(|e| Error::internal("file.append_task", e))?
 }
 
-async fn append(m: &Messaging, who: &Principal, file: &FileRow, offset: u64, headers: &HeaderMap, body: Body) -> Outcome<Response> {
+async fn append(
+    m: &Messaging,
+    who: &Principal,
+    file: &FileRow,
+    offset: u64,
+    headers: &HeaderMap,
+    body: Body,
+) -> Outcome<Response> {
     let mut checksum = text(headers, "upload-checksum").map(Checksum::parse).transpose()?;
     let announced = match headers.contains_key(header::CONTENT_LENGTH) {
         true => Some(number(headers, "content-length")?),
         false => None,
     };
     if file.sha256.is_some() {
-        return if offset == file.size { Ok(stands_at(file, offset)) } else { Err(WRONG_OFFSET) };
+        return if offset == file.size {
+            Ok(stands_at(file, offset))
+        } else {
+            Err(WRONG_OFFSET)
+        };
     }
     let upload = m.files.upload(who.tenant, file.id)?;
     let mut turn = upload.take_turn().await?;
     if m.files.load(who.tenant, file, &mut turn.partial).await?.is_none() {
-        return if offset == file.size { Ok(stands_at(file, offset)) } else { Err(WRONG_OFFSET) };
+        return if offset == file.size {
+            Ok(stands_at(file, offset))
+        } else {
+            Err(WRONG_OFFSET)
+        };
     }
     if turn.partial.as_ref().is_none_or(|p| p.len() != offset) {
         return Err(WRONG_OFFSET);
@@ -174,7 +240,9 @@ async fn append(m: &Messaging, who: &Principal, file: &FileRow, offset: u64, hea
         return Err(too_long());
     }
     let outcome = receive(&mut turn, room, checksum.as_mut(), body.into_data_stream()).await;
-    let Some(partial) = turn.partial.as_mut() else { return Err(WRONG_OFFSET) };
+    let Some(partial) = turn.partial.as_mut() else {
+        return Err(WRONG_OFFSET);
+    };
     let holds = checksum.is_none_or(Checksum::holds);
     // What came before a broken connection is kept, unless a checksum was promised for all of it.
     let settled = match &outcome {
@@ -186,7 +254,9 @@ async fn append(m: &Messaging, who: &Principal, file: &FileRow, offset: u64, hea
     };
     let settled = match (settled, outcome) {
         (Ok(settled), Ok(_)) => settled,
-        (Ok(_), Err(Broken::Connection)) => Err(Error::bad("file.interrupted", "The connection broke. Resume with HEAD.").into()),
+        (Ok(_), Err(Broken::Connection)) => {
+            Err(Error::bad("file.interrupted", "The connection broke. Resume with HEAD.").into())
+        }
         (Ok(_), Err(Broken::Disk(e))) | (Err(e), _) => {
             // The state in memory may differ from the disk's: the next request reads the file anew.
             *turn.partial = None;
@@ -213,7 +283,12 @@ enum Broken {
 }
 
 /// Takes the body piece by piece; never more than one piece is in memory.
-async fn receive(turn: &mut Turn<'_>, room: u64, mut checksum: Option<&mut Checksum>, mut body: BodyDataStream) -> Result<Received, Broken> {
+async fn receive(
+    turn: &mut Turn<'_>,
+    room: u64,
+    mut checksum: Option<&mut Checksum>,
+    mut body: BodyDataStream,
+) -> Result<Received, Broken> {
     let mut left = room;
     if let (Some(_), Some(partial)) = (&checksum, turn.partial.as_mut()) {
         partial.hold().await.map_err(Broken::Disk)?;
@@ -224,13 +299,17 @@ async fn receive(turn: &mut Turn<'_>, room: u64, mut checksum: Option<&mut Check
             () = turn.is_over() => return Ok(Received::Interrupted),
             piece = tokio::time::timeout(SILENCE, body.next()) => piece,
         };
-        let Ok(piece) = piece else { return Err(Broken::Connection) };
+        let Ok(piece) = piece else {
+            return Err(Broken::Connection);
+        };
         let bytes = match piece {
             None => return Ok(Received::All),
             Some(Ok(bytes)) => bytes,
             Some(Err(_)) => return Err(Broken::Connection),
         };
-        let Some(rest) = left.checked_sub(bytes.len() as u64) else { return Ok(Received::TooMuch) };
+        let Some(rest) = left.checked_sub(bytes.len() as u64) else {
+            return Ok(Received::TooMuch);
+        };
         left = rest;
         if let Some(sum) = checksum.as_deref_mut() {
             sum.update(&bytes);
@@ -242,7 +321,11 @@ async fn receive(turn: &mut Turn<'_>, room: u64, mut checksum: Option<&mut Check
 }
 
 fn too_long() -> Refusal {
-    Error::too_large("file.beyond_length", "The request holds more bytes than Upload-Length left.").into()
+    Error::too_large(
+        "file.beyond_length",
+        "The request holds more bytes than Upload-Length left.",
+    )
+    .into()
 }
 
 fn stands_at(file: &FileRow, offset: u64) -> Response {

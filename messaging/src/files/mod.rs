@@ -42,7 +42,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_file: 5 << 30, max_owned: 50 << 30, max_pending: 50, keep_pending: 48 * 3_600_000 }
+        Self {
+            max_file: 5 << 30,
+            max_owned: 50 << 30,
+            max_pending: 50,
+            keep_pending: 48 * 3_600_000,
+        }
     }
 }
 
@@ -94,7 +99,9 @@ impl Upload {
             mine = *n;
         });
         let later = self.turn.subscribe();
-        let partial = tokio::time::timeout(PATIENCE, self.partial.lock()).await.map_err(|_| LOCKED)?;
+        let partial = tokio::time::timeout(PATIENCE, self.partial.lock())
+            .await
+            .map_err(|_| LOCKED)?;
         Ok(Turn { partial, later, mine })
     }
 }
@@ -131,16 +138,24 @@ impl Files {
                 Box::pin(async move {
                     let (owned, pending) = FileRow::usage(tx, &row.owner).await?;
                     if owned.saturating_add(row.size) > limits.max_owned {
-                        return Err(Error::too_large("file.quota", "Your files would take more room than you have."));
+                        return Err(Error::too_large(
+                            "file.quota",
+                            "Your files would take more room than you have.",
+                        ));
                     }
                     if pending >= limits.max_pending {
-                        return Err(Error::too_many("file.pending", "Too many uploads are unfinished. Finish or cancel some."));
+                        return Err(Error::too_many(
+                            "file.pending",
+                            "Too many uploads are unfinished. Finish or cancel some.",
+                        ));
                     }
                     row.create(tx).await
                 })
             })
             .await?;
-        let partial = Partial::create(&self.objects.partial(who.tenant, file.id)).await.map_err(disk)?;
+        let partial = Partial::create(&self.objects.partial(who.tenant, file.id))
+            .await
+            .map_err(disk)?;
         let upload = self.upload(who.tenant, file.id)?;
         *upload.partial.lock().await = Some(partial);
         Ok(file)
@@ -156,15 +171,24 @@ impl Files {
             open.retain(|_, u| Arc::strong_count(u) > 1);
         }
         if open.len() >= MAX_OPEN {
-            return Err(Error::unavailable("file.busy", "Too many uploads at once. Try again in a moment."));
+            return Err(Error::unavailable(
+                "file.busy",
+                "Too many uploads at once. Try again in a moment.",
+            ));
         }
-        let upload = Arc::new(Upload { turn: watch::channel(0).0, partial: tokio::sync::Mutex::new(None) });
+        let upload = Arc::new(Upload {
+            turn: watch::channel(0).0,
+            partial: tokio::sync::Mutex::new(None),
+        });
         open.insert((tenant, id), upload.clone());
         Ok(upload)
     }
 
     fn close(&self, tenant: TenantId, id: Uuid) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&(tenant, id));
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(tenant, id));
     }
 
     /// Opens the partial file where this process has not yet. When a crash fell between publishing the object and
@@ -205,7 +229,10 @@ impl Files {
             .write(tenant, move |tx| {
                 Box::pin(async move {
                     if FileRow::complete(tx, file.id, &sha256).await? {
-                        let (target, detail) = (format!("File/{}", file.id), format!("conversation:{}", file.conversation));
+                        let (target, detail) = (
+                            format!("File/{}", file.id),
+                            format!("conversation:{}", file.conversation),
+                        );
                         let entry = audit::Entry {
                             actor: &file.owner,
                             action: "create",
@@ -244,7 +271,13 @@ impl Files {
                     }
                     if FileRow::delete(tx, id).await? {
                         let target = format!("File/{id}");
-                        let entry = audit::Entry { actor: &actor, action: "delete", target: &target, outcome: "success", detail: "" };
+                        let entry = audit::Entry {
+                            actor: &actor,
+                            action: "delete",
+                            target: &target,
+                            outcome: "success",
+                            detail: "",
+                        };
                         audit::write(tx, entry).await?;
                     }
                     Ok(())
@@ -260,7 +293,9 @@ impl Files {
     async fn sweep(&self, tenant: TenantId) -> Result<()> {
         for file in FileRow::expired(&self.db, tenant, self.clock.now_ms(), SWEEP).await? {
             let upload = self.upload(tenant, file.id)?;
-            let Ok(mut turn) = upload.take_turn().await else { continue };
+            let Ok(mut turn) = upload.take_turn().await else {
+                continue;
+            };
             *turn.partial = None;
             self.remove(tenant, &file, "system").await?;
         }
@@ -270,9 +305,10 @@ impl Files {
 
 fn disk(e: std::io::Error) -> Error {
     match e.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Error::unavailable("file.disk_full", "The server has no room for files. What was confirmed is kept.")
-        }
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::unavailable(
+            "file.disk_full",
+            "The server has no room for files. What was confirmed is kept.",
+        ),
         _ => Error::internal("file.disk", e),
     }
 }

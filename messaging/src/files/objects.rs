@@ -19,13 +19,18 @@ pub(crate) struct Objects {
 impl Objects {
     pub(crate) fn open(root: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&root).map_err(|e| Error::internal("file.directory", e))?;
-        let store = LocalFileSystem::new_with_prefix(&root).map_err(failed)?.with_fsync(true);
+        let store = LocalFileSystem::new_with_prefix(&root)
+            .map_err(failed)?
+            .with_fsync(true);
         Ok(Self { root, store })
     }
 
     /// The local file an upload is appended to.
     pub(crate) fn partial(&self, tenant: TenantId, id: Uuid) -> PathBuf {
-        self.root.join(format!("tenant-{tenant}")).join("partial").join(format!("{id}.part"))
+        self.root
+            .join(format!("tenant-{tenant}"))
+            .join("partial")
+            .join(format!("{id}.part"))
     }
 
     /// Turns the flushed partial file into the object, durably.
@@ -45,7 +50,10 @@ impl Objects {
 
     /// Streams a part of the object.
     pub(crate) async fn read(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> Result<Bits> {
-        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
         let found = self.store.get_opts(&key(tenant, id), options).await.map_err(failed)?;
         Ok(found.into_stream())
     }

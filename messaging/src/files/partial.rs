@@ -28,10 +28,21 @@ impl Partial {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).await?;
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).await?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .await?;
         file.sync_all().await?;
         sync_dir(path).await?;
-        Ok(Self { file, path: path.to_owned(), len: 0, sha: digest::Context::new(&digest::SHA256), held: None })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            len: 0,
+            sha: digest::Context::new(&digest::SHA256),
+            held: None,
+        })
     }
 
     /// Opens what an earlier process left. Bytes of a request that was never verified are cut off; the rest is flushed
@@ -62,7 +73,13 @@ impl Partial {
             sha.update(buffer.get(..n).unwrap_or_default());
             len += n as u64;
         }
-        Ok(Some(Self { file, path: path.to_owned(), len, sha, held: None }))
+        Ok(Some(Self {
+            file,
+            path: path.to_owned(),
+            len,
+            sha,
+            held: None,
+        }))
     }
 
     pub(crate) fn len(&self) -> u64 {

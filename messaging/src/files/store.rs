@@ -34,11 +34,19 @@ pub(crate) struct FileRow {
 
 impl FileRow {
     pub(crate) async fn find(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<Self>> {
-        db.query_opt(tenant, FIND, &[id.into()]).await?.as_ref().map(Self::read).transpose()
+        db.query_opt(tenant, FIND, &[id.into()])
+            .await?
+            .as_ref()
+            .map(Self::read)
+            .transpose()
     }
 
     pub(crate) async fn find_in(tx: &mut Tx, id: Uuid) -> Result<Option<Self>> {
-        tx.query_opt(FIND, &[id.into()]).await?.as_ref().map(Self::read).transpose()
+        tx.query_opt(FIND, &[id.into()])
+            .await?
+            .as_ref()
+            .map(Self::read)
+            .transpose()
     }
 
     pub(crate) async fn create(&self, tx: &mut Tx) -> Result<()> {
@@ -72,11 +80,18 @@ impl FileRow {
     /// (bytes, uploads in progress) of an owner.
     pub(crate) async fn usage(tx: &mut Tx, owner: &str) -> Result<(u64, u64)> {
         let row = tx.query_one(USAGE, &[owner.into()]).await?;
-        Ok((u64::try_from(row.i64(0)?).unwrap_or(0), u64::try_from(row.i64(1)?).unwrap_or(0)))
+        Ok((
+            u64::try_from(row.i64(0)?).unwrap_or(0),
+            u64::try_from(row.i64(1)?).unwrap_or(0),
+        ))
     }
 
     pub(crate) async fn expired(db: &Db, tenant: TenantId, now: Millis, limit: i64) -> Result<Vec<Self>> {
-        db.query(tenant, EXPIRED, &[now.into(), limit.into()]).await?.iter().map(Self::read).collect()
+        db.query(tenant, EXPIRED, &[now.into(), limit.into()])
+            .await?
+            .iter()
+            .map(Self::read)
+            .collect()
     }
 
     /// The file as a message shows it; `None` until it is complete.

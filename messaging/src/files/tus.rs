@@ -35,14 +35,26 @@ impl From<Error> for Refusal {
     }
 }
 
-pub(crate) const WRONG_OFFSET: Refusal =
-    Refusal::Status(409, "file.offset_mismatch", "Upload-Offset is not where this upload stands. Ask with HEAD.");
-pub(crate) const CHECKSUM_MISMATCH: Refusal =
-    Refusal::Status(460, "file.checksum_mismatch", "The bytes differ from Upload-Checksum. They were not kept.");
-pub(crate) const LOCKED: Refusal =
-    Refusal::Status(423, "file.locked", "Another request is writing to this upload. Try again in a moment.");
-pub(crate) const WRONG_TYPE: Refusal =
-    Refusal::Status(415, "file.content_type", "Content-Type must be application/offset+octet-stream.");
+pub(crate) const WRONG_OFFSET: Refusal = Refusal::Status(
+    409,
+    "file.offset_mismatch",
+    "Upload-Offset is not where this upload stands. Ask with HEAD.",
+);
+pub(crate) const CHECKSUM_MISMATCH: Refusal = Refusal::Status(
+    460,
+    "file.checksum_mismatch",
+    "The bytes differ from Upload-Checksum. They were not kept.",
+);
+pub(crate) const LOCKED: Refusal = Refusal::Status(
+    423,
+    "file.locked",
+    "Another request is writing to this upload. Try again in a moment.",
+);
+pub(crate) const WRONG_TYPE: Refusal = Refusal::Status(
+    415,
+    "file.content_type",
+    "Content-Type must be application/offset+octet-stream.",
+);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -55,9 +67,10 @@ impl IntoResponse for Refusal {
                 });
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let mut response = (status, Json(body)).into_response();
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+                response.headers_mut().insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/problem+json"),
+                );
                 response
             }
         }
@@ -95,7 +108,12 @@ pub(crate) struct Metadata {
 
 /// Reads `Upload-Metadata`: pairs `key base64`, separated by commas. Unknown keys are passed over.
 pub(crate) fn metadata(header: &str) -> Outcome<Metadata> {
-    let malformed = || Error::bad("file.metadata", "Upload-Metadata must be pairs of a key and base64 text.");
+    let malformed = || {
+        Error::bad(
+            "file.metadata",
+            "Upload-Metadata must be pairs of a key and base64 text.",
+        )
+    };
     if header.len() > MAX_METADATA {
         return Err(Error::bad("file.metadata_long", "Upload-Metadata is longer than 4 KiB.").into());
     }
@@ -114,7 +132,12 @@ pub(crate) fn metadata(header: &str) -> Outcome<Metadata> {
     }
     let conversation = conversation
         .and_then(|c| Uuid::try_parse(c.trim()).ok())
-        .ok_or_else(|| Error::bad("file.conversation", "Upload-Metadata must name the conversation the file is for."))?;
+        .ok_or_else(|| {
+            Error::bad(
+                "file.conversation",
+                "Upload-Metadata must name the conversation the file is for.",
+            )
+        })?;
     Ok(Metadata {
         name: clean_name(name.as_deref().unwrap_or_default()),
         media_type: clean_type(media_type.as_deref().unwrap_or_default()),
@@ -125,7 +148,10 @@ pub(crate) fn metadata(header: &str) -> Outcome<Metadata> {
 /// A name fit to be shown and to go into a header; it is never a path of ours.
 fn clean_name(name: &str) -> String {
     // Direction overrides can make "exe.pdf" out of "fdp.exe".
-    let hidden = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let mut clean: String = base.chars().filter(|c| !hidden(*c)).collect();
     while clean.len() > MAX_NAME {
@@ -140,7 +166,11 @@ fn clean_name(name: &str) -> String {
 /// `type/subtype` of RFC 9110 tokens without parameters, else the type of unknown bytes.
 fn clean_type(given: &str) -> String {
     let bare = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let token = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    let token = |t: &str| {
+        !t.is_empty()
+            && t.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
     match bare.split_once('/') {
         Some((kind, sub)) if bare.len() <= 127 && token(kind) && token(sub) => bare,
         _ => "application/octet-stream".to_owned(),
@@ -156,7 +186,12 @@ pub(crate) struct Checksum {
 impl Checksum {
     /// Reads `Upload-Checksum`: an algorithm and base64.
     pub(crate) fn parse(header: &str) -> Outcome<Self> {
-        let malformed = || Error::bad("file.checksum", "Upload-Checksum must be sha256 or sha1, a space and base64.");
+        let malformed = || {
+            Error::bad(
+                "file.checksum",
+                "Upload-Checksum must be sha256 or sha1, a space and base64.",
+            )
+        };
         let (name, value) = header.split_once(' ').ok_or_else(malformed)?;
         let algorithm = match name {
             "sha256" => &digest::SHA256,
@@ -167,7 +202,10 @@ impl Checksum {
         if promised.len() != algorithm.output_len() {
             return Err(malformed().into());
         }
-        Ok(Self { running: digest::Context::new(algorithm), promised })
+        Ok(Self {
+            running: digest::Context::new(algorithm),
+            promised,
+        })
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
@@ -189,8 +227,12 @@ pub(crate) enum Part {
 
 /// Reads `Range` (RFC 9110, 14.1.2). Several ranges, other units and malformed values are ignored, as the RFC allows.
 pub(crate) fn range(header: Option<&str>, size: u64) -> Part {
-    let Some(spec) = header.and_then(|h| h.strip_prefix("bytes=")).map(str::trim) else { return Part::Whole };
-    let Some((first, last)) = spec.split_once('-') else { return Part::Whole };
+    let Some(spec) = header.and_then(|h| h.strip_prefix("bytes=")).map(str::trim) else {
+        return Part::Whole;
+    };
+    let Some((first, last)) = spec.split_once('-') else {
+        return Part::Whole;
+    };
     let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
     if !digits(first) || !digits(last) {
         return Part::Whole;
@@ -219,8 +261,16 @@ pub(crate) fn range(header: Option<&str>, size: u64) -> Part {
 
 /// RFC 6266 with RFC 8187: an ASCII name for old clients, the true one for the others.
 pub(crate) fn disposition(name: &str) -> String {
-    let ascii: String =
-        name.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() && !"\"\\%".contains(c) { c } else { '_' }).collect();
+    let ascii: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii() && !c.is_ascii_control() && !"\"\\%".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
     let mut encoded = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
@@ -235,7 +285,9 @@ pub(crate) fn disposition(name: &str) -> String {
 /// IMF-fixdate, the form of `Upload-Expires`.
 pub(crate) fn http_date(at: Millis) -> Option<String> {
     let at = jiff::Timestamp::from_millisecond(at).ok()?;
-    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
+    jiff::fmt::rfc2822::DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&at)
+        .ok()
 }
 
 #[cfg(test)]
@@ -245,21 +297,46 @@ mod tests {
     const CONVERSATION: &str = "0190c1b0-0000-7000-8000-000000000001";
 
     fn meta(pairs: &[(&str, &str)]) -> Outcome<Metadata> {
-        let text: Vec<String> = pairs.iter().map(|(k, v)| format!("{k} {}", STANDARD.encode(v))).collect();
+        let text: Vec<String> = pairs
+            .iter()
+            .map(|(k, v)| format!("{k} {}", STANDARD.encode(v)))
+            .collect();
         metadata(&text.join(","))
     }
 
     #[test]
     fn metadata_is_read_and_names_cannot_be_paths() {
-        let m = meta(&[("filename", "../../etc/pass\r\nwd\u{202e}.pdf"), ("filetype", "Application/PDF; x=1"), ("conversation", CONVERSATION)]).unwrap();
-        assert_eq!((m.name.as_str(), m.media_type.as_str()), ("passwd.pdf", "application/pdf"));
-        let m = meta(&[("filename", ".."), ("filetype", "text/html\r\nX: y"), ("conversation", CONVERSATION)]).unwrap();
-        assert_eq!((m.name.as_str(), m.media_type.as_str()), ("file", "application/octet-stream"));
+        let m = meta(&[
+            ("filename", "../../etc/pass\r\nwd\u{202e}.pdf"),
+            ("filetype", "Application/PDF; x=1"),
+            ("conversation", CONVERSATION),
+        ])
+        .unwrap();
+        assert_eq!(
+            (m.name.as_str(), m.media_type.as_str()),
+            ("passwd.pdf", "application/pdf")
+        );
+        let m = meta(&[
+            ("filename", ".."),
+            ("filetype", "text/html\r\nX: y"),
+            ("conversation", CONVERSATION),
+        ])
+        .unwrap();
+        assert_eq!(
+            (m.name.as_str(), m.media_type.as_str()),
+            ("file", "application/octet-stream")
+        );
         let long = meta(&[("filename", &"é".repeat(300)), ("conversation", CONVERSATION)]).unwrap();
         assert!(long.name.len() <= MAX_NAME && long.name.chars().all(|c| c == 'é'));
         assert!(meta(&[("filename", "a")]).is_err());
         assert!(metadata("filename !!!").is_err());
-        assert!(metadata(&format!("is_confidential,conversation {}", STANDARD.encode(CONVERSATION))).is_ok());
+        assert!(
+            metadata(&format!(
+                "is_confidential,conversation {}",
+                STANDARD.encode(CONVERSATION)
+            ))
+            .is_ok()
+        );
     }
 
     #[test]
@@ -290,7 +367,10 @@ mod tests {
     #[test]
     fn checksums_hold_or_not() {
         // FIPS 180-2: SHA-256 and SHA-1 of "abc".
-        for header in ["sha256 ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=", "sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0="] {
+        for header in [
+            "sha256 ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
+            "sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=",
+        ] {
             let mut right = Checksum::parse(header).unwrap();
             right.update(b"a");
             right.update(b"bc");
@@ -307,7 +387,10 @@ mod tests {
     #[test]
     fn headers_cannot_be_broken_out_of() {
         let value = disposition("a\"b\\c % Ergebnis für Zoë.pdf");
-        assert_eq!(value, "attachment; filename=\"a_b_c _ Ergebnis f_r Zo_.pdf\"; filename*=UTF-8''a%22b%5Cc%20%25%20Ergebnis%20f%C3%BCr%20Zo%C3%AB.pdf");
+        assert_eq!(
+            value,
+            "attachment; filename=\"a_b_c _ Ergebnis f_r Zo_.pdf\"; filename*=UTF-8''a%22b%5Cc%20%25%20Ergebnis%20f%C3%BCr%20Zo%C3%AB.pdf"
+        );
         assert!(HeaderValue::from_str(&value).is_ok());
         assert_eq!(http_date(0).unwrap(), "Thu, 01 Jan 1970 00:00:00 GMT");
     }
