@@ -1,1 +1,72 @@
-//! medtech-messaging
+//! Messaging: conversations with a gapless sequence, receipts as cursors, and files by tus.
+//!
+//! [`service`] has the acts, [`model`] their values and limits, [`files`] the resumable uploads.
+
+pub mod files;
+mod http;
+pub mod model;
+pub mod rpc;
+pub mod service;
+mod store;
+
+use axum::Router;
+use files::Files;
+use medtech_kernel::{ChannelRule, Ctx, Migration, Module, Result, bus::Event, db::Script, policy::Action};
+use std::sync::Arc;
+
+/// The module. Made once; shared.
+pub struct Messaging {
+    pub(crate) ctx: Ctx,
+    pub files: Files,
+}
+
+impl Messaging {
+    /// Opens the files below the data directory.
+    pub fn new(ctx: Ctx) -> Result<Self> {
+        let files = Files::open(&ctx)?;
+        Ok(Self { ctx, files })
+    }
+
+    /// The tus server: `/files` and `/files/{id}`, to be merged at the root.
+    pub fn file_routes(self: Arc<Self>) -> Router {
+        files::routes(self)
+    }
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    module: "messaging",
+    number: 1,
+    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+}];
+
+const CHANNELS: &[ChannelRule] = &[ChannelRule {
+    kind: "conversation",
+    subscribe: Action::Subscribe,
+    history: 200,
+    ttl_ms: 10 * 60 * 1000,
+    presence: true,
+}];
+
+impl Module for Messaging {
+    const NAME: &'static str = "messaging";
+
+    fn migrations() -> &'static [Migration] {
+        MIGRATIONS
+    }
+
+    fn routes(self: Arc<Self>) -> Router {
+        http::routes(self)
+    }
+
+    fn channels() -> &'static [ChannelRule] {
+        CHANNELS
+    }
+
+    fn consumes() -> &'static [&'static str] {
+        &[]
+    }
+
+    async fn on_event(&self, _: Event) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Reading a finished file: members of its conversation only, whole or in part, never as something a browser would run.
+
+use super::{
+    FileRow,
+    store::hex,
+    tus::{Outcome, Part, disposition, range, text},
+};
+use crate::Messaging;
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use medtech_kernel::{Error, auth::Principal, policy::Action};
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(super) async fn get(
+    State(m): State<Arc<Messaging>>,
+    who: Principal,
+    Path(id): Path<String>,
+    asked: HeaderMap,
+) -> Outcome<Response> {
+    let unknown = || Error::not_found("file.unknown", "There is no such file.");
+    let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
+    let file = FileRow::find(&m.files.db, who.tenant, id).await?.ok_or_else(unknown)?;
+    m.require(&who, Action::Read, file.conversation)
+        .await
+        .map_err(|_| unknown())?;
+    let sha256 = file
+        .sha256
+        .as_deref()
+        .ok_or_else(|| Error::not_found("file.incomplete", "The file is not complete yet."))?;
+    let etag = format!("\"{}\"", hex(sha256));
+    if text(&asked, "if-none-match")
+        .is_some_and(|tags| tags == "*" || tags.split(',').any(|t| t.trim().trim_start_matches("W/") == etag))
+    {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    // If-Range with anything but our strong tag asks for the whole.
+    let wanted = text(&asked, "range").filter(|_| text(&asked, "if-range").is_none_or(|tag| tag == etag));
+    let (status, bytes) = match range(wanted, file.size) {
+        Part::Whole => (StatusCode::OK, 0..file.size),
+        Part::Bytes(bytes) => (StatusCode::PARTIAL_CONTENT, bytes),
+        Part::Unsatisfiable => {
+            let whole = format!("bytes */{}", file.size);
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, whole)]).into_response());
+        }
+    };
+    let length = bytes.end - bytes.start;
+    let body = match length {
+        0 => Body::empty(),
+        _ => Body::from_stream(m.files.objects.read(who.tenant, file.id, bytes.clone()).await?),
+    };
+    let value = |text: String| HeaderValue::from_str(&text).map_err(|e| Error::internal("file.header", e));
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    if status == StatusCode::PARTIAL_CONTENT {
+        let part = format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, file.size);
+        headers.insert(header::CONTENT_RANGE, value(part)?);
+    }
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::CONTENT_TYPE, value(file.media_type.clone())?);
+    headers.insert(header::CONTENT_DISPOSITION, value(disposition(&file.name))?);
+    headers.insert(header::ETAG, value(etag)?);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; sandbox"),
+    );
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    Ok(response)
+}

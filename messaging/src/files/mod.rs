@@ -1,0 +1,314 @@
+//! Files of conversations: a tus 1.0 server, and downloads by range for members.
+//!
+//! [`tus`] reads and writes headers, [`partial`] is an upload on disk, [`objects`] the store of finished files, [`http`]
+//! and [`download`] the routes. This file owns the uploads in progress: one writer for each, resumable after a crash.
+
+mod download;
+mod http;
+mod objects;
+mod partial;
+mod store;
+mod tus;
+
+pub(crate) use http::routes;
+pub(crate) use store::FileRow;
+
+use aws_lc_rs::digest;
+use futures_util::TryStreamExt;
+use medtech_kernel::{Clock, Ctx, Db, Error, Result, TenantId, audit, auth::Principal, clock::Millis, id};
+use objects::Objects;
+use partial::Partial;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{MutexGuard, watch};
+use tus::{LOCKED, Metadata, Outcome};
+use uuid::Uuid;
+
+/// What uploads may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub max_file: u64,
+    /// Bytes of all files of one owner.
+    pub max_owned: u64,
+    /// Unfinished uploads of one owner.
+    pub max_pending: u64,
+    /// How long an unfinished upload is kept.
+    pub keep_pending: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_file: 5 << 30,
+            max_owned: 50 << 30,
+            max_pending: 50,
+            keep_pending: 48 * 3_600_000,
+        }
+    }
+}
+
+/// Uploads whose file stays open between requests; past that idle ones are closed, and read again when they go on.
+const MAX_OPEN: usize = 256;
+/// How long a request waits for the one before it to let go of an upload.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Expired uploads removed at each creation.
+const SWEEP: i64 = 8;
+
+/// The uploads in progress and the finished files.
+pub struct Files {
+    db: Db,
+    clock: Clock,
+    objects: Objects,
+    open: Mutex<HashMap<(TenantId, Uuid), Arc<Upload>>>,
+    pub limits: Limits,
+}
+
+/// One upload in progress. A new request bumps `turn`, at which a running one stops, keeps what has come and lets go:
+/// the older is nearly always a connection that died without a word.
+struct Upload {
+    turn: watch::Sender<u64>,
+    partial: tokio::sync::Mutex<Option<Partial>>,
+}
+
+/// The right to write to an upload, until a later request asks for it.
+struct Turn<'a> {
+    partial: MutexGuard<'a, Option<Partial>>,
+    later: watch::Receiver<u64>,
+    mine: u64,
+}
+
+impl Turn<'_> {
+    /// Resolves when a later request wants the upload.
+    async fn is_over(&mut self) {
+        let mine = self.mine;
+        if self.later.wait_for(|n| *n > mine).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Upload {
+    async fn take_turn(&self) -> Outcome<Turn<'_>> {
+        let mut mine = 0;
+        self.turn.send_modify(|n| {
+            *n += 1;
+            mine = *n;
+        });
+        let later = self.turn.subscribe();
+        let partial = tokio::time::timeout(PATIENCE, self.partial.lock())
+            .await
+            .map_err(|_| LOCKED)?;
+        Ok(Turn { partial, later, mine })
+    }
+}
+
+impl Files {
+    pub(crate) fn open(ctx: &Ctx) -> Result<Self> {
+        Ok(Self {
+            db: ctx.db.clone(),
+            clock: ctx.clock.clone(),
+            objects: Objects::open(ctx.config.data_dir.join("files"))?,
+            open: Mutex::default(),
+            limits: Limits::default(),
+        })
+    }
+
+    /// Registers an upload for a conversation whose membership has been checked.
+    async fn create(&self, who: &Principal, meta: Metadata, size: u64) -> Outcome<FileRow> {
+        self.sweep(who.tenant).await?;
+        let limits = self.limits;
+        let now = self.clock.now_ms();
+        let file = FileRow {
+            id: id::new_id(&self.clock),
+            conversation: meta.conversation,
+            owner: who.subject.clone(),
+            name: meta.name,
+            media_type: meta.media_type,
+            size,
+            sha256: None,
+            expires_at: now + limits.keep_pending,
+        };
+        let row = file.clone();
+        self.db
+            .write(who.tenant, move |tx| {
+                Box::pin(async move {
+                    let (owned, pending) = FileRow::usage(tx, &row.owner).await?;
+                    if owned.saturating_add(row.size) > limits.max_owned {
+                        return Err(Error::too_large(
+                            "file.quota",
+                            "Your files would take more room than you have.",
+                        ));
+                    }
+                    if pending >= limits.max_pending {
+                        return Err(Error::too_many(
+                            "file.pending",
+                            "Too many uploads are unfinished. Finish or cancel some.",
+                        ));
+                    }
+                    row.create(tx).await
+                })
+            })
+            .await?;
+        let partial = Partial::create(&self.objects.partial(who.tenant, file.id))
+            .await
+            .map_err(disk)?;
+        let upload = self.upload(who.tenant, file.id)?;
+        *upload.partial.lock().await = Some(partial);
+        Ok(file)
+    }
+
+    /// The shared state of an upload. Idle ones make room when too many are open.
+    fn upload(&self, tenant: TenantId, id: Uuid) -> Result<Arc<Upload>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(upload) = open.get(&(tenant, id)) {
+            return Ok(upload.clone());
+        }
+        if open.len() >= MAX_OPEN {
+            open.retain(|_, u| Arc::strong_count(u) > 1);
+        }
+        if open.len() >= MAX_OPEN {
+            return Err(Error::unavailable(
+                "file.busy",
+                "Too many uploads at once. Try again in a moment.",
+            ));
+        }
+        let upload = Arc::new(Upload {
+            turn: watch::channel(0).0,
+            partial: tokio::sync::Mutex::new(None),
+        });
+        open.insert((tenant, id), upload.clone());
+        Ok(upload)
+    }
+
+    fn close(&self, tenant: TenantId, id: Uuid) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(tenant, id));
+    }
+
+    /// Opens the partial file where this process has not yet. When a crash fell between publishing the object and
+    /// noting that, the note is made up for and `None` answered: the upload is complete.
+    async fn load(&self, tenant: TenantId, file: &FileRow, slot: &mut Option<Partial>) -> Result<Option<()>> {
+        if slot.is_some() {
+            return Ok(Some(()));
+        }
+        let path = self.objects.partial(tenant, file.id);
+        *slot = Partial::open(&path).await.map_err(disk)?;
+        if slot.is_some() {
+            return Ok(Some(()));
+        }
+        if self.objects.size(tenant, file.id).await? == Some(file.size) {
+            let sha256 = self.hash(tenant, file).await?;
+            self.note_complete(tenant, file, sha256).await?;
+            return Ok(None);
+        }
+        // The row was committed, the file was not yet made.
+        *slot = Some(Partial::create(&path).await.map_err(disk)?);
+        Ok(Some(()))
+    }
+
+    /// The last byte has come: flushed, published, noted.
+    async fn finish(&self, tenant: TenantId, file: &FileRow, slot: &mut Option<Partial>) -> Result<()> {
+        let Some(partial) = slot.take() else { return Ok(()) };
+        let sha256 = partial.sha256();
+        drop(partial);
+        self.objects.publish(tenant, file.id).await?;
+        self.note_complete(tenant, file, sha256).await?;
+        self.close(tenant, file.id);
+        Ok(())
+    }
+
+    async fn note_complete(&self, tenant: TenantId, file: &FileRow, sha256: Vec<u8>) -> Result<()> {
+        let file = file.clone();
+        self.db
+            .write(tenant, move |tx| {
+                Box::pin(async move {
+                    if FileRow::complete(tx, file.id, &sha256).await? {
+                        let (target, detail) = (
+                            format!("File/{}", file.id),
+                            format!("conversation:{}", file.conversation),
+                        );
+                        let entry = audit::Entry {
+                            actor: &file.owner,
+                            action: "create",
+                            target: &target,
+                            outcome: "success",
+                            detail: &detail,
+                        };
+                        audit::write(tx, entry).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    async fn hash(&self, tenant: TenantId, file: &FileRow) -> Result<Vec<u8>> {
+        let mut sha = digest::Context::new(&digest::SHA256);
+        if file.size > 0 {
+            let mut bits = self.objects.read(tenant, file.id, 0..file.size).await?;
+            while let Some(bytes) = bits.try_next().await.map_err(|e| Error::internal("file.read", e))? {
+                sha.update(&bytes);
+            }
+        }
+        Ok(sha.finish().as_ref().to_vec())
+    }
+
+    /// Ends an upload or deletes a file that no message refers to. The row goes first: a file without a row is
+    /// unreachable, a row without a file would be a lie.
+    async fn remove(&self, tenant: TenantId, file: &FileRow, actor: &str) -> Result<()> {
+        let (id, actor) = (file.id, actor.to_owned());
+        self.db
+            .write(tenant, move |tx| {
+                Box::pin(async move {
+                    if FileRow::is_used(tx, id).await? {
+                        return Err(Error::conflict("file.in_use", "A message refers to this file."));
+                    }
+                    if FileRow::delete(tx, id).await? {
+                        let target = format!("File/{id}");
+                        let entry = audit::Entry {
+                            actor: &actor,
+                            action: "delete",
+                            target: &target,
+                            outcome: "success",
+                            detail: "",
+                        };
+                        audit::write(tx, entry).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        self.close(tenant, id);
+        partial::remove(&self.objects.partial(tenant, id)).await.map_err(disk)?;
+        self.objects.delete(tenant, id).await
+    }
+
+    /// Removes some uploads of the tenant that were never finished in time.
+    async fn sweep(&self, tenant: TenantId) -> Result<()> {
+        for file in FileRow::expired(&self.db, tenant, self.clock.now_ms(), SWEEP).await? {
+            let upload = self.upload(tenant, file.id)?;
+            let Ok(mut turn) = upload.take_turn().await else {
+                continue;
+            };
+            *turn.partial = None;
+            self.remove(tenant, &file, "system").await?;
+        }
+        Ok(())
+    }
+}
+
+fn disk(e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::unavailable(
+            "file.disk_full",
+            "The server has no room for files. What was confirmed is kept.",
+        ),
+        _ => Error::internal("file.disk", e),
+    }
+}
