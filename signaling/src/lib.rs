@@ -1,1 +1,4 @@
-//! medtech-signaling
+//! The hub's front door: live channels, and what others attach to the same door.
+
+pub mod channels;
+pub mod websocket;

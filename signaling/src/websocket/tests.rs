@@ -1,0 +1,144 @@
+//! The codec against RFC 6455's own examples, and against itself for any cut of any message.
+
+use super::{
+    Decoder, Fault, Message,
+    frame::{self, Opcode},
+};
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+fn client(fin: bool, opcode: Opcode, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame::put_header(&mut out, fin, opcode, payload.len(), Some(mask));
+    let start = out.len();
+    out.extend_from_slice(payload);
+    frame::apply_mask(&mut out[start..], mask, 0);
+    out.to_vec()
+}
+
+fn decode(limit: usize, bytes: &[u8]) -> Result<Vec<Message>, Fault> {
+    let mut out = Vec::new();
+    Decoder::new(limit).decode(&mut bytes.to_vec(), &mut out)?;
+    Ok(out)
+}
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+#[test]
+fn examples_of_rfc_6455_section_5_7() {
+    // A single-frame masked text message: "Hello".
+    let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(decode(100, &hello), Ok(vec![Message::Text("Hello".into())]));
+    assert_eq!(client(true, Opcode::Text, b"Hello", MASK), hello);
+    // A single-frame unmasked text message, as a server sends it.
+    assert_eq!(&frame::text("Hello")[..], [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
+    // Unmasked ping, and the masked answer with the same body.
+    assert_eq!(&frame::encode(Opcode::Ping, b"Hello")[..], [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
+    let pong = [0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(decode(100, &pong), Ok(vec![Message::Pong(b"Hello".to_vec())]));
+    // 256 bytes and 64 KiB of binary in one unmasked frame: the two longer forms of the length.
+    assert_eq!(&frame::binary(&[7; 256])[..4], [0x82, 0x7E, 0x01, 0x00]);
+    assert_eq!(&frame::binary(&[7; 65536])[..10], [0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn fragments_with_a_ping_between_them() {
+    let mut wire = client(false, Opcode::Text, b"Hel", MASK);
+    wire.extend(client(true, Opcode::Ping, b"?", MASK));
+    wire.extend(client(true, Opcode::Continuation, b"lo", MASK));
+    assert_eq!(decode(100, &wire), Ok(vec![Message::Ping(b"?".to_vec()), Message::Text("Hello".into())]));
+}
+
+#[test]
+fn what_the_standard_forbids_is_refused() {
+    let protocol = |bytes: &[u8]| matches!(decode(1000, bytes), Err(Fault::Protocol(_)));
+    assert!(protocol(&[0xC1, 0x80, 0, 0, 0, 0]), "reserved bit");
+    assert!(protocol(&[0x83, 0x80, 0, 0, 0, 0]), "reserved opcode");
+    assert!(protocol(&[0x81, 0x01, b'x']), "no mask");
+    assert!(protocol(&client(true, Opcode::Continuation, b"x", MASK)), "continuation first");
+    assert!(protocol(&client(false, Opcode::Ping, b"", MASK)), "fragmented ping");
+    assert!(protocol(&client(true, Opcode::Ping, &[0; 126], MASK)), "long ping");
+    assert!(protocol(&[0x81, 0xFE, 0, 5, 0, 0, 0, 0]), "longer length form than needed");
+    assert!(protocol(&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), "top bit of the length");
+    assert!(protocol(&[client(false, Opcode::Text, b"a", MASK), client(true, Opcode::Text, b"b", MASK)].concat()));
+    assert!(protocol(&client(true, Opcode::Close, &[3], MASK)), "half a close code");
+    for code in [0_u16, 999, 1004, 1005, 1006, 1015, 2999, 5000] {
+        assert!(protocol(&client(true, Opcode::Close, &code.to_be_bytes(), MASK)), "{code}");
+    }
+    assert_eq!(decode(100, &client(true, Opcode::Close, b"\x03\xe8\xff", MASK)), Err(Fault::Utf8));
+    assert_eq!(decode(100, &client(true, Opcode::Close, b"", MASK)), Ok(vec![Message::Close(None)]));
+}
+
+#[test]
+fn limits_hold_for_an_announcement_and_for_the_sum_of_fragments() {
+    // The header alone is enough: nothing is reserved or waited for.
+    assert_eq!(decode(100, &[0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]), Err(Fault::TooBig));
+    let parts = [client(false, Opcode::Binary, &[0; 60], MASK), client(true, Opcode::Continuation, &[0; 41], MASK)];
+    assert_eq!(decode(100, &parts.concat()), Err(Fault::TooBig));
+    assert_eq!(decode(101, &parts.concat()), Ok(vec![Message::Binary(vec![0; 101])]));
+}
+
+#[test]
+fn text_is_refused_at_the_first_bad_byte_and_at_a_cut_character() {
+    // Bad in the first fragment: refused although the message is not complete.
+    assert_eq!(decode(100, &client(false, Opcode::Text, b"ok \xC0", MASK)), Err(Fault::Utf8));
+    // Half a euro sign at the end of a fragment is fine, at the end of a message it is not.
+    let halves = [client(false, Opcode::Text, b"\xE2\x82", MASK), client(true, Opcode::Continuation, b"\xAC", MASK)];
+    assert_eq!(decode(100, &halves.concat()), Ok(vec![Message::Text("€".into())]));
+    assert_eq!(decode(100, &client(true, Opcode::Text, b"\xE2\x82", MASK)), Err(Fault::Utf8));
+}
+
+#[test]
+fn a_close_reason_fits_a_control_frame() {
+    let frame = frame::close(3501, &"é".repeat(100));
+    assert!(frame.len() <= 2 + frame::MAX_CONTROL);
+    assert!(std::str::from_utf8(&frame[4..]).is_ok());
+}
+
+proptest! {
+    /// Any text, in any fragments, in any pieces of the stream, comes out whole.
+    #[test]
+    fn any_cut_decodes_to_the_same(
+        texts in prop::collection::vec(".{0,300}", 1..4),
+        cuts in prop::collection::vec(1_usize..200, 1..8),
+        reads in prop::collection::vec(1_usize..50, 1..8),
+        mask in any::<[u8; 4]>(),
+    ) {
+        let mut wire = Vec::new();
+        let mut cuts = cuts.iter().copied().cycle();
+        for text in &texts {
+            let (mut rest, mut opcode) = (text.as_bytes(), Opcode::Text);
+            loop {
+                let cut = cuts.next().unwrap().min(rest.len());
+                let (piece, after) = rest.split_at(cut);
+                wire.extend(client(after.is_empty(), opcode, piece, mask));
+                if after.is_empty() { break }
+                (rest, opcode) = (after, Opcode::Continuation);
+            }
+        }
+        let (mut decoder, mut out, mut rest) = (Decoder::new(1 << 20), Vec::new(), &mut wire[..]);
+        let mut reads = reads.iter().copied().cycle();
+        while !rest.is_empty() {
+            let at = reads.next().unwrap().min(rest.len());
+            let (piece, after) = rest.split_at_mut(at);
+            decoder.decode(piece, &mut out).unwrap();
+            rest = after;
+        }
+        prop_assert_eq!(out, texts.into_iter().map(Message::Text).collect::<Vec<_>>());
+    }
+
+    /// No input panics, and no input makes a message beyond the limit.
+    #[test]
+    fn noise_is_survived(mut noise in prop::collection::vec(any::<u8>(), 0..400)) {
+        let mut out = Vec::new();
+        let _ = Decoder::new(64).decode(&mut noise, &mut out);
+        for message in out {
+            let len = match message {
+                Message::Text(t) => t.len(),
+                Message::Binary(b) | Message::Ping(b) | Message::Pong(b) => b.len(),
+                Message::Close(_) => 0,
+            };
+            prop_assert!(len <= 125);
+        }
+    }
+}
