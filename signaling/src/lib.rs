@@ -1,1 +1,3 @@
 //! medtech-signaling
+
+pub mod livekit;
