@@ -1,1 +1,40 @@
-//! medtech-media-sfu
+//! The media engine: rooms of participants whose tracks are forwarded, never decoded.
+//!
+//! ```text
+//!  signalling (tokio)                        media thread i of n (std::thread, own UDP sockets)
+//!  ┌──────────────────┐  Command (bounded)  ┌────────────────────────────────────────────────┐
+//!  │ rooms, tokens,   │ ──────────────────▶ │ poll → route by address → peer → track          │
+//!  │ SDP in, SDP out  │ ◀────────────────── │      → each subscription's forwarder → peer     │
+//!  └──────────────────┘  Event (bounded)    └────────────────────────────────────────────────┘
+//! ```
+//!
+//! A room lives on exactly one thread; nothing on the packet path is locked, parsed as JSON or written to a store.
+//! The crate knows rooms, participants and tracks by number only: names, tokens and tenants are the caller's.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod engine;
+mod forwarder;
+mod ids;
+mod keyframe;
+mod layers;
+mod messages;
+mod munger;
+mod negotiation;
+mod participant;
+mod peer;
+mod room;
+mod sdp;
+mod sfu;
+mod speaker;
+mod stats;
+mod stun;
+mod thread;
+mod track;
+
+pub use ids::{Layer, MediaKind, ParticipantId, RoomId, TrackId, Transport};
+pub use messages::{
+    Answer, ClosedReason, Command, DataKind, Event, Offer, Permission, SpeakerLevel, TrackBinding, TrackSpec,
+};
+pub use sfu::{Sfu, SfuConfig, SfuError};
+pub use stats::Stats;

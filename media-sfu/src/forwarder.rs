@@ -1,0 +1,83 @@
+//! One subscription's view of a track: which layer it gets, and the rewriting that hides every switch.
+
+use crate::ids::{Layer, MediaKind};
+use crate::keyframe::starts_keyframe;
+use crate::layers::{AliveLayers, choose};
+use crate::munger::{Munger, Rewrite, Sent};
+use crate::peer::{Codec, MediaPacket, vp8_ids};
+
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    kind: MediaKind,
+    /// The largest layer the subscriber has a use for.
+    max: Layer,
+    /// The layer it shall get, and the one it gets until the next key frame of the other.
+    target: Option<Layer>,
+    current: Option<Layer>,
+    munger: Munger,
+}
+
+impl Forwarder {
+    pub(crate) fn new(kind: MediaKind, max: Layer, sent: Sent) -> Forwarder {
+        let clock_rate = if kind == MediaKind::Audio { 48_000 } else { 90_000 };
+        Forwarder {
+            kind,
+            max,
+            target: None,
+            current: None,
+            munger: Munger::new(clock_rate, sent),
+        }
+    }
+
+    pub(crate) fn set_max(&mut self, max: Layer) {
+        self.max = max;
+    }
+
+    /// Choose again after a layer appeared, died, or the wish changed.
+    pub(crate) fn retarget(&mut self, alive: AliveLayers) {
+        self.target = choose(alive, self.max);
+    }
+
+    /// The layer of which a key frame is needed before anything (better) can be shown.
+    pub(crate) fn wants_keyframe(&self) -> Option<Layer> {
+        self.target
+            .filter(|target| self.kind == MediaKind::Video && self.current != Some(*target))
+    }
+
+    pub(crate) fn current(&self) -> Option<Layer> {
+        self.current
+    }
+
+    /// Forget the source: what comes next starts with a key frame.
+    pub(crate) fn pause(&mut self) {
+        self.current = None;
+        self.munger.stop();
+    }
+
+    /// The rewritten numbers if this packet is for the subscriber.
+    pub(crate) fn forward(&mut self, packet: &MediaPacket) -> Option<Rewrite> {
+        let wanted = self.target == Some(packet.layer) && self.current != self.target;
+        if !wanted && self.current != Some(packet.layer) {
+            return None;
+        }
+        let vp8 = if packet.codec == Codec::Vp8 {
+            vp8_ids(&packet.payload)
+        } else {
+            None
+        };
+        if wanted {
+            if starts_keyframe(packet.codec, &packet.payload) {
+                self.current = Some(packet.layer);
+                self.munger.switch(packet.seq, packet.timestamp, vp8, packet.at);
+            } else if self.current != Some(packet.layer) {
+                return None;
+            }
+        }
+        self.munger.map(packet.seq, packet.timestamp, vp8, packet.at)
+    }
+
+    /// What the next user of the same section has to continue.
+    pub(crate) fn sent(&self) -> Sent {
+        self.munger.sent()
+    }
+}

@@ -1,0 +1,547 @@
+//! One WebRTC connection. The only file that names the library (`str0m`), so that the choice stays reversible.
+//!
+//! The library's rule is: after every change, drain its output before the next change. [`Peer::mutate`] does so; only
+//! outgoing RTP may be gathered ([`Peer::write`] marks, [`Peer::flush`] drains once).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use str0m::change::{SdpAnswer, SdpApi, SdpOffer, SdpPendingOffer};
+use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
+use str0m::format::Codec as LibraryCodec;
+use str0m::media::{Direction, KeyframeRequestKind, MediaKind as LibraryKind, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Vp8Descriptor};
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcError};
+
+pub(crate) use str0m::media::Mid;
+
+use crate::ids::{Layer, MediaKind};
+use crate::messages::DataKind;
+use crate::munger::{Rewrite, Vp8Ids};
+
+const RELIABLE_LABEL: &str = "_reliable";
+const LOSSY_LABEL: &str = "_lossy";
+/// Reliable data waiting for the association; beyond it the participant is told to start over.
+const DATA_QUEUE_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Codec {
+    Opus,
+    Vp8,
+    Vp9,
+    H264,
+    Av1,
+}
+
+impl Codec {
+    fn from_library(codec: LibraryCodec) -> Option<Codec> {
+        match codec {
+            LibraryCodec::Opus => Some(Codec::Opus),
+            LibraryCodec::Vp8 => Some(Codec::Vp8),
+            LibraryCodec::Vp9 => Some(Codec::Vp9),
+            LibraryCodec::H264 => Some(Codec::H264),
+            LibraryCodec::Av1 => Some(Codec::Av1),
+            _ => None,
+        }
+    }
+}
+
+/// A packet from a publisher. The payload is shared, never copied, by all who get it.
+#[derive(Debug)]
+pub(crate) struct MediaPacket {
+    pub mid: Mid,
+    pub layer: Layer,
+    pub codec: Codec,
+    pub seq: u64,
+    pub timestamp: u32,
+    pub marker: bool,
+    pub payload: Arc<[u8]>,
+    /// When it arrived.
+    pub at: Instant,
+    /// RFC 6464: 0 loudest, 127 silence.
+    pub audio_level: Option<u8>,
+    /// Header extensions that belong to the media and not to the leg it came on.
+    pub extensions: ExtensionValues,
+}
+
+/// What a connection reports.
+#[derive(Debug)]
+pub(crate) enum PeerEvent {
+    Media(Box<MediaPacket>),
+    Paused {
+        mid: Mid,
+        layer: Layer,
+        paused: bool,
+    },
+    /// The subscriber needs a key frame on this section.
+    KeyframeWanted {
+        mid: Mid,
+    },
+    Connected,
+    Disconnected,
+    Recovered,
+    Closed,
+    Data {
+        kind: DataKind,
+        payload: Bytes,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub contents: Vec<u8>,
+}
+
+/// Where a connection puts what it produces; scratch space of the thread.
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    pub datagrams: Vec<Datagram>,
+    pub events: Vec<PeerEvent>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    #[error("{0}")]
+    Library(#[from] RtcError),
+    #[error("session description: {0}")]
+    Sdp(String),
+    #[error("reliable data is not read")]
+    DataOverflow,
+}
+
+/// What all connections of the process share.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerFactory {
+    crypto: Arc<CryptoProvider>,
+    certificate: Option<DtlsCert>,
+}
+
+impl PeerFactory {
+    pub(crate) fn new() -> PeerFactory {
+        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let certificate = crypto.dtls_provider.generate_certificate();
+        PeerFactory { crypto, certificate }
+    }
+
+    /// A connection reachable at `local` addresses.
+    pub(crate) fn create(&self, local: &[SocketAddr], now: Instant) -> Peer {
+        let mut config = Rtc::builder()
+            .set_crypto_provider(self.crypto.clone())
+            .set_ice_lite(true)
+            .set_rtp_mode(true)
+            .set_dtls_version(DtlsVersion::Auto)
+            .clear_codecs()
+            .enable_opus(true, false)
+            .enable_vp8(true)
+            .enable_h264(true)
+            .enable_vp9(true)
+            .enable_av1(true);
+        if let Some(certificate) = &self.certificate {
+            config = config.set_dtls_cert(certificate.clone());
+        }
+        let mut rtc = config.build(now);
+        for addr in local {
+            if let Ok(candidate) = Candidate::host(*addr, Protocol::Udp) {
+                rtc.add_local_candidate(candidate);
+            }
+        }
+        Peer {
+            rtc,
+            deadline: now,
+            dirty: false,
+            connected: false,
+            sources: HashMap::new(),
+            payload_types: HashMap::new(),
+            channels: HashMap::new(),
+            waiting_data: Vec::new(),
+            waiting_bytes: 0,
+            pending_offer: None,
+        }
+    }
+}
+
+pub(crate) struct Peer {
+    rtc: Rtc,
+    deadline: Instant,
+    /// RTP was written and not drained yet.
+    dirty: bool,
+    connected: bool,
+    /// SSRC to section and layer, so that the library's lookup is done once a stream.
+    sources: HashMap<u32, (Mid, Layer)>,
+    payload_types: HashMap<(Mid, Codec), Pt>,
+    channels: HashMap<DataKind, ChannelId>,
+    waiting_data: Vec<Bytes>,
+    waiting_bytes: usize,
+    pending_offer: Option<SdpPendingOffer>,
+}
+
+impl Peer {
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// A datagram for this connection. Garbage is ignored; an error means that the connection is lost.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        local: SocketAddr,
+        datagram: &[u8],
+        sink: &mut Sink,
+    ) -> Result<(), PeerError> {
+        let Ok(receive) = Receive::new(Protocol::Udp, remote, local, datagram) else {
+            return Ok(());
+        };
+        self.settle(now, sink)?;
+        self.rtc.handle_input(Input::Receive(now, receive))?;
+        self.drain(now, sink)
+    }
+
+    /// Time passed.
+    pub(crate) fn tick(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        self.rtc.handle_input(Input::Timeout(now))?;
+        self.drain(now, sink)
+    }
+
+    /// Queue one RTP packet on a section; true when it was taken. Sent by the next [`Peer::flush`].
+    pub(crate) fn write(&mut self, mid: Mid, packet: &MediaPacket, rewrite: Rewrite) -> bool {
+        let Some(pt) = self.payload_type(mid, packet.codec) else {
+            return false;
+        };
+        let mut direct = self.rtc.direct_api();
+        let Some(stream) = direct.stream_tx_by_mid(mid, None) else {
+            return false;
+        };
+        let mut out = RtpWrite::new(
+            pt,
+            rewrite.seq.into(),
+            rewrite.timestamp,
+            packet.at,
+            packet.payload.clone(),
+        )
+        .marker(packet.marker)
+        .nackable(packet.codec != Codec::Opus)
+        .ext_vals(packet.extensions.clone());
+        if let Some(patch) = rewrite.vp8.and_then(|ids| vp8_patch(&packet.payload, ids)) {
+            out = out.vp8_patch(patch);
+        }
+        stream.write_rtp(out);
+        self.dirty = true;
+        true
+    }
+
+    pub(crate) fn flush(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        if !self.dirty {
+            return Ok(());
+        }
+        self.dirty = false;
+        self.tick(now, sink)
+    }
+
+    pub(crate) fn request_keyframe(
+        &mut self,
+        mid: Mid,
+        layer: Layer,
+        now: Instant,
+        sink: &mut Sink,
+    ) -> Result<(), PeerError> {
+        let ssrc = self
+            .sources
+            .iter()
+            .find(|(_, source)| **source == (mid, layer))
+            .map(|(ssrc, _)| *ssrc);
+        let Some(ssrc) = ssrc else { return Ok(()) };
+        self.settle(now, sink)?;
+        if let Some(stream) = self.rtc.direct_api().stream_rx(&ssrc.into()) {
+            stream.request_keyframe(KeyframeRequestKind::Pli);
+        }
+        self.tick(now, sink)
+    }
+
+    /// The client's offer in, our answer out.
+    pub(crate) fn accept_offer(&mut self, sdp: &str, now: Instant, sink: &mut Sink) -> Result<String, PeerError> {
+        let offer = SdpOffer::from_sdp_string(sdp).map_err(|e| PeerError::Sdp(e.to_string()))?;
+        self.settle(now, sink)?;
+        let answer = self.rtc.sdp_api().accept_offer(offer)?;
+        self.payload_types.clear();
+        self.tick(now, sink)?;
+        Ok(answer.to_sdp_string())
+    }
+
+    /// Make an offer of ours; `None` when nothing changed. `change` gets the list of changes to fill.
+    pub(crate) fn offer<T>(
+        &mut self,
+        now: Instant,
+        sink: &mut Sink,
+        change: impl FnOnce(&mut OfferChanges<'_>) -> T,
+    ) -> Result<(T, Option<String>), PeerError> {
+        self.settle(now, sink)?;
+        let mut changes = OfferChanges(self.rtc.sdp_api());
+        let out = change(&mut changes);
+        let sdp = changes.0.apply().map(|(offer, pending)| {
+            self.pending_offer = Some(pending);
+            offer.to_sdp_string()
+        });
+        self.tick(now, sink)?;
+        Ok((out, sdp))
+    }
+
+    pub(crate) fn accept_answer(&mut self, sdp: &str, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        let Some(pending) = self.pending_offer.take() else {
+            return Err(PeerError::Sdp("an answer without an offer".to_owned()));
+        };
+        let answer = SdpAnswer::from_sdp_string(sdp).map_err(|e| PeerError::Sdp(e.to_string()))?;
+        self.settle(now, sink)?;
+        self.rtc.sdp_api().accept_answer(pending, answer)?;
+        self.payload_types.clear();
+        self.tick(now, sink)
+    }
+
+    /// Send a data message. Lossy messages that find no room are dropped; reliable ones wait, up to a bound.
+    pub(crate) fn send_data(
+        &mut self,
+        kind: DataKind,
+        payload: Bytes,
+        now: Instant,
+        sink: &mut Sink,
+    ) -> Result<(), PeerError> {
+        self.settle(now, sink)?;
+        let must_wait = kind == DataKind::Reliable && !self.waiting_data.is_empty();
+        if !must_wait && self.try_send(kind, &payload)? {
+            return self.tick(now, sink);
+        }
+        if kind == DataKind::Reliable {
+            self.waiting_bytes += payload.len();
+            if self.waiting_bytes > DATA_QUEUE_BYTES {
+                return Err(PeerError::DataOverflow);
+            }
+            self.waiting_data.push(payload);
+        }
+        Ok(())
+    }
+
+    /// Try waiting reliable data again.
+    pub(crate) fn retry_data(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        while let Some(payload) = self.waiting_data.first().cloned() {
+            self.settle(now, sink)?;
+            if !self.try_send(DataKind::Reliable, &payload)? {
+                break;
+            }
+            self.waiting_data.remove(0);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(payload.len());
+            self.tick(now, sink)?;
+        }
+        Ok(())
+    }
+
+    fn try_send(&mut self, kind: DataKind, payload: &[u8]) -> Result<bool, PeerError> {
+        let Some(id) = self.channels.get(&kind).copied() else {
+            return Ok(false);
+        };
+        let Some(mut channel) = self.rtc.channel(id) else {
+            return Ok(false);
+        };
+        Ok(channel.write(true, payload)?)
+    }
+
+    /// Say goodbye; the farewell goes into the sink.
+    pub(crate) fn close(&mut self, now: Instant, sink: &mut Sink) {
+        let closed = self
+            .settle(now, sink)
+            .and_then(|()| Ok(self.rtc.close()?))
+            .and_then(|()| self.drain(now, sink));
+        if let Err(error) = closed {
+            tracing::debug!(%error, "farewell of a media connection failed");
+        }
+    }
+
+    fn settle(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        self.flush(now, sink)
+    }
+
+    fn drain(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        loop {
+            match self.rtc.poll_output()? {
+                Output::Timeout(at) => {
+                    // A deadline in the past would spin; a far one is of no use.
+                    self.deadline = at.clamp(now + Duration::from_micros(100), now + Duration::from_secs(10));
+                    return Ok(());
+                }
+                Output::Transmit(t) => {
+                    sink.datagrams.push(Datagram {
+                        local: t.source,
+                        remote: t.destination,
+                        contents: t.contents.into(),
+                    });
+                }
+                Output::Event(event) => self.event(event, sink),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, sink: &mut Sink) {
+        let event = match event {
+            Event::RtpPacket(packet) => match self.media(packet) {
+                Some(packet) => PeerEvent::Media(Box::new(packet)),
+                None => return,
+            },
+            Event::StreamPaused(p) => PeerEvent::Paused {
+                mid: p.mid,
+                layer: Layer::from_rid(p.rid.as_deref()),
+                paused: p.paused,
+            },
+            Event::KeyframeRequest(request) => PeerEvent::KeyframeWanted { mid: request.mid },
+            Event::Connected => {
+                self.connected = true;
+                PeerEvent::Connected
+            }
+            Event::IceConnectionStateChange(IceConnectionState::Disconnected) => PeerEvent::Disconnected,
+            Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed)
+                if self.connected =>
+            {
+                PeerEvent::Recovered
+            }
+            Event::ChannelOpen(id, label) => {
+                match label.as_str() {
+                    RELIABLE_LABEL => self.channels.insert(DataKind::Reliable, id),
+                    LOSSY_LABEL => self.channels.insert(DataKind::Lossy, id),
+                    _ => None,
+                };
+                return;
+            }
+            Event::ChannelData(data) => {
+                let kind = match self.channels.iter().find(|(_, id)| **id == data.id) {
+                    Some((kind, _)) => *kind,
+                    None => return,
+                };
+                PeerEvent::Data {
+                    kind,
+                    payload: data.data.into(),
+                }
+            }
+            Event::Closed => PeerEvent::Closed,
+            _ => return,
+        };
+        sink.events.push(event);
+    }
+
+    fn media(&mut self, packet: RtpPacket) -> Option<MediaPacket> {
+        let ssrc = packet.header.ssrc;
+        let (mid, layer) = match self.sources.get(&*ssrc) {
+            Some(known) => *known,
+            None => {
+                let mut direct = self.rtc.direct_api();
+                let stream = direct.stream_rx(&ssrc)?;
+                let source = (stream.mid(), Layer::from_rid(stream.rid().as_deref()));
+                self.sources.insert(*ssrc, source);
+                source
+            }
+        };
+        let pt = packet.header.payload_type;
+        let params = self.rtc.codec_config().params().iter().find(|p| p.pt() == pt)?;
+        let codec = Codec::from_library(params.spec().codec)?;
+        let from = packet.header.ext_vals;
+        let extensions = ExtensionValues {
+            audio_level: from.audio_level,
+            voice_activity: from.voice_activity,
+            video_orientation: from.video_orientation,
+            video_content_type: from.video_content_type,
+            play_delay_min: from.play_delay_min,
+            play_delay_max: from.play_delay_max,
+            ..ExtensionValues::default()
+        };
+        Some(MediaPacket {
+            mid,
+            layer,
+            codec,
+            seq: *packet.seq_no,
+            timestamp: packet.header.timestamp,
+            marker: packet.header.marker,
+            payload: packet.payload,
+            at: packet.timestamp,
+            audio_level: from.audio_level.map(|level| level.unsigned_abs().min(127)),
+            extensions,
+        })
+    }
+
+    /// The payload type of a codec differs from leg to leg.
+    fn payload_type(&mut self, mid: Mid, codec: Codec) -> Option<Pt> {
+        if let Some(pt) = self.payload_types.get(&(mid, codec)) {
+            return Some(*pt);
+        }
+        let accepted = self.rtc.media(mid)?.remote_pts();
+        let params = self.rtc.codec_config().params();
+        let pt = params
+            .iter()
+            .find(|p| accepted.contains(&p.pt()) && Codec::from_library(p.spec().codec) == Some(codec))?
+            .pt();
+        self.payload_types.insert((mid, codec), pt);
+        Some(pt)
+    }
+}
+
+/// Changes of an offer that the server makes.
+pub(crate) struct OfferChanges<'a>(SdpApi<'a>);
+
+impl OfferChanges<'_> {
+    pub(crate) fn add_sending(&mut self, kind: MediaKind, stream: &str, track: &str) -> Mid {
+        let kind = match kind {
+            MediaKind::Audio => LibraryKind::Audio,
+            MediaKind::Video => LibraryKind::Video,
+        };
+        self.0.add_media(
+            kind,
+            Direction::SendOnly,
+            Some(stream.to_owned()),
+            Some(track.to_owned()),
+            None,
+        )
+    }
+
+    pub(crate) fn stop_sending(&mut self, mid: Mid) {
+        self.0.set_direction(mid, Direction::Inactive);
+    }
+
+    pub(crate) fn add_data_channels(&mut self) {
+        self.0.add_channel(RELIABLE_LABEL.to_owned());
+        self.0.add_channel_with_config(ChannelConfig {
+            label: LOSSY_LABEL.to_owned(),
+            ordered: false,
+            reliability: Reliability::MaxRetransmits { retransmits: 0 },
+            ..ChannelConfig::default()
+        });
+    }
+
+    pub(crate) fn restart_ice(&mut self) {
+        self.0.ice_restart(true);
+    }
+}
+
+pub(crate) fn vp8_starts_keyframe(payload: &[u8]) -> bool {
+    Vp8Descriptor::parse(payload).is_ok_and(|d| d.starts_keyframe(payload))
+}
+
+/// The running numbers of a VP8 payload, if it has a picture id.
+pub(crate) fn vp8_ids(payload: &[u8]) -> Option<Vp8Ids> {
+    let descriptor = Vp8Descriptor::parse(payload).ok()?;
+    Some(Vp8Ids {
+        picture_id: descriptor.picture_id()?,
+        tl0: descriptor.tl0_pic_idx(),
+    })
+}
+
+fn vp8_patch(payload: &[u8], ids: Vp8Ids) -> Option<str0m::rtp::Vp8Patch> {
+    let descriptor = Vp8Descriptor::parse(payload).ok()?;
+    let mut patch = descriptor.patch().picture_id(ids.picture_id);
+    if let Some(tl0) = ids.tl0 {
+        patch = patch.tl0_pic_idx(tl0);
+    }
+    patch.build().ok()
+}
