@@ -1,1 +1,4 @@
 //! medtech-signaling
+
+pub mod devices;
+pub mod visits;
