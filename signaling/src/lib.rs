@@ -1,5 +1,7 @@
-//! The hub's front door: live channels, and what others attach to the same door.
+//! The hub's front door: live channels, media signalling, visits, devices.
 
 pub mod channels;
+pub mod devices;
 pub mod livekit;
+pub mod visits;
 pub mod websocket;

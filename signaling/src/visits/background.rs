@@ -1,0 +1,130 @@
+//! What goes on beside the requests: rooms brought in line with their visits, last sights written, and the start.
+
+use super::{
+    Command, Visits,
+    machine::{Input, Side, State},
+    store,
+};
+use medtech_kernel::{Error, Result, TenantId};
+use std::{sync::PoisonError, time::Duration};
+use tokio::{sync::watch, task::JoinHandle};
+use uuid::Uuid;
+
+/// How often those connected are written down as seen: after a crash an open interval is at most this much too short.
+pub(super) const BEAT: Duration = Duration::from_secs(3);
+
+/// A room to bring in line with its visit. It says which, not what: whatever the order of commands was, the last look
+/// at the visit decides.
+pub(crate) struct Sync {
+    pub tenant: TenantId,
+    pub id: Uuid,
+    /// Who gave up the place and is to be disconnected.
+    pub remove: Option<String>,
+}
+
+impl Visits {
+    /// Repairs what a crash left open and starts the tasks. Call once, before serving; they end when `stop` turns true.
+    pub async fn start(&self, stop: watch::Receiver<bool>) -> Result<Vec<JoinHandle<()>>> {
+        self.recover().await?;
+        let inbox = self.0.sync_inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut inbox = inbox.ok_or_else(|| Error::internal("visit.started_twice", "visits were started before"))?;
+        let (this, mut stopping) = (self.clone(), stop.clone());
+        let rooms = tokio::spawn(async move {
+            loop {
+                let sync = tokio::select! {
+                    sync = inbox.recv() => sync,
+                    _ = stopping.wait_for(|s| *s) => None,
+                };
+                let Some(sync) = sync else { return };
+                if let Err(e) = this.bring_in_line(&sync).await {
+                    tracing::error!(tenant = %sync.tenant, visit = %sync.id, error = ?e, "room does not follow its visit");
+                }
+            }
+        });
+        let (this, mut stopping) = (self.clone(), stop);
+        let beats = tokio::spawn(async move {
+            let mut every = tokio::time::interval(BEAT);
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            loop {
+                tokio::select! {
+                    _ = every.tick() => {}
+                    _ = stopping.wait_for(|s| *s) => return,
+                }
+                if let Err(e) = this.beat().await {
+                    tracing::warn!(error = ?e, "visits: could not write who is connected");
+                }
+            }
+        });
+        Ok(vec![rooms, beats])
+    }
+
+    /// No connection outlives the process: open intervals end when their participant was last seen.
+    async fn recover(&self) -> Result<()> {
+        for tenant in self.0.ctx.tenants.all() {
+            for id in store::connected(&self.0.ctx.db, tenant.id).await? {
+                let this = self.clone();
+                self.0
+                    .ctx
+                    .db
+                    .write(tenant.id, move |tx| {
+                        Box::pin(async move {
+                            let Some(record) = store::take(tx, id).await? else {
+                                return Ok(());
+                            };
+                            let input = Input::Restarted {
+                                host_seen: record.host_seen,
+                                guest_seen: record.guest_seen,
+                            };
+                            this.step(tx, record, &Command::new("system", "restart", None), &input, |_| {})
+                                .await
+                                .map(|_| ())
+                        })
+                    })
+                    .await?;
+                tracing::info!(tenant = %tenant.id, visit = %id, "visit continues after a restart");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn beat(&self) -> Result<()> {
+        for tenant in self.0.seen.connected_tenants() {
+            self.0.ctx.db.write(tenant, |tx| Box::pin(store::beat(tx))).await?;
+        }
+        for (tenant, id) in self.0.seen.turned(self.0.ctx.clock.now_ms()) {
+            let this = self.clone();
+            self.0
+                .ctx
+                .db
+                .write(tenant, move |tx| {
+                    Box::pin(async move {
+                        // Taken, so that the view carries a newer `rev` than the last one.
+                        match store::take(tx, id).await? {
+                            Some(record) => this.show(tx, &record, false).await,
+                            None => Ok(()),
+                        }
+                    })
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn bring_in_line(&self, sync: &Sync) -> Result<()> {
+        let Some(record) = store::read(&self.0.ctx.db, sync.tenant, sync.id).await? else {
+            return Ok(());
+        };
+        let (media, room) = (&self.0.media, sync.id.to_string());
+        if record.now.state == State::Ended {
+            return media.close(sync.tenant, &room).await;
+        }
+        if let Some(identity) = &sync.remove
+            && record.now.guest.connection.is_none()
+        {
+            media.remove(sync.tenant, &room, identity).await?;
+        }
+        media
+            .set_rights(sync.tenant, &room, &record.guest.subject, record.rights(Side::Guest))
+            .await
+    }
+}

@@ -1,0 +1,573 @@
+//! The visit over HTTP, on both engines: the story, the refusals, a second and a third tenant, a crash.
+
+use super::{
+    media::{Media, MediaEvent, Rights},
+    *,
+};
+use ::http::{Request, StatusCode};
+use axum::body::Body;
+use http_body_util::BodyExt;
+use medtech_kernel::{
+    Tenant,
+    auth::Role,
+    id,
+    testkit::{World, on_both_engines},
+};
+use serde_json::{Value, json};
+use std::sync::Mutex;
+use tower::ServiceExt;
+
+/// A media part that writes down what it is told.
+#[derive(Default)]
+struct Rooms {
+    said: Mutex<Vec<String>>,
+    /// Bumped at each call, so that a test can wait for one.
+    calls: tokio::sync::watch::Sender<usize>,
+}
+
+impl Rooms {
+    fn note(&self, what: String) -> BoxFuture<'_, Result<()>> {
+        self.said.lock().expect("lock").push(what);
+        self.calls.send_modify(|n| *n += 1);
+        Box::pin(async { Ok(()) })
+    }
+
+    async fn until(&self, wanted: &str) {
+        let mut calls = self.calls.subscribe();
+        while self.said.lock().expect("lock").last().is_none_or(|last| last != wanted) {
+            calls.changed().await.expect("rooms");
+        }
+    }
+}
+
+impl Media for Rooms {
+    fn token(&self, _: TenantId, room: &str, identity: &str, _: &str, rights: Rights) -> Result<String> {
+        Ok(format!("{room}|{identity}|{}", rights.publish))
+    }
+    fn set_rights<'a>(
+        &'a self,
+        _: TenantId,
+        _: &'a str,
+        identity: &'a str,
+        rights: Rights,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.note(format!("rights {identity} {}", rights.publish))
+    }
+    fn remove<'a>(&'a self, _: TenantId, _: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.note(format!("remove {identity}"))
+    }
+    fn close<'a>(&'a self, _: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.note(format!("close {room}"))
+    }
+}
+
+struct Talk;
+
+impl Conversations for Talk {
+    fn create_in<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        _: &'a str,
+        _: &'a str,
+        _: &'a [(String, String)],
+    ) -> BoxFuture<'a, Result<Uuid>> {
+        let id = id::uuid_v7(tx.now());
+        Box::pin(async move { Ok(id) })
+    }
+}
+
+struct Stage<'a> {
+    world: &'a World,
+    visits: Visits,
+    rooms: Arc<Rooms>,
+    router: axum::Router,
+    _stop: tokio::sync::watch::Sender<bool>,
+}
+
+const PROBE: &[&str] = &[
+    "visit.arrived",
+    "visit.admitted",
+    "visit.held",
+    "visit.ended",
+    "visit.farewell",
+];
+
+async fn stage(world: &World) -> Result<Stage<'_>> {
+    let rooms = Arc::new(Rooms::default());
+    let visits = Visits::new(world.ctx.clone(), rooms.clone(), Arc::new(Talk));
+    world.ctx.bus.register("probe", PROBE);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    visits.start(stopped).await?;
+    let router = Arc::new(visits.clone())
+        .routes()
+        .layer(axum::Extension(world.ctx.clone()));
+    Ok(Stage {
+        world,
+        visits,
+        rooms,
+        router,
+        _stop: stop,
+    })
+}
+
+struct Booked {
+    id: Uuid,
+    link: String,
+    host: String,
+    guest: String,
+}
+
+impl Stage<'_> {
+    async fn book(&self, tenant: &Tenant) -> Result<Booked> {
+        let clock = &self.world.ctx.clock;
+        let booked = Booked {
+            id: id::new_id(clock),
+            link: id::token(),
+            host: "user:0198c1de-0000-7000-8000-000000000001".into(),
+            guest: format!("guest:{}", id::new_id(clock)),
+        };
+        let hash: String = id::sha256(booked.link.as_bytes())
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let body = json!({
+            "visit_id": booked.id, "title": "Check-up", "start": "2026-03-02T09:05:00Z",
+            "host": {"subject": booked.host, "name": "Dr. Host"}, "guest": {"subject": booked.guest, "name": "Pat Guest"},
+            "subject_ref": "Patient/p1", "context_ref": "Appointment/a1", "link_hash": hash,
+        });
+        let event = Event::new(
+            clock,
+            tenant.id,
+            "visit.requested",
+            format!("visit:{}", booked.id),
+            &body,
+        )?;
+        self.visits.on_event(event.clone()).await?;
+        // Delivered twice: at least once is what durable events promise.
+        self.visits.on_event(event).await?;
+        Ok(booked)
+    }
+
+    async fn call(
+        &self,
+        tenant: &Tenant,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
+        self.keyed(tenant, token, method, path, body, None).await
+    }
+
+    async fn keyed(
+        &self,
+        tenant: &Tenant,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        key: Option<&str>,
+    ) -> (StatusCode, Value) {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", format!("{}.localhost:8080", tenant.slug));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let body = body.map_or(Body::empty(), |b| Body::from(b.to_string()));
+        let request = request
+            .header("content-type", "application/json")
+            .body(body)
+            .expect("request");
+        let response = self.router.clone().oneshot(request).await.expect("infallible");
+        let status = response.status();
+        let bytes = response.into_body().collect().await.expect("body").to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn open(&self, tenant: &Tenant, link: &str, device: u128, take_over: bool) -> (StatusCode, Value) {
+        let body =
+            json!({"link": link, "device": {"id": Uuid::from_u128(device), "name": "Firefox"}, "take_over": take_over});
+        self.call(tenant, None, "POST", "/open", Some(body)).await
+    }
+
+    async fn event(&self, tenant: &Tenant, id: Uuid, who: &str, connection: &str, active: bool) -> Result<()> {
+        let at = self.world.ctx.clock.now_ms();
+        let event = MediaEvent {
+            tenant: tenant.id,
+            room: id.to_string(),
+            identity: who.into(),
+            connection: connection.into(),
+            active,
+            at,
+        };
+        self.visits.on_media_event(event).await
+    }
+
+    async fn facts(&self, tenant: &Tenant) -> Result<Vec<(String, Value)>> {
+        let rows = self
+            .world
+            .ctx
+            .db
+            .query(
+                tenant.id,
+                "SELECT kind, body FROM outbox WHERE tenant = $1 AND grp = 'probe' ORDER BY seq",
+                &[],
+            )
+            .await?;
+        rows.iter()
+            .map(|r| Ok((r.string(0)?, serde_json::from_str(r.text(1)?).expect("json"))))
+            .collect()
+    }
+
+    /// To the waiting room; answers the guest's token.
+    async fn arrive(&self, tenant: &Tenant, booked: &Booked, device: u128) -> String {
+        let (status, opened) = self.open(tenant, &booked.link, device, false).await;
+        assert_eq!(status, 200, "{opened}");
+        let token = opened["access_token"].as_str().expect("token").to_owned();
+        let check = json!({"camera": "denied", "microphone": "ok", "speaker": "skipped"});
+        let (status, visit) = self
+            .call(
+                tenant,
+                Some(&token),
+                "POST",
+                &format!("/{}/device-check", booked.id),
+                Some(check),
+            )
+            .await;
+        assert_eq!(
+            (status.as_u16(), &visit["state"]),
+            (200, &json!("device_check")),
+            "a denied camera does not end a visit"
+        );
+        let consent = json!({"accepted": true, "text_version": "2026-01", "language": "en"});
+        let (status, visit) = self
+            .call(
+                tenant,
+                Some(&token),
+                "POST",
+                &format!("/{}/consent", booked.id),
+                Some(consent),
+            )
+            .await;
+        assert_eq!((status.as_u16(), &visit["state"]), (200, &json!("waiting")), "{visit}");
+        token
+    }
+}
+
+#[tokio::test]
+async fn the_story_of_a_visit() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(story(world))).await;
+}
+
+async fn story(world: &World) -> Result<()> {
+    let s = stage(world).await?;
+    let mut live = world.ctx.bus.attach_live()?;
+    let (north, clock) = (&world.north, &world.ctx.clock);
+    let b = s.book(north).await?;
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let path = |what: &str| format!("/{}/{what}", b.id);
+
+    let (status, early) = s.call(north, Some(&host), "POST", &path("admit"), None).await;
+    assert_eq!((status.as_u16(), &early["code"]), (409, &json!("visit.not_waiting")));
+
+    clock.advance(1_000);
+    while live.try_recv().is_ok() {}
+    let guest = s.arrive(north, &b, 1).await;
+    let mut pushed = Vec::new();
+    while let Ok(event) = live.try_recv() {
+        pushed.push((event.channel.clone().expect("channel"), event.parse::<Value>()?));
+    }
+    let queue = format!("queue:{}", b.host.trim_start_matches("user:"));
+    let last = |channel: &str| {
+        pushed
+            .iter()
+            .rev()
+            .find(|(c, _)| c == channel)
+            .map(|(_, v)| v["visit"].clone())
+            .expect("pushed")
+    };
+    assert_eq!(
+        (
+            &last(&queue)["state"],
+            &last(&queue)["subject_ref"],
+            &last(&queue)["position"]
+        ),
+        (&json!("waiting"), &json!("Patient/p1"), &json!(1))
+    );
+    let guest_view = last(&format!("encounter:{}", b.id));
+    assert_eq!(guest_view["guest"]["online"], true);
+    assert!(
+        guest_view.get("subject_ref").is_none() && guest_view.get("context_ref").is_none(),
+        "{guest_view}"
+    );
+
+    let (_, ticket) = s.call(north, Some(&guest), "POST", &path("media"), None).await;
+    assert_eq!(
+        ticket["token"],
+        format!("{}|{}|false", b.id, b.guest),
+        "no rights in the lobby"
+    );
+    assert_eq!(ticket["url"], "ws://north.localhost:8080/");
+    s.event(north, b.id, &b.guest, "g1", true).await?;
+    s.event(north, b.id, &b.host, "h1", true).await?;
+
+    clock.advance(10_000);
+    let admitted_at = clock.now_ms();
+    let (_, visit) = s.call(north, Some(&host), "POST", &path("admit"), None).await;
+    assert_eq!(visit["state"], "in_consult");
+    s.rooms.until(&format!("rights {} true", b.guest)).await;
+
+    clock.advance(5_000);
+    let (_, visit) = s
+        .keyed(north, Some(&host), "POST", &path("hold"), None, Some("k1"))
+        .await;
+    assert_eq!((&visit["state"], &visit["position"]), (&json!("waiting"), &json!(1)));
+    s.rooms.until(&format!("rights {} false", b.guest)).await;
+    clock.advance(1_000);
+    let (_, visit) = s.call(north, Some(&host), "POST", &path("admit"), None).await;
+    assert_eq!(visit["state"], "in_consult", "admitted again without a re-join");
+    let (_, visit) = s
+        .keyed(north, Some(&host), "POST", &path("hold"), None, Some("k1"))
+        .await;
+    assert_eq!(visit["state"], "in_consult", "a retried command is not done twice");
+
+    clock.advance(4_000);
+    s.event(north, b.id, &b.guest, "g1", false).await?;
+    clock.advance(2_000);
+    s.event(north, b.id, &b.guest, "g2", true).await?;
+    clock.advance(3_000);
+    let (_, visit) = s.call(north, Some(&host), "POST", &path("end"), None).await;
+    assert_eq!(visit["state"], "ended");
+    s.rooms.until(&format!("close {}", b.id)).await;
+
+    let facts = s.facts(north).await?;
+    let kinds: Vec<&str> = facts.iter().map(|(k, _)| k.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "visit.arrived",
+            "visit.admitted",
+            "visit.held",
+            "visit.admitted",
+            "visit.ended",
+            "visit.farewell"
+        ]
+    );
+    let at = |ms: i64| json!(medtech_kernel::clock::rfc3339(admitted_at + ms));
+    assert_eq!(
+        facts[4].1["participants"][0]["intervals"],
+        json!([{"from": at(0), "to": at(5_000)}, {"from": at(6_000), "to": at(15_000)}])
+    );
+    assert_eq!(
+        facts[4].1["participants"][1]["intervals"],
+        json!([{"from": at(0), "to": at(5_000)}, {"from": at(6_000), "to": at(10_000)}, {"from": at(12_000), "to": at(15_000)}])
+    );
+    assert_eq!(facts[4].1["context_ref"], "Appointment/a1");
+
+    // The guest still reads the summary, until the grace is over; the link is done.
+    assert_eq!(
+        s.call(north, Some(&guest), "GET", &format!("/{}", b.id), None).await.0,
+        200
+    );
+    let (status, gone) = s.open(north, &b.link, 1, false).await;
+    assert_eq!((status.as_u16(), &gone["code"]), (410, &json!("visit.ended")));
+    let farewell = Event::new(clock, north.id, "visit.farewell", "farewell", &facts[5].1)?;
+    s.visits.on_event(farewell).await?;
+    assert_eq!(
+        s.call(north, Some(&guest), "GET", &format!("/{}", b.id), None).await.0,
+        401
+    );
+    assert!(audit::verify(&world.ctx.db, north.id).await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
+async fn links_and_doors() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(doors(world))).await;
+}
+
+async fn doors(world: &World) -> Result<()> {
+    let s = stage(world).await?;
+    let (north, south, east, clock) = (&world.north, &world.south, &world.east, &world.ctx.clock);
+    let b = s.book(north).await?;
+
+    let (status, problem) = s.open(north, &format!("{}x", b.link), 1, false).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("visit.link_invalid")));
+    for other in [south, east] {
+        assert_eq!(
+            s.open(other, &b.link, 1, false).await.0,
+            403,
+            "a link opens nothing in another clinic"
+        );
+    }
+
+    let first = s.arrive(north, &b, 1).await;
+    let (status, problem) = s.open(north, &b.link, 2, true).await;
+    assert_eq!(
+        (status.as_u16(), &problem["code"]),
+        (409, &json!("visit.link_in_use")),
+        "seen a moment ago"
+    );
+    s.event(north, b.id, &b.guest, "g1", true).await?;
+    clock.advance(60_000);
+    assert_eq!(s.open(north, &b.link, 2, true).await.0, 409, "still connected");
+    s.event(north, b.id, &b.guest, "g1", false).await?;
+    clock.advance(31_000);
+    assert_eq!(
+        s.open(north, &b.link, 2, false).await.0,
+        409,
+        "taking over is asked for, never silent"
+    );
+    let (status, opened) = s.open(north, &b.link, 2, true).await;
+    assert_eq!(
+        (status.as_u16(), &opened["visit"]["state"], &opened["visit"]["position"]),
+        (200, &json!("waiting"), &json!(1))
+    );
+    assert_eq!(
+        s.call(north, Some(&first), "GET", &format!("/{}", b.id), None).await.0,
+        401,
+        "the older session is revoked"
+    );
+    let second = opened["access_token"].as_str().expect("token");
+    assert_eq!(
+        s.open(north, &b.link, 2, false).await.0,
+        200,
+        "a reload on the same browser comes back"
+    );
+
+    // Whom the visit is not for.
+    let (_, stranger) = world.sign_in(north, "guest:someone-else", Role::Guest).await?;
+    let (_, foreign) = world.sign_in(south, &b.host, Role::Admin).await?;
+    let (_, colleague) = world.sign_in(north, "user:colleague", Role::Clinician).await?;
+    for what in ["admit", "hold", "end", "leave", "media", "device-check", "consent"] {
+        let body = match what {
+            "device-check" => json!({"camera": "ok", "microphone": "ok", "speaker": "ok"}),
+            "consent" => json!({"accepted": true, "text_version": "1", "language": "en"}),
+            _ => json!({}),
+        };
+        let path = format!("/{}/{what}", b.id);
+        assert_eq!(
+            s.call(north, Some(&stranger), "POST", &path, Some(body.clone()))
+                .await
+                .0,
+            403,
+            "{what}"
+        );
+        assert_eq!(
+            s.call(north, Some(&foreign), "POST", &path, Some(body.clone())).await.0,
+            401,
+            "{what}"
+        );
+        assert!(
+            matches!(
+                s.call(south, Some(&foreign), "POST", &path, Some(body.clone()))
+                    .await
+                    .0
+                    .as_u16(),
+                403 | 404
+            ),
+            "{what}"
+        );
+        assert_eq!(
+            s.call(north, Some(&colleague), "POST", &path, Some(body)).await.0,
+            403,
+            "{what}: not the colleague's visit"
+        );
+        assert_eq!(
+            s.call(north, None, "POST", &path, Some(json!({}))).await.0,
+            401,
+            "{what}"
+        );
+    }
+    let (_, south_view) = s.call(south, Some(&foreign), "GET", &format!("/{}", b.id), None).await;
+    assert_eq!(south_view["code"], "visit.unknown");
+    assert_eq!(
+        s.call(north, Some(second), "POST", &format!("/{}/admit", b.id), None)
+            .await
+            .0,
+        403,
+        "a guest cannot admit"
+    );
+    let (status, _) = s.call(north, Some(&colleague), "GET", "/?all=1", None).await;
+    assert_eq!(status, 403);
+
+    // Expiry, and a link that is past it.
+    let late = s.book(north).await?;
+    clock.advance(25 * 3_600_000);
+    let (status, problem) = s.open(north, &late.link, 1, false).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (410, &json!("visit.link_expired")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing_acknowledged() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(crash(world))).await;
+}
+
+async fn crash(world: &World) -> Result<()> {
+    let (north, clock) = (&world.north, &world.ctx.clock);
+    let (b, other, from) = {
+        let s = stage(world).await?;
+        let b = s.book(north).await?;
+        s.arrive(north, &b, 1).await;
+        clock.advance(1_000);
+        let other = s.book(north).await?;
+        s.arrive(north, &other, 2).await;
+        let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+        s.event(north, b.id, &b.guest, "g", true).await?;
+        s.event(north, b.id, &b.host, "h", true).await?;
+        let (_, visit) = s
+            .call(north, Some(&host), "POST", &format!("/{}/admit", b.id), None)
+            .await;
+        assert_eq!(visit["state"], "in_consult");
+        let from = clock.now_ms();
+        clock.advance(7_000);
+        s.visits.beat().await?;
+        clock.advance(2_000);
+        (b, other, from)
+    };
+    // Nothing of the process survives but its store.
+    clock.advance(600_000);
+    let s = stage(world).await?;
+    let record = store::read(&world.ctx.db, north.id, b.id).await?.expect("there");
+    assert_eq!(record.now.state, State::InConsult);
+    assert_eq!(
+        record.now.guest.intervals,
+        [machine::Interval {
+            from,
+            to: Some(from + 7_000)
+        }]
+    );
+    assert_eq!(record.now.guest.connection, None);
+    s.event(north, b.id, &b.guest, "g2", true).await?;
+    let record = store::read(&world.ctx.db, north.id, b.id).await?.expect("there");
+    assert_eq!(record.now.guest.intervals.len(), 2, "back in the same visit");
+
+    // The queue: the one who waits keeps the place, shown as away.
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let (_, list) = s.call(north, Some(&host), "GET", "/", None).await;
+    let waiting = list["visits"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .find(|v| v["id"] == json!(other.id))
+        .expect("listed");
+    assert_eq!(
+        (&waiting["position"], &waiting["guest"]["online"]),
+        (&json!(1), &json!(false))
+    );
+
+    // Leaving on purpose gives the place up, and says so to the rooms.
+    let (_, opened) = s.open(north, &other.link, 2, false).await;
+    let token = opened["access_token"].as_str().expect("token");
+    let (_, left) = s
+        .call(north, Some(token), "POST", &format!("/{}/leave", other.id), None)
+        .await;
+    assert_eq!((&left["state"], left.get("position")), (&json!("scheduled"), None));
+    Ok(())
+}
