@@ -1,0 +1,149 @@
+//! Every SQL text of identity.
+
+use medtech_kernel::{Db, Error, Migration, Result, Row, TenantId, Tx, Val, auth::Role, clock::Millis, db::Script};
+use uuid::Uuid;
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    module: "identity",
+    number: 1,
+    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+}];
+
+/// Someone who can sign in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub id: Uuid,
+    pub email: String,
+    pub name: String,
+    pub roles: Vec<Role>,
+    pub active: bool,
+    /// Logical id of the FHIR Practitioner this person is.
+    pub practitioner: Option<String>,
+    /// Logical id of the FHIR Patient this person is.
+    pub patient: Option<String>,
+}
+
+impl User {
+    /// As in `Principal::subject`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        format!("user:{}", self.id)
+    }
+}
+
+const INSERT: &str =
+    "INSERT INTO identity_user (tenant, id, email, name, roles, password, active, practitioner, patient, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+const BY_ID: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND id = $2";
+const BY_EMAIL: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND email = $2";
+const ALL: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND active ORDER BY created_at, id";
+const LINK: &str = "INSERT INTO identity_link (tenant, hash, user_id, created_at, expires_at, uses_left) VALUES ($1, $2, $3, $4, $5, $6)";
+const USE_LINK: &str = "UPDATE identity_link SET uses_left = uses_left - 1
+    WHERE tenant = $1 AND hash = $2 AND uses_left > 0 AND expires_at > $3 RETURNING user_id";
+const FIND_LINK: &str = "SELECT expires_at, uses_left FROM identity_link WHERE tenant = $1 AND hash = $2";
+const OLD_LINKS: &str = "DELETE FROM identity_link WHERE tenant = $1 AND expires_at < $2";
+const ATTEMPT: &str = "INSERT INTO identity_attempt (tenant, account, failures, until_at) VALUES ($1, $2, 1, $3)
+    ON CONFLICT (tenant, account) DO UPDATE SET failures = identity_attempt.failures + 1 RETURNING failures, until_at";
+const FORGET: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND account = $2";
+const OLD_ATTEMPTS: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND until_at <= $2";
+
+fn user(row: &Row) -> Result<User> {
+    Ok(User {
+        id: row.uuid(0)?,
+        email: row.string(1)?,
+        name: row.string(2)?,
+        roles: row.text(3)?.split(' ').filter_map(Role::parse).collect(),
+        active: row.bool(4)?,
+        practitioner: row.opt_text(5)?.map(str::to_owned),
+        patient: row.opt_text(6)?.map(str::to_owned),
+    })
+}
+
+/// `false` when the address is taken.
+pub(crate) async fn insert(tx: &mut Tx, u: &User, password: Option<&str>) -> Result<bool> {
+    let roles: Vec<&str> = u.roles.iter().map(|r| r.name()).collect();
+    let now = tx.now();
+    let args: [Val; 9] = [
+        u.id.into(),
+        (&u.email).into(),
+        (&u.name).into(),
+        roles.join(" ").into(),
+        password.map(str::to_owned).into(),
+        u.active.into(),
+        u.practitioner.clone().into(),
+        u.patient.clone().into(),
+        now.into(),
+    ];
+    Ok(tx.exec(INSERT, &args).await? == 1)
+}
+
+pub(crate) async fn by_id(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<User>> {
+    db.query_opt(tenant, BY_ID, &[id.into()])
+        .await?
+        .as_ref()
+        .map(user)
+        .transpose()
+}
+
+pub(crate) async fn by_id_in(tx: &mut Tx, id: Uuid) -> Result<Option<User>> {
+    tx.query_opt(BY_ID, &[id.into()]).await?.as_ref().map(user).transpose()
+}
+
+/// The user of an address, and the stored hash.
+pub(crate) async fn by_email(db: &Db, tenant: TenantId, email: &str) -> Result<Option<(User, Option<String>)>> {
+    match db.query_opt(tenant, BY_EMAIL, &[email.into()]).await? {
+        None => Ok(None),
+        Some(row) => Ok(Some((user(&row)?, row.opt_text(7)?.map(str::to_owned)))),
+    }
+}
+
+/// Every active user, oldest first.
+pub(crate) async fn all(db: &Db, tenant: TenantId) -> Result<Vec<User>> {
+    db.query(tenant, ALL, &[]).await?.iter().map(user).collect()
+}
+
+pub(crate) async fn insert_link(tx: &mut Tx, hash: [u8; 32], user: Uuid, expires_at: Millis, uses: i64) -> Result<()> {
+    let now = tx.now();
+    // What ended a month ago need not be told from what never was.
+    tx.exec(OLD_LINKS, &[(now - 30 * 86_400_000).into()]).await?;
+    tx.exec(
+        LINK,
+        &[hash.into(), user.into(), now.into(), expires_at.into(), uses.into()],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Takes one use of a link, or says why there is none to take.
+pub(crate) async fn use_link(tx: &mut Tx, hash: [u8; 32]) -> Result<Uuid> {
+    let now = tx.now();
+    if let Some(row) = tx.query_opt(USE_LINK, &[hash.into(), now.into()]).await? {
+        return row.uuid(0);
+    }
+    match tx.query_opt(FIND_LINK, &[hash.into()]).await? {
+        None => Err(Error::forbidden(
+            "link.unknown",
+            "This sign-in link is not valid. Please ask for a new one.",
+        )),
+        Some(row) if row.i64(0)? <= now => Err(Error::forbidden(
+            "link.expired",
+            "This sign-in link has expired. Please ask for a new one.",
+        )),
+        Some(_) => Err(Error::gone(
+            "link.used",
+            "This sign-in link has been used. Please ask for a new one.",
+        )),
+    }
+}
+
+/// Counts an attempt before it is made, so that many at once cannot slip past the limit: (how many, when they are forgotten).
+pub(crate) async fn attempt(tx: &mut Tx, account: [u8; 32], window: Millis) -> Result<(i64, Millis)> {
+    let now = tx.now();
+    tx.exec(OLD_ATTEMPTS, &[now.into()]).await?;
+    let row = tx.query_one(ATTEMPT, &[account.into(), (now + window).into()]).await?;
+    Ok((row.i64(0)?, row.i64(1)?))
+}
+
+pub(crate) async fn forget_attempts(tx: &mut Tx, account: [u8; 32]) -> Result<()> {
+    tx.exec(FORGET, &[account.into()]).await.map(|_| ())
+}
