@@ -1,0 +1,215 @@
+//! The only place where concrete parts meet: database, bus, media, messaging, notifications, modules, hub, router.
+
+use crate::joints;
+use axum::Router;
+use medtech_appointments::Appointments;
+use medtech_fhir::Fhir;
+use medtech_identity::Identity;
+use medtech_kernel::{
+    Clock, Ctx, Db, Error, Module, Result,
+    auth::Sessions,
+    bus::{Bus, Event},
+    config::Config,
+    policy::Policy,
+    secret::Root,
+    tenant::Tenants,
+};
+use medtech_media_sfu::SfuConfig;
+use medtech_messaging::Messaging;
+use medtech_notifications::Notifications;
+use medtech_records::Records;
+use medtech_signaling::{
+    channels::Hub,
+    devices::Devices,
+    livekit::{LiveKit, LiveKitConfig, RoomEvent},
+    visits::{Visits, media::Media},
+};
+use medtech_tenants::TenantsModule;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+/// The ground: opens the storage and brings it up to date. Nothing runs yet.
+pub(crate) async fn open(config: Config) -> Result<Ctx> {
+    let clock = Clock::system();
+    let root = Root::open(&config.data_dir.join("secrets").join("root.key"))?;
+    let migrations = vec![
+        medtech_kernel::MIGRATIONS,
+        medtech_fhir::MIGRATIONS,
+        Identity::migrations(),
+        TenantsModule::migrations(),
+        Records::migrations(),
+        Appointments::migrations(),
+        Messaging::migrations(),
+        Notifications::migrations(),
+        Visits::migrations(),
+        Devices::migrations(),
+    ];
+    let db = Db::open(config.location(), clock.clone(), migrations).await?;
+    let bus = Bus::new(db.clone(), clock.clone());
+    let tenants = Tenants::open(db.clone()).await?;
+    let ctx = Ctx {
+        policy: Policy::new(db.clone(), clock.clone()),
+        sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()),
+        db,
+        bus,
+        clock,
+        tenants,
+        root,
+        config: Arc::new(config),
+    };
+    // Every consuming group is known before the first write, so that nothing recorded is missed.
+    register::<Identity>(&ctx);
+    register::<TenantsModule>(&ctx);
+    register::<Records>(&ctx);
+    register::<Appointments>(&ctx);
+    register::<Messaging>(&ctx);
+    register::<Notifications>(&ctx);
+    register::<Visits>(&ctx);
+    Ok(ctx)
+}
+
+fn register<M: Module>(ctx: &Ctx) {
+    if !M::consumes().is_empty() {
+        ctx.bus.register(M::NAME, M::consumes());
+    }
+}
+
+/// The clinical modules that also serve the subcommands: they need no port and no thread.
+#[derive(Clone)]
+pub(crate) struct Clinic {
+    pub(crate) ctx: Ctx,
+    pub(crate) fhir: Fhir,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) appointments: Arc<Appointments>,
+    pub(crate) records: Arc<Records>,
+}
+
+/// Makes the clinical modules.
+pub(crate) fn clinic(ctx: Ctx) -> Result<Clinic> {
+    let fhir = Fhir::new(ctx.clone())?;
+    Ok(Clinic {
+        identity: Arc::new(Identity::new(ctx.clone())),
+        appointments: Arc::new(Appointments::new(ctx.clone(), fhir.clone())),
+        records: Arc::new(Records::new(ctx.clone(), fhir.clone())),
+        fhir,
+        ctx,
+    })
+}
+
+/// Everything at work.
+pub(crate) struct Running {
+    pub(crate) router: Router,
+    pub(crate) mqtt: SocketAddr,
+    hub: Hub,
+    livekit: LiveKit,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts every service and joins them. They end when `stop` turns true; [`Running::stop`] waits for that.
+pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Result<Running> {
+    let ctx = clinic.ctx.clone();
+
+    // Media and its signalling.
+    let (livekit, room_events) = start_media(&ctx)?;
+
+    // Messages, notices, visits, devices.
+    let messaging = Arc::new(Messaging::new(ctx.clone())?);
+    let notifications = Arc::new(Notifications::new(ctx.clone())?);
+    let tenants = Arc::new(TenantsModule::new(ctx.clone()));
+    let rooms: Arc<dyn Media> = Arc::new(joints::Rooms(livekit.clone()));
+    let visits = Visits::new(ctx.clone(), rooms, Arc::new(joints::VisitChats(messaging.clone())));
+    let devices = Devices::start(ctx.clone(), stop.clone()).await?;
+
+    // Live channels: the rules of every module, the commands that clients may call, and who is where.
+    let rules = [
+        Identity::channels(),
+        TenantsModule::channels(),
+        Records::channels(),
+        Appointments::channels(),
+        Messaging::channels(),
+        Notifications::channels(),
+        Visits::channels(),
+    ];
+    let hub = Hub::start(ctx.clone(), rules.into_iter().flatten().collect())?;
+    joints::rpc(&hub, &messaging, &visits);
+
+    // What goes on beside the requests.
+    let mut tasks = visits.start(stop.clone()).await?;
+    tasks.push(tokio::spawn(joints::follow_rooms(room_events, visits.clone())));
+    tasks.push(tokio::spawn(joints::follow_presence(hub.presence_changes(), visits.clone())));
+    tasks.extend(notifications.clone().start(stop.clone()));
+    let visits = Arc::new(visits);
+    tasks.extend(consume(&ctx, &clinic.identity, &stop));
+    tasks.extend(consume(&ctx, &tenants, &stop));
+    tasks.extend(consume(&ctx, &clinic.records, &stop));
+    tasks.extend(consume(&ctx, &clinic.appointments, &stop));
+    tasks.extend(consume(&ctx, &messaging, &stop));
+    tasks.extend(consume(&ctx, &notifications, &stop));
+    tasks.extend(consume(&ctx, &visits, &stop));
+
+    // Every mount point.
+    let router = Router::new()
+        .nest("/fhir/R4", clinic.fhir.router())
+        .merge(module(&clinic.identity))
+        .merge(module(&tenants))
+        .merge(module(&clinic.records))
+        .merge(module(&clinic.appointments))
+        .merge(module(&messaging))
+        .merge(module(&notifications))
+        .merge(module(&visits))
+        .merge(messaging.clone().file_routes())
+        .merge(notifications.clone().outbox_routes())
+        .merge(devices.router())
+        .merge(hub.router())
+        .merge(livekit.router())
+        .fallback_service(medtech_web_client::router());
+    Ok(Running { router, mqtt: devices.addr(), hub, livekit, tasks })
+}
+
+impl Running {
+    /// Tells clients to go elsewhere, then waits for the tasks that `stop` has told to end.
+    pub(crate) async fn stop(self) {
+        self.hub.shutdown().await;
+        if let Err(e) = self.livekit.shut_down().await {
+            tracing::warn!(error = %e, "media did not end well");
+        }
+        for task in self.tasks {
+            if tokio::time::timeout(Duration::from_secs(5), task).await.is_err() {
+                tracing::warn!("a task did not end in time");
+            }
+        }
+    }
+}
+
+fn start_media(ctx: &Ctx) -> Result<(LiveKit, mpsc::Receiver<RoomEvent>)> {
+    let media = &ctx.config.media;
+    let config = LiveKitConfig {
+        media: SfuConfig { udp_port: media.udp_port, threads: media.threads, advertise: media.advertise.clone() },
+        keys: Arc::new(joints::TenantKeys { root: ctx.root.clone(), tenants: ctx.tenants.clone() }),
+        clock: ctx.clock.clone(),
+    };
+    LiveKit::start(config).map_err(|e| {
+        Error::unavailable("app.media", format!("The media service cannot start: {e}. `medtech doctor` says more."))
+    })
+}
+
+/// A module's routes at `/api/{NAME}`.
+fn module<M: Module>(module: &Arc<M>) -> Router {
+    Router::new().nest(&format!("/api/{}", M::NAME), module.clone().routes())
+}
+
+/// A module's worker, where it consumes anything.
+fn consume<M: Module>(ctx: &Ctx, module: &Arc<M>, stop: &watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+    if M::consumes().is_empty() {
+        return None;
+    }
+    let module = module.clone();
+    let handler = move |event: Event| {
+        let module = module.clone();
+        async move { module.on_event(event).await }
+    };
+    Some(ctx.bus.consume(M::NAME, ctx.tenants.clone(), stop.clone(), handler))
+}

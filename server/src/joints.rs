@@ -1,0 +1,144 @@
+//! Where parts that must not know each other meet: visits with the media service, visits with messaging, API keys
+//! with the root key.
+
+use medtech_kernel::{
+    BoxFuture, Error, Result, TenantId, Tx,
+    clock::Millis,
+    secret::Root,
+    tenant::Tenants,
+};
+use medtech_messaging::Messaging;
+use medtech_signaling::{
+    livekit::{ApiKey, ApiKeys, LiveKit, LiveKitError, Permission, RoomEvent, RoomEventKind, TokenRequest},
+    visits::{Conversations, Visits, media::{Media, MediaEvent, Rights}},
+};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// A media token opens a connection for this long; a standing connection does not end with it.
+const TOKEN_LIFE_MS: Millis = 6 * 3_600_000;
+
+/// LiveKit API keys, one a tenant, derived from the root key: `mt{tenant}`.
+pub(crate) struct TenantKeys {
+    pub(crate) root: Root,
+    pub(crate) tenants: Tenants,
+}
+
+impl ApiKeys for TenantKeys {
+    fn by_key(&self, key: &str) -> Option<ApiKey> {
+        self.of_tenant(TenantId::from_number(key.strip_prefix("mt")?.parse().ok()?))
+    }
+
+    fn of_tenant(&self, tenant: TenantId) -> Option<ApiKey> {
+        let tenant = self.tenants.by_id(tenant)?.id;
+        let secret = self.root.derive("livekit api secret", tenant);
+        Some(ApiKey { tenant, key: format!("mt{tenant}").into(), secret: Arc::from(secret.as_slice()) })
+    }
+}
+
+/// The media service as visits see it.
+pub(crate) struct Rooms(pub(crate) LiveKit);
+
+fn permission(rights: Rights) -> Permission {
+    if rights == Rights::NONE {
+        return Permission::waiting();
+    }
+    Permission { can_publish: rights.publish, can_subscribe: rights.subscribe, can_publish_data: rights.publish_data, ..Permission::full() }
+}
+
+fn media(error: LiveKitError) -> Error {
+    Error::internal("media.service", error)
+}
+
+/// Somebody or something that is not there needs no change.
+fn absent_is_fine<T>(outcome: Result<T, LiveKitError>) -> Result<()> {
+    match outcome {
+        Ok(_) | Err(LiveKitError::NotFound) => Ok(()),
+        Err(e) => Err(media(e)),
+    }
+}
+
+impl Media for Rooms {
+    fn token(&self, tenant: TenantId, room: &str, identity: &str, name: &str, rights: Rights) -> Result<String> {
+        let request = TokenRequest {
+            tenant,
+            room: room.to_owned(),
+            identity: identity.to_owned(),
+            name: name.to_owned(),
+            permission: permission(rights),
+            ttl_ms: TOKEN_LIFE_MS,
+        };
+        self.0.token(&request).map_err(media)
+    }
+
+    fn set_rights<'a>(&'a self, tenant: TenantId, room: &'a str, identity: &'a str, rights: Rights) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { absent_is_fine(self.0.set_permission(tenant, room, identity, permission(rights)).await) })
+    }
+
+    fn remove<'a>(&'a self, tenant: TenantId, room: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { absent_is_fine(self.0.remove(tenant, room, identity).await) })
+    }
+
+    fn close<'a>(&'a self, tenant: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { absent_is_fine(self.0.close_room(tenant, room).await) })
+    }
+}
+
+/// Messaging as visits see it.
+pub(crate) struct VisitChats(pub(crate) Arc<Messaging>);
+
+impl Conversations for VisitChats {
+    fn create_in<'a>(&'a self, tx: &'a mut Tx, topic: &'a str, title: &'a str, members: &'a [(String, String)]) -> BoxFuture<'a, Result<Uuid>> {
+        Box::pin(self.0.create_conversation_in(tx, topic, title, members))
+    }
+}
+
+/// Tells visits who is connected to their rooms, in the order of the events.
+pub(crate) async fn follow_rooms(mut events: mpsc::Receiver<RoomEvent>, visits: Visits) {
+    while let Some(event) = events.recv().await {
+        let active = match event.kind {
+            RoomEventKind::Active | RoomEventKind::Resumed => true,
+            RoomEventKind::Interrupted | RoomEventKind::Left { .. } => false,
+            _ => continue,
+        };
+        let told = MediaEvent { tenant: event.tenant, room: event.room, identity: event.identity, connection: event.sid, active, at: event.at };
+        if let Err(e) = visits.on_media_event(told).await {
+            tracing::warn!(error = ?e, "a room event was not taken in");
+        }
+    }
+}
+
+/// Tells visits whose browsers are connected to their channel: a patient who waits without media is there too.
+pub(crate) async fn follow_presence(mut changes: broadcast::Receiver<PresenceChange>, visits: Visits) {
+    loop {
+        let change = match changes.recv().await {
+            Ok(change) => change,
+            // What was missed turns up at the next change or by the browser's own requests.
+            Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let Some(visit) = change.channel.strip_prefix("encounter:").and_then(|id| id.parse().ok()) else { continue };
+        if let Err(e) = visits.on_presence(change.tenant, visit, &change.subject, change.joined).await {
+            tracing::warn!(error = ?e, "a presence change was not taken in");
+        }
+    }
+}
+
+/// The commands of the live channels.
+pub(crate) fn rpc(hub: &Hub, messaging: &Arc<Messaging>, visits: &Visits) {
+    use medtech_messaging::rpc;
+    let m = messaging.clone();
+    hub.rpc("message.send", move |who, params| rpc::message_send(m.clone(), who, params));
+    let m = messaging.clone();
+    hub.rpc("message.receipt", move |who, params| rpc::message_receipt(m.clone(), who, params));
+    let m = messaging.clone();
+    hub.rpc("typing", move |who, params| rpc::typing(m.clone(), who, params));
+    for method in visits::rpc::METHODS {
+        let visits = visits.clone();
+        hub.rpc(method, move |who, params| {
+            let visits = visits.clone();
+            async move { visits::rpc::handle(&visits, method, &who, &params).await }
+        });
+    }
+}
