@@ -207,7 +207,9 @@ impl Client {
     async fn connect(&mut self, id: u32, token: &str) -> Step {
         let hub = Arc::clone(&self.hub);
         let before = hub.revocations.load(Ordering::Acquire);
-        let Some(principal) = self.verify(id, token).await? else { return Ok(()) };
+        let Some(principal) = self.verify(id, token).await? else {
+            return Ok(());
+        };
         let client = id::new_id(&hub.ctx.clock);
         let info = Info {
             client,

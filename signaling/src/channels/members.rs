@@ -38,9 +38,7 @@ impl Members {
         }
         self.dense.push(member);
         if self.index.is_none() && self.dense.len() > SCAN {
-            self.index = Some(Box::new(
-                self.dense.iter().enumerate().map(|(i, m)| (m.conn, i)).collect(),
-            ));
+            self.index = Some(self.dense.iter().enumerate().map(|(i, m)| (m.conn, i)).collect());
         }
     }
 
