@@ -175,7 +175,13 @@ impl Decoder {
                 self.message = Some(opcode);
             }
         }
-        Ok(Some(Frame { fin, opcode, mask, remaining, phase: 0 }))
+        Ok(Some(Frame {
+            fin,
+            opcode,
+            mask,
+            remaining,
+            phase: 0,
+        }))
     }
 
     fn append(&mut self, frame: Frame, piece: &[u8]) -> Result<(), Fault> {

@@ -37,7 +37,12 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(socket: Arc<Socket>, early: Bytes) -> Self {
         let decoder = Decoder::new(socket.limits().message);
-        Self { socket, decoder, early, ended: false }
+        Self {
+            socket,
+            decoder,
+            early,
+            ended: false,
+        }
     }
 
     #[must_use]

@@ -30,7 +30,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message: 64 * 1024, queue: 1024 * 1024, closing: Duration::from_secs(5) }
+        Self {
+            message: 64 * 1024,
+            queue: 1024 * 1024,
+            closing: Duration::from_secs(5),
+        }
     }
 }
 
@@ -252,7 +256,9 @@ impl Socket {
 
     fn drain(&self) -> Drained {
         let mut out = self.lock();
-        let (Out::Open(slot) | Out::Closing(slot)) = &mut *out else { return Drained::Empty };
+        let (Out::Open(slot) | Out::Closing(slot)) = &mut *out else {
+            return Drained::Empty;
+        };
         let Some(queue) = slot else { return Drained::Empty };
         while !queue.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); 16];

@@ -33,7 +33,10 @@ fn examples_of_rfc_6455_section_5_7() {
     // A single-frame unmasked text message, as a server sends it.
     assert_eq!(&frame::text("Hello")[..], [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
     // Unmasked ping, and the masked answer with the same body.
-    assert_eq!(&frame::encode(Opcode::Ping, b"Hello")[..], [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
+    assert_eq!(
+        &frame::encode(Opcode::Ping, b"Hello")[..],
+        [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]
+    );
     let pong = [0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     assert_eq!(decode(100, &pong), Ok(vec![Message::Pong(b"Hello".to_vec())]));
     // 256 bytes and 64 KiB of binary in one unmasked frame: the two longer forms of the length.
@@ -46,7 +49,10 @@ fn fragments_with_a_ping_between_them() {
     let mut wire = client(false, Opcode::Text, b"Hel", MASK);
     wire.extend(client(true, Opcode::Ping, b"?", MASK));
     wire.extend(client(true, Opcode::Continuation, b"lo", MASK));
-    assert_eq!(decode(100, &wire), Ok(vec![Message::Ping(b"?".to_vec()), Message::Text("Hello".into())]));
+    assert_eq!(
+        decode(100, &wire),
+        Ok(vec![Message::Ping(b"?".to_vec()), Message::Text("Hello".into())])
+    );
 }
 
 #[test]
@@ -55,25 +61,55 @@ fn what_the_standard_forbids_is_refused() {
     assert!(protocol(&[0xC1, 0x80, 0, 0, 0, 0]), "reserved bit");
     assert!(protocol(&[0x83, 0x80, 0, 0, 0, 0]), "reserved opcode");
     assert!(protocol(&[0x81, 0x01, b'x']), "no mask");
-    assert!(protocol(&client(true, Opcode::Continuation, b"x", MASK)), "continuation first");
+    assert!(
+        protocol(&client(true, Opcode::Continuation, b"x", MASK)),
+        "continuation first"
+    );
     assert!(protocol(&client(false, Opcode::Ping, b"", MASK)), "fragmented ping");
     assert!(protocol(&client(true, Opcode::Ping, &[0; 126], MASK)), "long ping");
-    assert!(protocol(&[0x81, 0xFE, 0, 5, 0, 0, 0, 0]), "longer length form than needed");
-    assert!(protocol(&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), "top bit of the length");
-    assert!(protocol(&[client(false, Opcode::Text, b"a", MASK), client(true, Opcode::Text, b"b", MASK)].concat()));
+    assert!(
+        protocol(&[0x81, 0xFE, 0, 5, 0, 0, 0, 0]),
+        "longer length form than needed"
+    );
+    assert!(
+        protocol(&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        "top bit of the length"
+    );
+    assert!(protocol(
+        &[
+            client(false, Opcode::Text, b"a", MASK),
+            client(true, Opcode::Text, b"b", MASK)
+        ]
+        .concat()
+    ));
     assert!(protocol(&client(true, Opcode::Close, &[3], MASK)), "half a close code");
     for code in [0_u16, 999, 1004, 1005, 1006, 1015, 2999, 5000] {
-        assert!(protocol(&client(true, Opcode::Close, &code.to_be_bytes(), MASK)), "{code}");
+        assert!(
+            protocol(&client(true, Opcode::Close, &code.to_be_bytes(), MASK)),
+            "{code}"
+        );
     }
-    assert_eq!(decode(100, &client(true, Opcode::Close, b"\x03\xe8\xff", MASK)), Err(Fault::Utf8));
-    assert_eq!(decode(100, &client(true, Opcode::Close, b"", MASK)), Ok(vec![Message::Close(None)]));
+    assert_eq!(
+        decode(100, &client(true, Opcode::Close, b"\x03\xe8\xff", MASK)),
+        Err(Fault::Utf8)
+    );
+    assert_eq!(
+        decode(100, &client(true, Opcode::Close, b"", MASK)),
+        Ok(vec![Message::Close(None)])
+    );
 }
 
 #[test]
 fn limits_hold_for_an_announcement_and_for_the_sum_of_fragments() {
     // The header alone is enough: nothing is reserved or waited for.
-    assert_eq!(decode(100, &[0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]), Err(Fault::TooBig));
-    let parts = [client(false, Opcode::Binary, &[0; 60], MASK), client(true, Opcode::Continuation, &[0; 41], MASK)];
+    assert_eq!(
+        decode(100, &[0x82, 0xFF, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]),
+        Err(Fault::TooBig)
+    );
+    let parts = [
+        client(false, Opcode::Binary, &[0; 60], MASK),
+        client(true, Opcode::Continuation, &[0; 41], MASK),
+    ];
     assert_eq!(decode(100, &parts.concat()), Err(Fault::TooBig));
     assert_eq!(decode(101, &parts.concat()), Ok(vec![Message::Binary(vec![0; 101])]));
 }
@@ -81,11 +117,20 @@ fn limits_hold_for_an_announcement_and_for_the_sum_of_fragments() {
 #[test]
 fn text_is_refused_at_the_first_bad_byte_and_at_a_cut_character() {
     // Bad in the first fragment: refused although the message is not complete.
-    assert_eq!(decode(100, &client(false, Opcode::Text, b"ok \xC0", MASK)), Err(Fault::Utf8));
+    assert_eq!(
+        decode(100, &client(false, Opcode::Text, b"ok \xC0", MASK)),
+        Err(Fault::Utf8)
+    );
     // Half a euro sign at the end of a fragment is fine, at the end of a message it is not.
-    let halves = [client(false, Opcode::Text, b"\xE2\x82", MASK), client(true, Opcode::Continuation, b"\xAC", MASK)];
+    let halves = [
+        client(false, Opcode::Text, b"\xE2\x82", MASK),
+        client(true, Opcode::Continuation, b"\xAC", MASK),
+    ];
     assert_eq!(decode(100, &halves.concat()), Ok(vec![Message::Text("€".into())]));
-    assert_eq!(decode(100, &client(true, Opcode::Text, b"\xE2\x82", MASK)), Err(Fault::Utf8));
+    assert_eq!(
+        decode(100, &client(true, Opcode::Text, b"\xE2\x82", MASK)),
+        Err(Fault::Utf8)
+    );
 }
 
 #[test]

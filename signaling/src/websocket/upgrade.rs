@@ -37,10 +37,15 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let text = self.to_string();
         match self {
-            Self::NotWebSocket => (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], text).into_response(),
-            Self::Version => {
-                (StatusCode::UPGRADE_REQUIRED, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response()
+            Self::NotWebSocket => {
+                (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], text).into_response()
             }
+            Self::Version => (
+                StatusCode::UPGRADE_REQUIRED,
+                [(header::SEC_WEBSOCKET_VERSION, "13")],
+                text,
+            )
+                .into_response(),
             Self::Malformed => (StatusCode::BAD_REQUEST, text).into_response(),
             Self::Origin => (StatusCode::FORBIDDEN, text).into_response(),
         }
@@ -58,10 +63,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
         if parts.method != Method::GET {
             return Err(Refused::Malformed);
         }
-        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|v| v.as_bytes() != b"13") {
+        if headers
+            .get(header::SEC_WEBSOCKET_VERSION)
+            .is_none_or(|v| v.as_bytes() != b"13")
+        {
             return Err(Refused::Version);
         }
-        let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(Refused::Malformed)?.as_bytes();
+        let key = headers
+            .get(header::SEC_WEBSOCKET_KEY)
+            .ok_or(Refused::Malformed)?
+            .as_bytes();
         if STANDARD.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
             return Err(Refused::Malformed);
         }
@@ -69,7 +80,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
         let same_origin = is_same_origin(headers, &parts.uri);
         // Absent when the server in front cannot upgrade: not HTTP/1.1, or a test without a connection.
         let on = parts.extensions.remove::<OnUpgrade>().ok_or(Refused::NotWebSocket)?;
-        Ok(Self { on, accept, same_origin, limits: Limits::default() })
+        Ok(Self {
+            on,
+            accept,
+            same_origin,
+            limits: Limits::default(),
+        })
     }
 }
 
@@ -82,7 +98,11 @@ impl Upgrade {
 
     /// Refuses pages of other origins. A client that sends no `Origin` is no browser and passes.
     pub fn require_same_origin(self) -> Result<Self, Refused> {
-        if self.same_origin { Ok(self) } else { Err(Refused::Origin) }
+        if self.same_origin {
+            Ok(self)
+        } else {
+            Err(Refused::Origin)
+        }
     }
 
     /// Answers 101; `run` gets the connection as a task of its own.
@@ -99,7 +119,9 @@ impl Upgrade {
                 tracing::error!("websocket: the connection under the upgrade is not a plain TCP stream");
                 return;
             };
-            let Ok(socket) = Socket::new(parts.io.into_inner(), limits) else { return };
+            let Ok(socket) = Socket::new(parts.io.into_inner(), limits) else {
+                return;
+            };
             // A second task, so that the state of the upgrade is freed while the connection lives.
             tokio::spawn(run(Reader::new(socket, parts.read_buf)));
         });
@@ -132,9 +154,16 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
 
 /// Does `Origin` name the host that was asked (section 10.2)?
 fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Some((_, authority)) = origin.to_str().ok().and_then(|o| o.split_once("://")) else { return false };
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).or_else(|| uri.authority().map(|a| a.as_str()));
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let Some((_, authority)) = origin.to_str().ok().and_then(|o| o.split_once("://")) else {
+        return false;
+    };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|h| h.to_str().ok())
+        .or_else(|| uri.authority().map(|a| a.as_str()));
     host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
 }
 
