@@ -11,8 +11,6 @@
 //! A room lives on exactly one thread; nothing on the packet path is locked, parsed as JSON or written to a store.
 //! The crate knows rooms, participants and tracks by number only: names, tokens and tenants are the caller's.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 mod engine;
 mod forwarder;
 mod ids;

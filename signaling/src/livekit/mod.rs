@@ -5,8 +5,6 @@
 //!
 //! A room belongs to a tenant: the API key of a token names the tenant, so equal room names of two tenants never meet.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 mod events;
 mod grants;
 mod hub;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use livekit_protocol as proto;
-use medtech_media_sfu::{ParticipantId, RoomId, SpeakerLevel, TrackId};
+use medtech_media_sfu::{ParticipantId, SpeakerLevel, TrackId};
 
 use super::TenantId;
 use super::participant::Participant;
@@ -17,7 +17,6 @@ pub(super) struct RoomKey {
 #[derive(Debug)]
 pub(super) struct Room {
     pub key: RoomKey,
-    pub id: RoomId,
     pub sid: String,
     pub created_at: i64,
     pub participants: BTreeMap<ParticipantId, Participant>,
@@ -40,11 +39,6 @@ impl Room {
 
     pub(super) fn by_identity(&self, identity: &str) -> Option<&Participant> {
         self.participants.values().find(|p| p.identity == identity)
-    }
-
-    /// Whose track this is.
-    pub(super) fn owner_of(&self, track: TrackId) -> Option<&Participant> {
-        self.participants.values().find(|p| p.tracks.contains_key(&track))
     }
 
     /// A track by its public id, whoever published it.

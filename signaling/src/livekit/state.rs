@@ -491,7 +491,6 @@ impl State {
         let id = RoomId(self.number());
         let room = Room {
             key: key.clone(),
-            id,
             sid: sid("RM_"),
             created_at: self.clock.now_ms(),
             participants: Default::default(),
