@@ -1,8 +1,8 @@
 // The frame of a patient's page: clinic's name, language, one column, one action at the bottom of the thumb's reach.
 import { useEffect, useRef, type ReactNode } from 'react';
-import { LANGUAGES, switchLanguage, type Language } from '../core/i18n/i18n';
+import { LanguagePicker } from '../ui/LanguagePicker';
 import { Brand, Spinner } from '../ui/parts';
-import { useLanguage, useT } from '../ui/store';
+import { useT } from '../ui/store';
 
 export function Page({ clinic, children, action, step, onBack }: {
   clinic: string | null; children: ReactNode; action?: ReactNode; step?: number; onBack?: () => void;
@@ -41,17 +41,4 @@ export function Heading({ children }: { children: ReactNode }) {
 export function Opening() {
   const t = useT();
   return <div className="opening" role="status"><Spinner /><span>{t('visit.opening')}</span></div>;
-}
-
-export function LanguagePicker() {
-  const t = useT();
-  const language = useLanguage();
-  return (
-    <label className="language">
-      <span className="sr-only">{t('common.language')}</span>
-      <select className="select" value={language} onChange={(e) => void switchLanguage(e.target.value as Language)} data-testid="language">
-        {Object.entries(LANGUAGES).map(([code, name]) => <option key={code} value={code}>{name}</option>)}
-      </select>
-    </label>
-  );
 }

@@ -20,6 +20,9 @@ export interface OutboxOptions {
 
 export const OUTBOX_LIMIT = 200;
 
+/** How many changes of this tab wait for the network, over all open conversations. */
+export const waitingChanges = new Store(0);
+
 export class Outbox {
   readonly pending: Store<readonly Pending[]>;
   readonly #options: OutboxOptions;
@@ -30,6 +33,7 @@ export class Outbox {
   constructor(options: OutboxOptions) {
     this.#options = options;
     this.pending = new Store(options.keep.read<Pending[]>(options.key) ?? []);
+    waitingChanges.update((n) => n + this.pending.get().length);
   }
 
   add(body: MessageBody): string | null {
@@ -62,7 +66,9 @@ export class Outbox {
   }
 
   stop(): void {
+    if (this.#stopped) return;
     this.#stopped = true;
+    waitingChanges.update((n) => n - this.pending.get().length);
     this.#wake?.();
   }
 
@@ -100,6 +106,7 @@ export class Outbox {
   }
 
   #set(pending: readonly Pending[]): void {
+    if (!this.#stopped) waitingChanges.update((n) => n + pending.length - this.pending.get().length);
     this.pending.set(pending);
     if (pending.length === 0) this.#options.keep.remove(this.#options.key);
     else this.#options.keep.write(this.#options.key, pending);
