@@ -1,0 +1,29 @@
+// The front door for people with an account.
+import { useNavigate } from '@tanstack/react-router';
+import { homeOf } from '../../core/session/hub';
+import { LanguagePicker } from '../../ui/LanguagePicker';
+import { Brand } from '../../ui/parts';
+import { useT, useTitle } from '../../ui/store';
+import { hub } from '../hub';
+import { SignInForm } from './SignInForm';
+
+export function SignIn() {
+  const t = useT();
+  const navigate = useNavigate();
+  useTitle(t('signin.title'));
+  const done = () => {
+    const user = hub.user.get();
+    if (user) void navigate({ to: homeOf(user) });
+  };
+  return (
+    <div className="door">
+      <header className="door-top"><Brand /><LanguagePicker /></header>
+      <main className="door-card card">
+        <h1>{t('signin.title')}</h1>
+        <p className="muted">{t('signin.lead')}</p>
+        <SignInForm onDone={done} />
+      </main>
+      <p className="door-foot muted small">{t('signin.patient_hint')}</p>
+    </div>
+  );
+}

@@ -1,0 +1,65 @@
+// The picture of the call: the other person, oneself in the corner, and every state of the connection in words.
+import type { Person } from '../core/api/types';
+import type { Call, CallState } from '../core/media/call';
+import { millis, stopwatch } from '../core/time/time';
+import { Icon } from '../ui/Icon';
+import { Avatar, Button, Spinner } from '../ui/parts';
+import { useMaybe, useNow, useT } from '../ui/store';
+import { Sound, Video } from '../ui/Video';
+import './call.css';
+
+export function CallStage({ call, other, since, idle }: { call: Call | null; other: Person; since: string | null; idle?: string | null }) {
+  const t = useT();
+  const state = useMaybe(call?.state);
+  const remote = state?.remotes.find((r) => r.identity === other.subject) ?? state?.remotes.find((r) => r.video ?? r.audio) ?? state?.remotes[0] ?? null;
+  return (
+    <div className="stage" data-testid="stage" data-phase={state?.phase ?? 'idle'} data-can-publish={state?.canPublish ?? false}>
+      {remote?.video ? <Video track={remote.video} label={t('call.video_of', { name: other.name })} testId="remote-video" /> : (
+        <div className="stage-face"><Avatar name={other.name} size="xl" /><p>{stageText(t, state, remote !== null, other.name, idle ?? null)}</p></div>
+      )}
+      {state?.remotes.map((r) => (r.audio ? <Sound key={r.identity} track={r.audio} /> : null))}
+      <div className="stage-top">
+        <span className="stage-name">
+          {remote?.muted && (remote.video ?? remote.audio) ? <Icon name="micOff" size={16} /> : null}{other.name}
+        </span>
+        {since ? <Timer since={since} /> : null}
+        {remote && remote.quality !== 'good' ? <span className="stage-pill" data-tone="warn"><Icon name="alert" size={15} />{t('call.weak')}</span> : null}
+      </div>
+      {state?.phase === 'reconnecting' ? <Reconnecting since={state.since} /> : null}
+      {state?.phase === 'failed' ? (
+        <div className="stage-banner" role="alert"><span>{t('call.failed')}</span><Button size="s" icon="retry" onClick={() => call?.retry()}>{t('common.retry')}</Button></div>
+      ) : null}
+      {state?.phase === 'replaced' ? (
+        <div className="stage-banner" role="alert"><span>{t('call.replaced')}</span><Button size="s" onClick={() => call?.retry()}>{t('call.use_here')}</Button></div>
+      ) : null}
+      {state?.audioBlocked ? (
+        <button type="button" className="stage-unblock" onClick={() => void call?.startAudio()} data-testid="start-audio"><Icon name="speaker" size={28} /><span>{t('call.start_audio')}</span></button>
+      ) : null}
+      <div className="self" data-off={!(state?.localVideo && state.cameraOn) || undefined}>
+        {state?.localVideo && state.cameraOn ? <Video track={state.localVideo} mirror label={t('call.self_view')} testId="self-view" /> : <Icon name="cameraOff" size={24} />}
+        {state && !state.micOn ? <span className="self-muted"><Icon name="micOff" size={15} /><span className="sr-only">{t('call.you_muted')}</span></span> : null}
+      </div>
+    </div>
+  );
+}
+
+function stageText(t: ReturnType<typeof useT>, state: CallState | null, present: boolean, name: string, idle: string | null): string {
+  if (idle !== null) return idle;
+  if (!state || state.phase === 'idle' || state.phase === 'connecting') return t('call.connecting');
+  if (!present) return t('call.not_here', { name });
+  return t('call.camera_off', { name });
+}
+
+function Reconnecting({ since }: { since: number }) {
+  const t = useT();
+  const now = useNow(1000);
+  return (
+    <div className="stage-banner" role="status" data-testid="call-reconnecting"><Spinner /><span>{t('call.reconnecting', { seconds: Math.max(0, Math.round((now - since) / 1000)) })}</span></div>
+  );
+}
+
+function Timer({ since }: { since: string }) {
+  const now = useNow(1000);
+  const start = millis(since);
+  return start === null ? null : <span className="stage-time num">{stopwatch(now - start)}</span>;
+}

@@ -1,0 +1,79 @@
+// The HTTP door: bearer token, problem documents, and idempotency keys so that a command sent twice acts once.
+import { ApiError } from './problem';
+
+export interface ClientOptions {
+  base?: string;
+  token?: () => string | null;
+  /** Called once for each answer 401 to a request that carried a token. */
+  onUnauthorized?: () => void;
+  fetch?: typeof fetch;
+  sleep?: (ms: number) => Promise<void>;
+  newKey?: () => string;
+}
+
+export interface CommandOptions { signal?: AbortSignal; key?: string }
+
+/** Waits between the tries of one command, in milliseconds. All tries carry one Idempotency-Key. */
+const RETRY_DELAYS = [400, 1200];
+
+export class ApiClient {
+  readonly #options: ClientOptions;
+
+  constructor(options: ClientOptions = {}) {
+    this.#options = options;
+  }
+
+  get<T>(path: string, signal?: AbortSignal): Promise<T> {
+    return this.#send<T>('GET', path, undefined, signal ? { signal } : {});
+  }
+
+  /** A command. Repeated by itself after a lost connection or a 5xx, always under the same key. */
+  async post<T>(path: string, body: unknown = {}, options: CommandOptions = {}): Promise<T> {
+    const key = options.key ?? (this.#options.newKey ?? (() => crypto.randomUUID()))();
+    const sleep = this.#options.sleep ?? ((ms: number) => new Promise((done) => setTimeout(done, ms)));
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await this.#send<T>('POST', path, body, { ...options, key });
+      } catch (error) {
+        const delay = RETRY_DELAYS[attempt];
+        const retry = error instanceof ApiError && error.transient && error.status !== 429;
+        if (!retry || delay === undefined || options.signal?.aborted) throw error;
+        await sleep(delay);
+      }
+    }
+  }
+
+  /** The bytes of a file that only members may read. */
+  async blob(path: string, signal?: AbortSignal): Promise<Blob> {
+    const response = await this.#fetch('GET', path, undefined, signal ? { signal } : {});
+    return response.blob();
+  }
+
+  async #send<T>(method: string, path: string, body: unknown, options: CommandOptions): Promise<T> {
+    const response = await this.#fetch(method, path, body, options);
+    if (response.status === 204) return undefined as T;
+    const text = await response.text();
+    return (text === '' ? undefined : JSON.parse(text)) as T;
+  }
+
+  async #fetch(method: string, path: string, body: unknown, options: CommandOptions): Promise<Response> {
+    const headers = new Headers({ accept: 'application/json' });
+    const token = this.#options.token?.() ?? null;
+    if (token !== null) headers.set('authorization', `Bearer ${token}`);
+    if (body !== undefined) headers.set('content-type', 'application/json');
+    if (options.key !== undefined) headers.set('idempotency-key', options.key);
+    const init: RequestInit = { method, headers, cache: 'no-store' };
+    if (body !== undefined) init.body = JSON.stringify(body);
+    if (options.signal) init.signal = options.signal;
+    let response: Response;
+    try {
+      response = await (this.#options.fetch ?? fetch)(`${this.#options.base ?? ''}${path}`, init);
+    } catch (error) {
+      if (error instanceof DOMException && error.name === 'AbortError') throw error;
+      throw ApiError.network();
+    }
+    if (response.ok) return response;
+    if (response.status === 401 && token !== null) this.#options.onUnauthorized?.();
+    throw await ApiError.from(response);
+  }
+}

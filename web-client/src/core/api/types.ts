@@ -1,0 +1,91 @@
+// The shapes of the hub's HTTP answers, as the client uses them. Times are RFC 3339 strings in UTC.
+
+export interface Person { subject: string; name: string }
+
+export type DeviceState = 'ok' | 'denied' | 'missing' | 'skipped';
+export interface DeviceCheck { camera: DeviceState; microphone: DeviceState; speaker: DeviceState }
+
+export type VisitState = 'scheduled' | 'device_check' | 'waiting' | 'admitted' | 'in_consult' | 'ended';
+
+export interface Visit {
+  id: string;
+  title: string;
+  state: VisitState;
+  start: string;
+  host: Person;
+  guest: Person & { device_check?: DeviceCheck | null; consented_at?: string | null; online?: boolean };
+  arrived_at?: string | null;
+  admitted_at?: string | null;
+  ended_at?: string | null;
+  position?: number | null;
+  conversation_id: string;
+  subject_ref?: string | null;
+  participants?: Array<Person & { intervals: Array<{ from: string; to?: string | null }> }>;
+}
+
+export interface OpenedVisit { access_token: string; visit: Visit; me: Person }
+export interface MediaGrant { url: string; token: string; room: string; identity: string }
+
+export type Role = 'admin' | 'clinician' | 'staff' | 'patient' | 'guest' | 'device';
+export interface User { id: string; name: string; roles: Role[]; practitioner_id?: string | null; patient_id?: string | null }
+export interface SignedIn { access_token: string; expires_at: string; user: User }
+export interface Me { user: User; tenant: { slug: string; name: string; zone: string } }
+
+export interface Appointment {
+  id: string;
+  start: string;
+  end: string;
+  status: string;
+  reason?: string | null;
+  patient: Patient;
+  visit_id?: string | null;
+  visit_link?: string | null;
+}
+export interface Patient { id: string; name: string; birth_date?: string | null; sex?: string | null }
+
+export interface FileRef { id: string; name: string; type: string; size: number; sha256?: string }
+export interface MessageBody { text?: string; file?: FileRef }
+export interface Message {
+  seq: number;
+  id: string;
+  client_id: string;
+  conversation_id: string;
+  sender: Person;
+  at: string;
+  body: MessageBody;
+}
+export interface Member extends Person { delivered_upto: number; read_upto: number }
+export interface Conversation { id: string; title?: string; members: Member[]; last_seq: number }
+
+export interface Vital { code: string; name: string; value: number; unit: string; at: string }
+export interface ResultObservation { name: string; value: string | number; unit?: string | null; range?: string | null; flag?: string | null }
+export interface ResultReport {
+  id: string;
+  name: string;
+  at: string;
+  status?: string;
+  critical?: boolean;
+  observations?: ResultObservation[];
+}
+export type Coded = string | { name?: string; text?: string; display?: string; detail?: string | null; status?: string | null; severity?: string | null };
+export interface Chart {
+  patient: Patient;
+  allergies: Coded[];
+  conditions: Coded[];
+  medications: Coded[];
+  vitals: Vital[];
+  results: ResultReport[];
+}
+
+export type Severity = 'info' | 'warning' | 'critical';
+export interface Alert {
+  id: string;
+  board: string;
+  severity: Severity;
+  title: string;
+  subject_ref?: string | null;
+  link?: string | null;
+  at: string;
+  acknowledged_by?: string | Person | null;
+  acknowledged_at?: string | null;
+}

@@ -1,0 +1,17 @@
+// What arrives on each kind of channel.
+import type { Alert, Member, Message, ResultReport, Visit } from '../api/types';
+
+export interface VisitUpdated { kind: 'visit.updated'; visit: Visit }
+export type ConversationEvent =
+  | { kind: 'message.created'; message: Message }
+  | ({ kind: 'receipt.updated' } & Partial<Member> & { receipt?: Partial<Member> })
+  | { kind: 'typing'; subject?: string; sender?: { subject: string } };
+export type PatientEvent =
+  | { kind: 'reading'; code: string; name: string; value: number; unit: string; at: string | number; device?: string }
+  | { kind: 'result.card'; report: ResultReport };
+export type BoardEvent = { kind: 'alert.raised' | 'alert.acknowledged'; alert: Alert };
+
+/** `user:UUID` -> `UUID`: channel names carry the bare id. */
+export function bareId(subject: string): string {
+  return subject.slice(subject.indexOf(':') + 1);
+}

@@ -1,0 +1,65 @@
+// Who is using this tab. The token stays in sessionStorage: it ends with the tab and is never shared with another one.
+import type { User } from '../api/types';
+import { device, tab } from '../store/keep';
+
+const USER = 'medtech.session';
+const GUEST = 'medtech.guest';
+const DEVICE = 'medtech.device';
+
+export interface Session { token: string; expiresAt: string; user: User }
+export interface GuestSession { link: string; token: string; visitId: string; subject: string }
+
+export const userSession = {
+  read: () => tab.read<Session>(USER),
+  write: (session: Session) => tab.write(USER, session),
+  clear: () => tab.remove(USER),
+};
+
+export const guestSession = {
+  read: () => tab.read<Partial<GuestSession>>(GUEST),
+  write: (session: Partial<GuestSession>) => tab.write(GUEST, session),
+  clear: () => tab.remove(GUEST),
+};
+
+/** This device's own id: lets the server tell a reload from a second device on the same link. */
+export function deviceIdentity(): { id: string; name: string } {
+  let id = device.read<string>(DEVICE);
+  if (id === null) {
+    id = crypto.randomUUID();
+    device.write(DEVICE, id);
+  }
+  return { id, name: describeDevice(navigator.userAgent) };
+}
+
+export type Browser = 'chrome' | 'firefox' | 'safari' | 'ios' | 'edge' | 'samsung' | 'other';
+
+export function browserOf(agent: string): Browser {
+  if (/iPhone|iPad|iPod/.test(agent)) return 'ios';
+  if (/SamsungBrowser/.test(agent)) return 'samsung';
+  if (/Edg\//.test(agent)) return 'edge';
+  if (/Firefox\//.test(agent)) return 'firefox';
+  if (/Chrome\//.test(agent)) return 'chrome';
+  if (/Safari\//.test(agent)) return 'safari';
+  return 'other';
+}
+
+export function describeDevice(agent: string): string {
+  const system = /iPhone/.test(agent) ? 'iPhone' : /iPad/.test(agent) ? 'iPad' : /Android/.test(agent) ? 'Android'
+    : /Windows/.test(agent) ? 'Windows' : /Mac OS/.test(agent) ? 'Mac' : /Linux/.test(agent) ? 'Linux' : '';
+  const names: Record<Browser, string> = {
+    chrome: 'Chrome', firefox: 'Firefox', safari: 'Safari', ios: 'Safari', edge: 'Edge', samsung: 'Samsung Internet', other: 'Browser',
+  };
+  return [names[browserOf(agent)], system].filter(Boolean).join(', ');
+}
+
+/** Reads a secret from the address (`#LINK`) and takes it out of the address bar and the history at once. */
+export function takeLink(where: Location = location, history: History = window.history): string | null {
+  const raw = where.hash.slice(1);
+  if (raw === '') return null;
+  history.replaceState(null, '', where.pathname + where.search);
+  try {
+    return decodeURIComponent(raw);
+  } catch {
+    return raw;
+  }
+}

@@ -1,0 +1,59 @@
+// Dates and spans in words. All functions take the moment as a value.
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** Unix milliseconds of an RFC 3339 text, or of a number that is one already. */
+export function millis(at: string | number | null | undefined): number | null {
+  if (at === null || at === undefined) return null;
+  const value = typeof at === 'number' ? at : Date.parse(at);
+  return Number.isFinite(value) ? value : null;
+}
+
+export function clockTime(at: string | number, locale: string, zone?: string): string {
+  return new Intl.DateTimeFormat(locale, { hour: 'numeric', minute: '2-digit', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
+}
+
+export function dayName(at: string | number, locale: string, zone?: string): string {
+  return new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
+}
+
+/** Short age: "12 s", "4 min", "2 h", "3 d". */
+export function age(ms: number, locale: string): string {
+  const span = Math.max(0, ms);
+  const [value, unit] = span < MINUTE ? [span / SECOND, 'second'] : span < HOUR ? [span / MINUTE, 'minute'] : span < DAY ? [span / HOUR, 'hour'] : [span / DAY, 'day'];
+  return new Intl.NumberFormat(locale, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: 0, roundingMode: 'trunc' } as Intl.NumberFormatOptions).format(value);
+}
+
+/** "in 5 minutes", "3 minutes ago". */
+export function relative(ms: number, locale: string): string {
+  const format = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
+  const size = Math.abs(ms);
+  if (size < HOUR) return format.format(Math.round(ms / MINUTE), 'minute');
+  if (size < DAY) return format.format(Math.round(ms / HOUR), 'hour');
+  return format.format(Math.round(ms / DAY), 'day');
+}
+
+/** Minutes and seconds of a running span: "04:09", with hours when there are any. */
+export function stopwatch(ms: number): string {
+  const total = Math.max(0, Math.floor(ms / SECOND));
+  const two = (n: number) => String(n).padStart(2, '0');
+  const hours = Math.floor(total / 3600);
+  const rest = `${two(Math.floor((total % 3600) / 60))}:${two(total % 60)}`;
+  return hours > 0 ? `${hours}:${rest}` : rest;
+}
+
+/** Whole years on a day; birth dates may be partial ("1980", "1980-05"). */
+export function yearsOld(birth: string, today: Date): number | null {
+  const [year, month = 1, day = 1] = birth.split('-').map(Number);
+  if (year === undefined || !Number.isFinite(year)) return null;
+  const before = today.getMonth() + 1 < month || (today.getMonth() + 1 === month && today.getDate() < day);
+  return today.getFullYear() - year - (before ? 1 : 0);
+}
+
+/** The calendar day of a moment in a zone, as YYYY-MM-DD. */
+export function isoDay(at: number, zone?: string): string {
+  return new Intl.DateTimeFormat('en-CA', { year: 'numeric', month: '2-digit', day: '2-digit', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
+}

@@ -1,0 +1,151 @@
+// A patient's visit from the link to the end: opens the link, follows the live state, and comes back after a reload.
+import { ApiClient } from '../api/client';
+import { identity, visits } from '../api/endpoints';
+import { asApiError, type ApiError } from '../api/problem';
+import type { DeviceCheck, Person, Visit } from '../api/types';
+import { Thread } from '../chat/thread';
+import type { VisitUpdated } from '../live/events';
+import { openLive, type Live } from '../live/live';
+import { deviceIdentity, guestSession, takeLink } from '../session/session';
+import { Store } from '../store/emitter';
+import { newer } from './phase';
+
+/** Names the words that the patient agreed to; raised whenever they change. */
+export const CONSENT_VERSION = '2026-11-1';
+
+export interface GuestState {
+  status: 'opening' | 'ready' | 'failed' | 'left';
+  visit: Visit | null;
+  me: Person | null;
+  clinic: string | null;
+  error: ApiError | null;
+  /** The last opening asked to take the visit over from another device. */
+  takeOver: boolean;
+  live: Live | null;
+  thread: Thread | null;
+}
+
+const EMPTY: GuestState = { status: 'opening', visit: null, me: null, clinic: null, error: null, takeOver: false, live: null, thread: null };
+
+export class GuestVisit {
+  readonly state = new Store<GuestState>(EMPTY);
+  readonly api: ApiClient;
+  #leave: (() => void) | null = null;
+  #reopened = false;
+
+  constructor() {
+    this.api = new ApiClient({ token: () => guestSession.read()?.token ?? null, onUnauthorized: () => this.#refused() });
+  }
+
+  /** Reads the link from the address, else goes on with this tab's session. */
+  async start(): Promise<void> {
+    const link = takeLink();
+    const kept = guestSession.read();
+    if (link !== null && link !== kept?.link) {
+      guestSession.write({ link });
+      return this.open(false);
+    }
+    if (kept?.token && kept.visitId) {
+      try {
+        const visit = await visits.get(this.api, kept.visitId);
+        await this.#enter(visit, { subject: kept.subject ?? visit.guest.subject, name: visit.guest.name });
+        return;
+      } catch (error) {
+        const problem = asApiError(error);
+        if (problem.status === 0 || problem.status >= 500) { this.#fail(problem); return; }
+      }
+    }
+    return this.open(false);
+  }
+
+  async open(takeOver: boolean): Promise<void> {
+    const link = guestSession.read()?.link;
+    this.#patch({ status: 'opening', error: null, takeOver });
+    try {
+      const opened = await visits.open(new ApiClient(), link ?? '', deviceIdentity(), takeOver);
+      guestSession.write({ link: link ?? '', token: opened.access_token, visitId: opened.visit.id, subject: opened.me.subject });
+      this.#reopened = false;
+      await this.#enter(opened.visit, opened.me);
+    } catch (error) {
+      this.#fail(asApiError(error));
+    }
+  }
+
+  async deviceCheck(check: DeviceCheck): Promise<void> {
+    const visit = this.state.get().visit;
+    if (visit) this.#take(await visits.deviceCheck(this.api, visit.id, check));
+  }
+
+  async consent(language: string): Promise<void> {
+    const visit = this.state.get().visit;
+    if (visit) this.#take(await visits.consent(this.api, visit.id, CONSENT_VERSION, language));
+  }
+
+  /** Leaves for now; the place is kept until the clinician ends the visit. */
+  async leave(): Promise<void> {
+    const visit = this.state.get().visit;
+    this.#patch({ status: 'left' });
+    this.#close();
+    if (visit) await visits.act(this.api, visit.id, 'leave').catch(() => undefined);
+  }
+
+  stop(): void {
+    this.#close();
+  }
+
+  async #enter(visit: Visit, me: Person): Promise<void> {
+    this.#close();
+    const token = guestSession.read()?.token;
+    if (!token) return;
+    this.#patch({ status: 'ready', me, error: null });
+    this.#take(visit);
+    identity.me(this.api).then(({ tenant }) => this.#patch({ clinic: tenant.name }), () => undefined);
+    const live = await openLive(token);
+    if (this.state.get().status !== 'ready') { live.stop(); return; }
+    this.#patch({ live });
+    const off = live.watch<VisitUpdated>(`encounter:${visit.id}`, {
+      onData: (event) => { if (event.kind === 'visit.updated') this.#take(event.visit); },
+      onGap: () => { visits.get(this.api, visit.id).then((fresh) => this.#take(fresh), () => undefined); },
+    });
+    const expiry = live.state.subscribe(() => { if (live.state.get().at === 'expired') this.#refused(); });
+    this.#leave = () => { off(); expiry(); live.stop(); };
+    this.#talk();
+  }
+
+  /** From the waiting room on there is a conversation. */
+  #talk(): void {
+    const { visit, live, thread, me } = this.state.get();
+    if (!visit || !live || !me || thread) return;
+    if (visit.state !== 'waiting' && visit.state !== 'admitted' && visit.state !== 'in_consult') return;
+    this.#patch({ thread: new Thread(visit.conversation_id, me.subject, this.api, live) });
+  }
+
+  #take(incoming: Visit): void {
+    this.#patch({ visit: newer(this.state.get().visit, incoming) });
+    this.#talk();
+  }
+
+  /** The session is no longer good: the link may have been taken over, or the visit has ended. Asking the link tells which. */
+  #refused(): void {
+    if (this.#reopened || this.state.get().status !== 'ready') return;
+    this.#reopened = true;
+    this.#close();
+    void this.open(false);
+  }
+
+  #fail(error: ApiError): void {
+    this.#close();
+    this.#patch({ status: 'failed', error });
+  }
+
+  #close(): void {
+    this.state.get().thread?.close();
+    this.#leave?.();
+    this.#leave = null;
+    this.#patch({ thread: null, live: null });
+  }
+
+  #patch(change: Partial<GuestState>): void {
+    this.state.update((state) => ({ ...state, ...change }));
+  }
+}
