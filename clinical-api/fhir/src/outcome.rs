@@ -2,6 +2,7 @@
 
 use medtech_kernel::error::{Error, Kind};
 use serde_json::{Value, json};
+use std::fmt;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +31,27 @@ pub enum Failure {
     Stale { named: bool },
 }
 
+/// A failure that went through the kernel (out of a transaction) comes out as it was.
 impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        Self::Kernel(e)
+    fn from(mut e: Error) -> Self {
+        match e.source.take().map(|s| s.downcast::<Self>()) {
+            Some(Ok(failure)) => *failure,
+            Some(Err(source)) => Self::Kernel(Error { source: Some(source), ..e }),
+            None => Self::Kernel(e),
+        }
     }
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for issue in self.issues() {
+            write!(f, "{} {}: {}; ", issue.code, issue.expression, issue.diagnostics)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
 
 impl Failure {
     pub(crate) fn one(kind: Kind, code: &'static str, diagnostics: impl Into<String>) -> Self {
@@ -104,7 +121,7 @@ impl From<Failure> for Error {
                     .into_iter()
                     .map(|i| if i.expression.is_empty() { i.diagnostics } else { format!("{}: {}", i.expression, i.diagnostics) })
                     .collect();
-                Self { kind, code: "fhir.refused", message: text.join("; ").into(), source: None }
+                Self { kind, code: "fhir.refused", message: text.join("; ").into(), source: Some(Box::new(other)) }
             }
         }
     }

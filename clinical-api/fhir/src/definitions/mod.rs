@@ -20,7 +20,6 @@ pub(crate) struct Definitions {
     types: HashMap<&'static str, TypeDef>,
     resources: Vec<ResourceDef>,
     by_name: HashMap<&'static str, usize>,
-    by_number: HashMap<i64, usize>,
 }
 
 /// A data type, resource type, or nested element (named by its path).
@@ -44,6 +43,12 @@ pub(crate) struct TypeRef {
     pub(crate) code: &'static str,
     /// Allowed targets of a reference; empty allows all.
     pub(crate) targets: Vec<&'static str>,
+}
+
+impl std::fmt::Debug for ResourceDef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// A resource type.
@@ -127,7 +132,7 @@ impl ResourceDef {
     }
 
     /// The compiled extraction of all its parameters.
-    pub(crate) fn plan(&self) -> &crate::extract::Plan {
+    pub(crate) fn plan(&'static self) -> &'static crate::extract::Plan {
         self.plan.get_or_init(|| crate::extract::Plan::compile(self))
     }
 }
@@ -145,19 +150,15 @@ impl Definitions {
         ALL.get_or_init(Self::read)
     }
 
-    pub(crate) fn resources(&self) -> &[ResourceDef] {
+    pub(crate) fn resources(&'static self) -> &'static [ResourceDef] {
         &self.resources
     }
 
-    pub(crate) fn resource(&self, name: &str) -> Option<&ResourceDef> {
+    pub(crate) fn resource(&'static self, name: &str) -> Option<&'static ResourceDef> {
         self.resources.get(*self.by_name.get(name)?)
     }
 
-    pub(crate) fn resource_by_number(&self, number: i64) -> Option<&ResourceDef> {
-        self.resources.get(*self.by_number.get(&number)?)
-    }
-
-    pub(crate) fn type_def(&self, name: &str) -> Option<&TypeDef> {
+    pub(crate) fn type_def(&'static self, name: &str) -> Option<&'static TypeDef> {
         self.types.get(name)
     }
 
@@ -165,8 +166,7 @@ impl Definitions {
         let types = read_types();
         let resources = read_resources();
         let by_name = resources.iter().enumerate().map(|(i, r)| (r.name, i)).collect();
-        let by_number = resources.iter().enumerate().map(|(i, r)| (r.number, i)).collect();
-        Self { types, resources, by_name, by_number }
+        Self { types, resources, by_name }
     }
 }
 

@@ -135,7 +135,7 @@ impl Check {
 
     fn reference(&mut self, map: &Map<String, Value>, ty: &TypeRef, at: &str) {
         let Some(to) = map.get("reference").and_then(Value::as_str) else { return };
-        if to.starts_with('#') || to.contains("://") || to.starts_with("urn:") || to.contains('?') {
+        if to.starts_with('#') || to.contains("://") || to.starts_with("urn:") {
             return;
         }
         match crate::extract::local_reference(to, "") {
