@@ -1,0 +1,157 @@
+//! The stored form of a body: compact JSON without what the row already says, compressed with a shipped dictionary.
+//!
+//! `id` (where it is ours), `meta.versionId` and `meta.lastUpdated` are put back by splicing when the body is read.
+//! The order is fixed so that splicing needs no parse: `resourceType`, a client's `id`, `meta`, the rest.
+
+use medtech_kernel::{Error, Result, clock};
+use serde_json::{Map, Value};
+use std::{cell::RefCell, fmt::Write, sync::OnceLock};
+use zstd::{bulk, dict};
+
+/// Dictionaries by number, and never one less: a body whose dictionary is lost is lost.
+const DICTIONARIES: &[&[u8]] = &[include_bytes!("dictionary/1.zdict")];
+/// What new bodies are written with.
+pub(crate) const CURRENT: i64 = 1;
+const LEVEL: i32 = 1;
+/// Largest body taken back out of the store, in bytes.
+const LARGEST: usize = 64 << 20;
+
+fn decoders() -> &'static Vec<dict::DecoderDictionary<'static>> {
+    static ALL: OnceLock<Vec<dict::DecoderDictionary<'static>>> = OnceLock::new();
+    ALL.get_or_init(|| DICTIONARIES.iter().map(|d| dict::DecoderDictionary::copy(d)).collect())
+}
+
+fn encoder() -> &'static dict::EncoderDictionary<'static> {
+    static CURRENT_ONE: OnceLock<dict::EncoderDictionary<'static>> = OnceLock::new();
+    CURRENT_ONE.get_or_init(|| {
+        let number = usize::try_from(CURRENT - 1).unwrap_or(0);
+        dict::EncoderDictionary::copy(DICTIONARIES.get(number).copied().unwrap_or(&[]), LEVEL)
+    })
+}
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSORS: RefCell<Vec<(i64, bulk::Decompressor<'static>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Compresses a stored body with the current dictionary.
+pub(crate) fn compress(body: &str) -> Result<Vec<u8>> {
+    let fail = |e: std::io::Error| Error::internal("fhir.compress", e);
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
+            Some(c) => c,
+            None => slot.insert(bulk::Compressor::with_prepared_dictionary(encoder()).map_err(fail)?),
+        };
+        compressor.compress(body.as_bytes()).map_err(fail)
+    })
+}
+
+/// The stored body again.
+pub(crate) fn decompress(dictionary: i64, bytes: &[u8]) -> Result<String> {
+    let fail = |e: std::io::Error| Error::internal("fhir.decompress", e);
+    let size = bulk::Decompressor::upper_bound(bytes).unwrap_or(LARGEST).min(LARGEST);
+    let out = DECOMPRESSORS.with_borrow_mut(|all| {
+        if !all.iter().any(|(n, _)| *n == dictionary) {
+            let found = usize::try_from(dictionary - 1).ok().and_then(|n| decoders().get(n));
+            let found = found.ok_or_else(|| Error::internal("fhir.dictionary_unknown", format!("dictionary {dictionary}")))?;
+            all.push((dictionary, bulk::Decompressor::with_prepared_dictionary(found).map_err(fail)?));
+        }
+        let (_, d) = all
+            .iter_mut()
+            .find(|(n, _)| *n == dictionary)
+            .ok_or_else(|| Error::internal("fhir.dictionary_unknown", format!("dictionary {dictionary}")))?;
+        d.decompress(bytes, size).map_err(fail)
+    })?;
+    String::from_utf8(out).map_err(|e| Error::internal("fhir.body_not_utf8", e))
+}
+
+/// The stored form. `client_id` is given where the client chose the id.
+pub(crate) fn stored(ty: &str, resource: &Value, client_id: Option<&str>) -> String {
+    let mut out = Map::new();
+    out.insert("resourceType".to_owned(), Value::String(ty.to_owned()));
+    if let Some(id) = client_id {
+        out.insert("id".to_owned(), Value::String(id.to_owned()));
+    }
+    if let Value::Object(map) = resource {
+        if let Some(Value::Object(meta)) = map.get("meta") {
+            let meta: Map<String, Value> = meta
+                .iter()
+                .filter(|(k, _)| !matches!(k.as_str(), "versionId" | "lastUpdated"))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
+            if !meta.is_empty() {
+                out.insert("meta".to_owned(), Value::Object(meta));
+            }
+        }
+        for (k, v) in map.iter().filter(|(k, _)| !matches!(k.as_str(), "resourceType" | "id" | "meta")) {
+            out.insert(k.clone(), v.clone());
+        }
+    }
+    Value::Object(out).to_string()
+}
+
+/// The id a stored body carries, if a client chose it.
+pub(crate) fn client_id<'a>(ty: &str, stored: &'a str) -> Option<&'a str> {
+    let rest = stored.get(head(ty)..)?.strip_prefix(r#","id":""#)?;
+    rest.split_once('"').map(|(id, _)| id)
+}
+
+/// `{"resourceType":"X"`
+fn head(ty: &str) -> usize {
+    r#"{"resourceType":"""#.len() + ty.len()
+}
+
+/// The resource as it is served.
+pub(crate) fn served(ty: &str, id: &str, version: i64, updated: i64, stored: &str) -> String {
+    let mut rest = stored.get(head(ty)..).unwrap_or("}");
+    if let Some(own) = rest.strip_prefix(r#","id":""#) {
+        rest = own.split_once('"').map_or("}", |(_, rest)| rest);
+    }
+    let mut out = String::with_capacity(stored.len() + 120);
+    let at = clock::rfc3339(updated);
+    // Writing to a String cannot fail.
+    let _ = write!(out, r#"{{"resourceType":"{ty}","id":"{id}","meta":{{"versionId":"{version}","lastUpdated":"{at}""#);
+    match rest.strip_prefix(r#","meta":{"#) {
+        Some(meta) => {
+            out.push(',');
+            out.push_str(meta);
+        }
+        None => {
+            out.push('}');
+            out.push_str(rest);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_body_comes_back_as_it_went_in_with_its_digits() {
+        let text = r#"{"resourceType":"Observation","meta":{"profile":["p"],"versionId":"9"},"id":"x","valueQuantity":{"value":1.500},"note":[{"text":"é\"}"}]}"#;
+        let value: Value = serde_json::from_str(text).expect("json");
+        for client in [None, Some("mine")] {
+            let kept = stored("Observation", &value, client);
+            assert_eq!(client_id("Observation", &kept), client);
+            let packed = compress(&kept).expect("compress");
+            let back = decompress(CURRENT, &packed).expect("decompress");
+            let out = served("Observation", client.unwrap_or("abc"), 2, 0, &back);
+            let parsed: Value = serde_json::from_str(&out).expect("served json");
+            assert_eq!(
+                parsed.get("meta"),
+                Some(&json!({"versionId": "2", "lastUpdated": "1970-01-01T00:00:00.000Z", "profile": ["p"]}))
+            );
+            assert_eq!(parsed.get("id"), Some(&json!(client.unwrap_or("abc"))));
+            assert!(out.contains("1.500") && out.matches("\"id\"").count() == 1, "{out}");
+        }
+        let bare = stored("Patient", &json!({"resourceType": "Patient"}), None);
+        assert_eq!(
+            served("Patient", "a", 1, 0, &bare),
+            r#"{"resourceType":"Patient","id":"a","meta":{"versionId":"1","lastUpdated":"1970-01-01T00:00:00.000Z"}}"#
+        );
+        assert!(decompress(99, b"x").is_err() && decompress(CURRENT, b"garbage").is_err());
+    }
+}

@@ -1,0 +1,77 @@
+//! The store: one write path, reads by id, history.
+
+mod exec;
+mod history;
+mod shelf;
+mod write;
+
+pub(crate) use exec::Exec;
+pub(crate) use history::{Version, instance_history, type_history, version};
+pub(crate) use shelf::{Shelf, resolve};
+pub(crate) use write::{Body, Change, Op, Target, Written, apply};
+
+use crate::{codec, definitions::ResourceDef};
+use medtech_kernel::{Error, Result, Row};
+
+/// A row of `fhir_res`.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) rid: i64,
+    pub(crate) version: i64,
+    pub(crate) updated: i64,
+    pub(crate) deleted: bool,
+    pub(crate) ord: i64,
+    /// The stored form; empty where nothing is left.
+    pub(crate) body: String,
+}
+
+const READ: &str = "SELECT rid, ver, upd, del, ord, dict, body, ty FROM fhir_res WHERE tenant = $1 AND rid = $2";
+
+/// The current row, whatever its state.
+pub(crate) async fn current(exec: &mut Exec<'_>, def: &ResourceDef, rid: i64) -> Result<Option<Stored>> {
+    match exec.query_opt(READ, &[rid.into()]).await? {
+        Some(row) if row.i64(7)? == def.number => stored(&row).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Columns `rid, ver, upd, del, ord, dict, body`.
+pub(crate) fn stored(row: &Row) -> Result<Stored> {
+    Ok(Stored {
+        rid: row.i64(0)?,
+        version: row.i64(1)?,
+        updated: row.i64(2)?,
+        deleted: row.i64(3)? != 0,
+        ord: row.i64(4)?,
+        body: body(row, 5)?,
+    })
+}
+
+/// Dictionary and body in two columns.
+fn body(row: &Row, at: usize) -> Result<String> {
+    match row.opt_blob(at + 1)? {
+        Some(bytes) => codec::decompress(row.i64(at)?, bytes),
+        None => Ok(String::new()),
+    }
+}
+
+impl Stored {
+    /// The logical id: a client's stands in the body.
+    pub(crate) fn id(&self, shelf: &Shelf, ty: &str) -> String {
+        codec::client_id(ty, &self.body).map_or_else(|| shelf.ids.id(self.rid), str::to_owned)
+    }
+
+    pub(crate) fn value(&self) -> Result<serde_json::Value> {
+        serde_json::from_str(&self.body).map_err(|e| Error::internal("fhir.body_not_json", e))
+    }
+}
+
+const INSIDE: &str = "SELECT 1 FROM fhir_pc WHERE tenant = $1 AND pt = $2 AND k = $3 AND code = 0 AND ord = $4 AND rid = $5";
+
+/// Does a living resource belong to the patient?
+pub(crate) async fn belongs(exec: &mut Exec<'_>, shelf: &Shelf, def: &'static ResourceDef, patient: &str, stored: &Stored) -> Result<bool> {
+    let Some(patients) = crate::definitions::Definitions::get().resource("Patient") else { return Ok(false) };
+    let Some(patient) = resolve(exec, shelf, patients, patient).await? else { return Ok(false) };
+    let args = [patient.into(), def.k().into(), stored.ord.into(), stored.rid.into()];
+    Ok(exec.query_opt(INSIDE, &args).await?.is_some())
+}

@@ -1,0 +1,321 @@
+//! The write path inside a transaction: versions, interning, index rows, history, log, audit, events.
+
+use super::{Exec, Shelf, Stored, current, shelf::CodeKey};
+use crate::{
+    codec,
+    definitions::{Definitions, ResourceDef},
+    extract::{Extracted, Reference},
+    index::{Batch, Numbers, Rows, clip},
+    outcome::Failure,
+};
+use medtech_kernel::{
+    Tx, Val,
+    bus::{Bus, Event},
+    db::{Insert, Ty},
+};
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// What a change does, as numbered in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Create = 1,
+    Update = 2,
+    Delete = 3,
+}
+
+impl Op {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    pub(crate) fn parse(number: i64) -> Self {
+        match number {
+            1 => Self::Create,
+            3 => Self::Delete,
+            _ => Self::Update,
+        }
+    }
+}
+
+/// Which row is meant.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A new resource under a number reserved for it.
+    New(i64),
+    /// A logical id as the request gave it; made here by the client if it is not ours.
+    Id(String),
+}
+
+/// A new body, ready to be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) stored: String,
+    pub(crate) packed: Vec<u8>,
+    pub(crate) found: Extracted,
+}
+
+/// One change, prepared.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) def: &'static ResourceDef,
+    pub(crate) target: Target,
+    /// `None` deletes.
+    pub(crate) body: Option<Body>,
+    /// The version that must be current.
+    pub(crate) if_match: Option<i64>,
+    /// The change must make the resource, not replace it (`If-None-Match: *`).
+    pub(crate) must_be_new: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) def: &'static ResourceDef,
+    pub(crate) id: String,
+    pub(crate) version: i64,
+    pub(crate) updated: i64,
+    pub(crate) op: Op,
+    /// False where there was nothing to do (deleting what is not there).
+    pub(crate) changed: bool,
+    pub(crate) stored: String,
+}
+
+static RES: Insert = Insert::new(
+    "fhir_res",
+    &[("rid", Ty::I64), ("ty", Ty::I64), ("ver", Ty::I64), ("upd", Ty::I64), ("del", Ty::I64), ("ord", Ty::I64), ("dict", Ty::I64), ("body", Ty::Blob)],
+)
+.or_skip();
+static HIST: Insert = Insert::new(
+    "fhir_hist",
+    &[("rid", Ty::I64), ("ver", Ty::I64), ("upd", Ty::I64), ("op", Ty::I64), ("dict", Ty::I64), ("body", Ty::Blob)],
+);
+static LOG: Insert =
+    Insert::new("fhir_log", &[("ty", Ty::I64), ("rid", Ty::I64), ("ver", Ty::I64), ("op", Ty::I64), ("at", Ty::I64)]);
+const REPLACE: &str = "UPDATE fhir_res SET ver = $3, upd = $4, del = $5, ord = $6, dict = $7, body = $8
+    WHERE tenant = $1 AND rid = $2 AND ver = $9";
+
+/// Body of the durable event `fhir.{Type}.changed`.
+#[derive(Serialize)]
+struct Changed<'a> {
+    r#type: &'a str,
+    id: &'a str,
+    version: i64,
+    op: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patient: Option<&'a str>,
+}
+
+/// Numbers of this transaction: what the caches know and what it interned itself.
+#[derive(Default)]
+struct Interned {
+    codes: HashMap<CodeKey, i64>,
+    targets: HashMap<(&'static str, String), i64>,
+}
+
+impl Numbers for Interned {
+    fn code(&self, code: &str, system: &str) -> i64 {
+        self.codes.get(&(clip(code).to_owned(), clip(system).to_owned())).copied().unwrap_or(-1)
+    }
+
+    fn target(&self, ty: &'static str, id: &str) -> i64 {
+        self.targets.get(&(ty, id.to_owned())).copied().unwrap_or(-1)
+    }
+}
+
+/// Applies changes in order, all or none. Index rows go to the tables together, in key order.
+pub(crate) async fn apply(tx: &mut Tx, shelf: &std::sync::Arc<Shelf>, bus: &Bus, base: &str, actor: &str, changes: Vec<Change>) -> Result<Vec<Written>, Failure> {
+    let now = tx.now();
+    let mut state = State { names: Interned::default(), new_codes: Vec::new(), new_xids: Vec::new() };
+    let mut batch = Batch::default();
+    let (mut res, mut hist, mut log) = (Vec::new(), Vec::new(), Vec::new());
+    let mut made = 0_u64;
+    let mut written = Vec::with_capacity(changes.len());
+    for change in changes {
+        let (rid, id, ours) = state.row(tx, shelf, &change).await?;
+        let old = match change.target {
+            Target::New(_) => None,
+            Target::Id(_) => current(&mut Exec::Tx(tx), change.def, rid).await?,
+        };
+        let version = old.as_ref().map_or(0, |o| o.version) + 1;
+        let alive = old.as_ref().filter(|o| !o.deleted);
+        if let Some(wanted) = change.if_match {
+            if alive.map(|o| o.version) != Some(wanted) {
+                return Err(Failure::Stale { named: true });
+            }
+        }
+        if change.must_be_new && alive.is_some() {
+            return Err(Failure::Stale { named: true });
+        }
+        if old.is_none() && ours && matches!(change.target, Target::Id(_)) && change.body.is_some() {
+            return Err(Failure::one(
+                medtech_kernel::error::Kind::BadRequest,
+                "value",
+                format!("{id} has the form of an id of this server, but names nothing; choose another"),
+            ));
+        }
+        if change.body.is_none() && alive.is_none() {
+            let version = old.as_ref().map_or(0, |o| o.version);
+            written.push(Written { def: change.def, id, version, updated: now, op: Op::Delete, changed: false, stored: String::new() });
+            continue;
+        }
+        let old_rows = match alive {
+            None => None,
+            Some(o) => {
+                let found = change.def.plan().run(&o.value()?, base);
+                state.intern(tx, shelf, &found).await?;
+                Some(Rows::build(change.def, rid, o.updated, &found, &state.names))
+            }
+        };
+        let new_rows = match &change.body {
+            None => None,
+            Some(body) => {
+                state.intern(tx, shelf, &body.found).await?;
+                Some(Rows::build(change.def, rid, now, &body.found, &state.names))
+            }
+        };
+        let op = match (&change.body, &old) {
+            (None, _) => Op::Delete,
+            (Some(_), None) => Op::Create,
+            (Some(_), Some(_)) => Op::Update,
+        };
+        let patient = patient_of(change.def, &id, change.body.as_ref().map(|b| &b.found));
+        let ord = new_rows.as_ref().or(old_rows.as_ref()).map_or(crate::index::UNDATED, |r| r.ord);
+        let (stored, packed) = match change.body {
+            Some(body) => (body.stored, Val::from(body.packed)),
+            None if ours => (String::new(), Val::Null(Ty::Blob)),
+            None => {
+                // A client's id must stay readable in the history.
+                let rest = codec::stored(change.def.name, &serde_json::Value::Null, Some(&id));
+                let packed = codec::compress(&rest)?;
+                (rest, packed.into())
+            }
+        };
+        let deleted = i64::from(op == Op::Delete);
+        batch.change(rid, old_rows, new_rows);
+        match old {
+            None => {
+                made += 1;
+                res.extend([rid.into(), change.def.number.into(), version.into(), now.into(), deleted.into(), ord.into(), codec::CURRENT.into(), packed]);
+            }
+            Some(old) => {
+                keep(tx, &mut hist, &old, rid).await?;
+                let args = [rid.into(), version.into(), now.into(), deleted.into(), ord.into(), codec::CURRENT.into(), packed, old.version.into()];
+                if tx.exec(REPLACE, &args).await? != 1 {
+                    return Err(Failure::Stale { named: change.if_match.is_some() });
+                }
+            }
+        }
+        log.extend([change.def.number, rid, version, op as i64, now].map(Val::I64));
+        record(tx, bus, actor, &Changed { r#type: change.def.name, id: &id, version, op: op.name(), patient: patient.as_deref() }).await?;
+        written.push(Written { def: change.def, id, version, updated: now, op, changed: true, stored });
+    }
+    if tx.insert(&RES, &res).await? != made {
+        return Err(Failure::Stale { named: false });
+    }
+    tx.insert(&HIST, &hist).await?;
+    tx.insert(&LOG, &log).await?;
+    batch.write(tx).await?;
+    let shelf = std::sync::Arc::clone(shelf);
+    let (codes, xids) = (state.new_codes, state.new_xids);
+    if !codes.is_empty() || !xids.is_empty() {
+        tx.after_commit(move || shelf.learn(codes, xids));
+    }
+    Ok(written)
+}
+
+/// Moves the version that is replaced to the history, its bytes as they are.
+async fn keep(tx: &mut Tx, hist: &mut Vec<Val>, old: &Stored, rid: i64) -> Result<(), Failure> {
+    const PACKED: &str = "SELECT dict, body FROM fhir_res WHERE tenant = $1 AND rid = $2";
+    let row = tx.query_one(PACKED, &[rid.into()]).await?;
+    let op = if old.deleted {
+        Op::Delete
+    } else if old.version == 1 {
+        Op::Create
+    } else {
+        Op::Update
+    };
+    let body = row.opt_blob(1)?.map(<[u8]>::to_vec);
+    hist.extend([rid.into(), old.version.into(), old.updated.into(), (op as i64).into(), row.i64(0)?.into(), Val::from(body)]);
+    Ok(())
+}
+
+fn patient_of(def: &ResourceDef, id: &str, found: Option<&Extracted>) -> Option<String> {
+    if def.name == "Patient" {
+        return Some(id.to_owned());
+    }
+    let inside: Vec<i64> = def.compartment.iter().filter_map(|c| def.param(c)).map(|p| p.k).collect();
+    found?.references.iter().find_map(|(k, to)| match to {
+        Reference::Local("Patient", id) if inside.contains(k) => Some(id.clone()),
+        _ => None,
+    })
+}
+
+async fn record(tx: &mut Tx, bus: &Bus, actor: &str, body: &Changed<'_>) -> Result<(), Failure> {
+    let kind = format!("fhir.{}.changed", body.r#type);
+    if bus.is_consumed(&kind) {
+        let key = format!("{}/{}", body.r#type, body.id);
+        let event = Event::of(tx, kind, key, body)?.by(actor);
+        bus.record(tx, event).await?;
+    }
+    Ok(())
+}
+
+struct State {
+    names: Interned,
+    new_codes: Vec<(CodeKey, i64)>,
+    new_xids: Vec<((i64, String), i64)>,
+}
+
+impl State {
+    /// Row number, logical id, and whether the id is one of ours.
+    async fn row(&mut self, tx: &mut Tx, shelf: &Shelf, change: &Change) -> Result<(i64, String, bool), Failure> {
+        match &change.target {
+            Target::New(rid) => Ok((*rid, shelf.ids.id(*rid), true)),
+            Target::Id(id) => match shelf.ids.rid(id) {
+                Some(rid) => Ok((rid, id.clone(), true)),
+                None => Ok((self.target(tx, shelf, change.def, id).await?, id.clone(), false)),
+            },
+        }
+    }
+
+    async fn target(&mut self, tx: &mut Tx, shelf: &Shelf, def: &ResourceDef, id: &str) -> Result<i64, Failure> {
+        if let Some(rid) = shelf.ids.rid(id) {
+            return Ok(rid);
+        }
+        let key = (def.number, id.to_owned());
+        let (rid, new) = shelf.intern_xid(tx, &key).await?;
+        if new {
+            self.new_xids.push((key, rid));
+        }
+        Ok(rid)
+    }
+
+    async fn intern(&mut self, tx: &mut Tx, shelf: &Shelf, found: &Extracted) -> Result<(), Failure> {
+        let units = found.quantities.iter().filter_map(|(_, unit, _)| unit.as_ref()).map(|(c, s)| (c, s));
+        for (code, system) in found.codes.iter().map(|(_, c, s)| (c, s)).chain(units) {
+            let key = (clip(code).to_owned(), clip(system).to_owned());
+            if !self.names.codes.contains_key(&key) {
+                let (id, new) = shelf.intern_code(tx, &key).await?;
+                if new {
+                    self.new_codes.push((key.clone(), id));
+                }
+                self.names.codes.insert(key, id);
+            }
+        }
+        for (_, to) in &found.references {
+            if let Reference::Local(ty, id) = to {
+                if !self.names.targets.contains_key(&(*ty, id.clone())) {
+                    let Some(def) = Definitions::get().resource(ty) else { continue };
+                    let rid = self.target(tx, shelf, def, id).await?;
+                    self.names.targets.insert((*ty, id.clone()), rid);
+                }
+            }
+        }
+        Ok(())
+    }
+}
