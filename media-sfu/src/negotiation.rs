@@ -3,7 +3,7 @@
 //! A client with one connection makes all offers; it brings receiving sections along, and is asked for more when they
 //! run out. A client with two connections is offered what it shall receive.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::engine::{Engine, PeerKey};
 use crate::forwarder::Forwarder;
@@ -68,7 +68,7 @@ impl Engine {
             .map(|(mid, label)| (mid.clone(), label.track.clone()))
             .collect();
         Ok(Answer {
-            sdp: sdp::label_answer(&answer, &labels),
+            sdp: sdp::label_sections(&answer, &labels),
             mid_to_track,
             bound,
             unbound,
@@ -211,11 +211,7 @@ impl Engine {
             if let SlotState::Carries(track) = slot.state
                 && let Some(t) = r.tracks.get(&track)
             {
-                let label = Label {
-                    stream: t.spec.stream_label.clone(),
-                    track: t.spec.track_label.clone(),
-                };
-                labels.insert(slot.mid.to_string(), label);
+                labels.insert(slot.mid.to_string(), t.label());
             }
         }
         labels
@@ -392,18 +388,20 @@ impl Engine {
             in_flight: true,
             again: false,
         };
-        let mid_to_track: BTreeMap<String, String> = p
+        let labels: HashMap<String, Label> = p
             .slots
             .iter()
             .filter_map(|slot| match slot.state {
-                SlotState::Carries(track) => {
-                    Some((slot.mid.to_string(), r.tracks.get(&track)?.spec.track_label.clone()))
-                }
+                SlotState::Carries(track) => Some((slot.mid.to_string(), r.tracks.get(&track)?.label())),
                 _ => None,
             })
             .collect();
+        let mid_to_track = labels
+            .iter()
+            .map(|(mid, label)| (mid.clone(), label.track.clone()))
+            .collect();
         let offer = Offer {
-            sdp: offer,
+            sdp: sdp::label_sections(&offer, &labels),
             mid_to_track,
         };
         self.events.push_back(Event::Offered {

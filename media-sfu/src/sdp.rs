@@ -85,9 +85,9 @@ pub(crate) struct Label {
     pub track: String,
 }
 
-/// Rewrite our answer: sections named in `sending` carry these labels; all others send nothing, so that the receiver
-/// does not announce a track that does not exist.
-pub(crate) fn label_answer(sdp: &str, sending: &HashMap<String, Label>) -> String {
+/// Rewrite a description of ours: sections named in `sending` carry these labels; all others send nothing, so that the
+/// receiver does not announce a track that does not exist, and a label that moved to another section is there only once.
+pub(crate) fn label_sections(sdp: &str, sending: &HashMap<String, Label>) -> String {
     let mut out = String::with_capacity(sdp.len());
     for text in split(sdp) {
         let mid = text.lines().find_map(|l| l.strip_prefix("a=mid:")).map(str::trim);
@@ -178,7 +178,7 @@ mod tests {
             stream: "PA_1|TR_2".into(),
             track: "TR_2".into(),
         };
-        let out = label_answer(answer, &HashMap::from([("1".to_owned(), label)]));
+        let out = label_sections(answer, &HashMap::from([("1".to_owned(), label)]));
         assert!(out.contains("a=msid:PA_1|TR_2 TR_2\r\n"));
         assert!(out.contains("a=ssrc:7 msid:PA_1|TR_2 TR_2\r\n"));
         let second = out.split("m=audio").nth(2).unwrap();
@@ -190,7 +190,7 @@ mod tests {
         fn any_text_is_survived(text in "[a-z=:0-9 \r\n]{0,200}", junk in any::<String>()) {
             sections(&text);
             sections(&junk);
-            label_answer(&junk, &HashMap::new());
+            label_sections(&junk, &HashMap::new());
         }
 
         #[test]

@@ -7,6 +7,7 @@ use crate::keyframe::KeyframeThrottle;
 use crate::layers::AliveLayers;
 use crate::messages::TrackSpec;
 use crate::peer::{MediaPacket, Mid};
+use crate::sdp::Label;
 use crate::speaker::SpeakerMeter;
 
 #[derive(Debug)]
@@ -57,6 +58,14 @@ impl Track {
 
     pub(crate) fn kind(&self) -> MediaKind {
         self.spec.kind
+    }
+
+    /// How subscribers see it.
+    pub(crate) fn label(&self) -> Label {
+        Label {
+            stream: self.spec.stream_label.clone(),
+            track: self.spec.track_label.clone(),
+        }
     }
 
     /// Note an arriving packet.

@@ -355,12 +355,26 @@ impl State {
             return true;
         }
         participant.permission = permission.clone();
+        let refused: Vec<(TrackId, String)> = participant
+            .tracks
+            .iter()
+            .filter(|(_, t)| permission.can_publish && !permission.may_publish(t.info.source))
+            .map(|(id, t)| (*id, t.info.sid.clone()))
+            .collect();
         // First stop what must stop, then tell.
         self.engine(Command::SetPermission {
             room: room_id,
             participant: id,
             permission: permission.to_engine(),
         });
+        for (track, track_sid) in refused {
+            self.remove_track(room_id, id, track);
+            if let Some(participant) = self.participant(room_id, id) {
+                participant.send(Response::TrackUnpublished(proto::TrackUnpublishedResponse {
+                    track_sid,
+                }));
+            }
+        }
         self.changed(room_id, id);
         true
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Query, State as Extracted};
 use axum::response::{IntoResponse, Response};
@@ -126,42 +127,53 @@ async fn serve(service: LiveKit, socket: WebSocket, checked: Checked) {
         let bytes = encode(proto::signal_response::Message::Leave(*refusal));
         // A client that is gone already needs no reason.
         let _ = sink.send(Message::Binary(bytes)).await;
-        let _ = sink.send(close("refused")).await;
+        let _ = sink.send(close(close_code::POLICY, "refused")).await;
         return;
     }
     // Whichever half ends first ends the other: the client closed, or the hub dropped its sender.
-    tokio::select! {
-        () = async {
-            while let Some(bytes) = outgoing.recv().await {
-                if sink.send(Message::Binary(bytes)).await.is_err() {
-                    return;
-                }
-            }
-            let _ = sink.send(close("the session ended")).await;
-        } => {}
-        () = read(&service, id, &mut stream) => {}
+    let farewell = tokio::select! {
+        farewell = write(&mut outgoing, &mut sink) => farewell,
+        farewell = read(&service, id, &mut stream) => farewell,
+    };
+    if let Some(farewell) = farewell {
+        // A client that is gone already needs no reason.
+        let _ = sink.send(farewell).await;
     }
     // The hub has ended if it does not listen.
     let _ = service.input(Input::Disconnected { connection: id }).await;
+}
+
+async fn write(outgoing: &mut mpsc::Receiver<Bytes>, sink: &mut (impl SinkExt<Message> + Unpin)) -> Option<Message> {
+    while let Some(bytes) = outgoing.recv().await {
+        if sink.send(Message::Binary(bytes)).await.is_err() {
+            return None;
+        }
+    }
+    Some(close(close_code::NORMAL, "the session ended"))
 }
 
 async fn read(
     service: &LiveKit,
     connection: super::participant::ConnectionId,
     stream: &mut (impl StreamExt<Item = Result<Message, axum::Error>> + Unpin),
-) {
+) -> Option<Message> {
     // Clients ping; silence means that the path is gone although nobody said so.
     let silence = std::time::Duration::from_secs(PING_TIMEOUT_S.unsigned_abs().into());
-    while let Ok(Some(Ok(message))) = tokio::time::timeout(silence, stream.next()).await {
+    loop {
+        let message = match tokio::time::timeout(silence, stream.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(_)) | None) => return None,
+            Err(_) => return Some(close(close_code::POLICY, "no ping")),
+        };
         let request = match message {
             Message::Binary(bytes) => proto::SignalRequest::decode(bytes).ok(),
             Message::Text(text) => serde_json::from_str(&text).ok(),
-            Message::Close(_) => return,
-            Message::Ping(_) | Message::Pong(_) => continue,
+            // A close is answered by reading on to the end.
+            Message::Close(_) | Message::Ping(_) | Message::Pong(_) => continue,
         };
         let Some(request) = request else {
             tracing::debug!("a signalling message could not be read");
-            return;
+            return Some(close(close_code::INVALID, "malformed signalling message"));
         };
         if service
             .input(Input::Request {
@@ -171,14 +183,14 @@ async fn read(
             .await
             .is_err()
         {
-            return;
+            return Some(close(close_code::AWAY, "the server stops"));
         }
     }
 }
 
-fn close(reason: &'static str) -> Message {
+fn close(code: u16, reason: &'static str) -> Message {
     Message::Close(Some(CloseFrame {
-        code: close_code::NORMAL,
+        code,
         reason: reason.into(),
     }))
 }
