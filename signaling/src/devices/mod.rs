@@ -1,2 +1,177 @@
-//! Devices.
+//! Devices: readings come in over MQTT, reach those who watch at once, and are acknowledged when they are durable.
+//!
+//! [`senml`] reads what a device sends, [`ingest`] groups and records it, [`mqtt`] is our own narrow endpoint and
+//! [`broker`] the way in from an external broker. A device publishes to `devices/{its id}/readings`, hears
+//! `devices/{its id}/commands`, and reaches nothing else.
+//!
+//! What a reading means is not known here. It goes to the channel that the device *feeds* (a relation), as it is.
+
+mod broker;
+mod ingest;
+pub mod mqtt;
 pub mod senml;
+#[cfg(test)]
+mod tests;
+
+use ingest::Ingest;
+use medtech_kernel::{
+    Ctx, Error, Result, TenantId,
+    auth::Revoked,
+    bus::Event,
+    clock::{Millis, rfc3339},
+};
+use mqtt::registry::{End, Registry};
+use senml::Reading;
+use serde::Serialize;
+use serde_json::Number;
+use std::{net::SocketAddr, sync::Arc};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, oneshot, watch},
+    task::JoinHandle,
+};
+
+/// Durable event with the readings of one device: see [`ingest`].
+pub const READINGS: &str = "device.readings";
+/// Connections at one time, over all tenants. More are refused until one ends.
+const CONNECTIONS: usize = 10_000;
+
+/// Turns a device's own name for a measurement into (code, name to show), where it is known.
+pub type Describe = fn(&str) -> Option<(String, String)>;
+
+/// The device side of the hub. Clones share it.
+#[derive(Clone)]
+pub struct Devices(Arc<Inner>);
+
+struct Inner {
+    ctx: Ctx,
+    describe: Describe,
+    ingest: Ingest,
+    registry: Registry,
+    slots: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Body of the live event `reading`.
+#[derive(Serialize)]
+struct Live<'a> {
+    code: &'a str,
+    name: &'a str,
+    value: &'a Number,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    at: String,
+    device: &'a str,
+}
+
+/// Answers when a pack is durable; an error or a lost sender when it is not.
+type Durable = oneshot::Receiver<Result<()>>;
+
+impl Devices {
+    /// `describe` supplies the code and name of a measurement for live screens; `|_| None` passes the device's own on.
+    #[must_use]
+    pub fn new(ctx: Ctx, describe: Describe, stop: watch::Receiver<bool>) -> Self {
+        let ingest = Ingest::new(ctx.clone());
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        Self(Arc::new(Inner {
+            ctx,
+            describe,
+            ingest,
+            registry: Registry::default(),
+            slots,
+            stop,
+        }))
+    }
+
+    /// Opens the MQTT port (`mqtt.bind`), and the way in from `mqtt.broker` where one is configured. Answers the address
+    /// that was bound.
+    pub async fn start(&self) -> Result<(SocketAddr, Vec<JoinHandle<()>>)> {
+        let config = &self.0.ctx.config.mqtt;
+        let listener = TcpListener::bind(config.bind)
+            .await
+            .map_err(|e| Error::internal("devices.bind", e))?;
+        let address = listener.local_addr().map_err(|e| Error::internal("devices.bind", e))?;
+        let mut tasks = vec![tokio::spawn(mqtt::listen(self.clone(), listener))];
+        if let Some(url) = &config.broker {
+            tasks.push(broker::start(self.clone(), url)?);
+        }
+        Ok((address, tasks))
+    }
+
+    /// `/mqtt`: MQTT over WebSocket.
+    pub fn routes(&self) -> axum::Router {
+        mqtt::websocket::routes(self.clone())
+    }
+
+    /// Sends a command to a device that is connected and listens. Answers how many connections took it; a device that is
+    /// away gets nothing.
+    #[must_use]
+    pub fn command(&self, tenant: TenantId, device: &str, payload: bytes::Bytes) -> usize {
+        self.0.registry.command(tenant, device, &payload)
+    }
+
+    /// Hand every live event here: a revoked device is cut at once.
+    pub fn on_live(&self, event: &Event) {
+        if event.kind == "session.revoked"
+            && let Ok(revoked) = event.parse::<Revoked>()
+            && let Some(device) = revoked.subject.strip_prefix("device:")
+        {
+            self.0
+                .registry
+                .end(event.tenant, device, Some(revoked.session), End::Revoked);
+        }
+    }
+
+    /// What the device feeds: the channel of whoever it measures.
+    async fn feeds(&self, tenant: TenantId, device: &str) -> Result<Option<String>> {
+        let found = self
+            .0
+            .ctx
+            .policy
+            .objects_of(tenant, &format!("device:{device}"), "feeds")
+            .await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Takes a checked pack in: live at once, durable soon. Waits while the group before it is being written.
+    async fn take(
+        &self,
+        tenant: TenantId,
+        device: &str,
+        feeds: &str,
+        received_at: Millis,
+        readings: Vec<Reading>,
+    ) -> Durable {
+        for reading in &readings {
+            let known = (self.0.describe)(reading.code());
+            let (code, name) = match &known {
+                Some((code, name)) => (code.as_str(), name.as_str()),
+                None => (reading.code(), reading.label()),
+            };
+            let live = Live {
+                code,
+                name,
+                value: &reading.value,
+                unit: reading.unit.as_deref(),
+                at: rfc3339(reading.at),
+                device,
+            };
+            match Event::new(&self.0.ctx.clock, tenant, "reading", format!("device:{device}"), &live) {
+                Ok(event) => self.0.ctx.bus.publish(event.on(feeds)),
+                Err(e) => tracing::error!(%tenant, device, error = ?e, "reading could not be shown"),
+            }
+        }
+        self.0
+            .ingest
+            .submit(
+                tenant,
+                ingest::Pack {
+                    device: device.to_owned(),
+                    feeds: feeds.to_owned(),
+                    received_at,
+                    readings,
+                },
+            )
+            .await
+    }
+}

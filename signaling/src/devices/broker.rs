@@ -1,0 +1,175 @@
+//! The way in from an external broker (`mqtt.broker`): readings of known devices, acknowledged to the broker when they
+//! are durable. Who a device is, the broker vouches for: it must let each publish to its own topic only.
+
+use super::{Devices, Durable, senml};
+use medtech_kernel::{Error, Result, TenantId};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
+use std::{collections::HashMap, time::Duration};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+
+/// Publications that wait to become durable. When it is full, nothing more is read from the broker.
+const WAITING: usize = 200;
+/// Acknowledgements on their way to the socket: far more than can wait, so that sending one never waits for reading.
+const REQUESTS: usize = 4_096;
+/// Before connecting again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a device's tenant is believed.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+/// Devices remembered at once; past that all are looked up anew.
+const REMEMBERED: usize = 10_000;
+
+/// Connects and stays connected until the process stops.
+pub(super) fn start(devices: Devices, url: &str) -> Result<JoinHandle<()>> {
+    let options = options(url)?;
+    Ok(tokio::spawn(async move {
+        let mut stop = devices.0.stop.clone();
+        let mut known = Known::default();
+        loop {
+            tokio::select! {
+                () = connection(&devices, options.clone(), &mut known) => {}
+                _ = stop.wait_for(|s| *s) => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = stop.wait_for(|s| *s) => return,
+            }
+        }
+    }))
+}
+
+/// `mqtt://[user:password@]host[:port]`
+fn options(url: &str) -> Result<MqttOptions> {
+    let wrong = || Error::bad("config.invalid", "mqtt.broker: expected mqtt://user:password@host:port");
+    let rest = url.strip_prefix("mqtt://").ok_or_else(wrong)?.trim_end_matches('/');
+    let (login, address) = match rest.rsplit_once('@') {
+        Some((login, address)) => (Some(login), address),
+        None => (None, rest),
+    };
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
+        None => (address, 1883),
+    };
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    // A fixed client id and a kept session: what the broker was not acknowledged, it sends again.
+    let mut options = MqttOptions::new("medtech-readings", host.trim_matches(['[', ']']), port);
+    options
+        .set_clean_session(false)
+        .set_manual_acks(true)
+        .set_keep_alive(Duration::from_secs(30));
+    options.set_max_packet_size(64 * 1024, 64 * 1024);
+    if let Some((user, password)) = login.and_then(|l| l.split_once(':')) {
+        options.set_credentials(user, password);
+    }
+    Ok(options)
+}
+
+/// One connection, to its end.
+async fn connection(devices: &Devices, options: MqttOptions, known: &mut Known) {
+    let (client, mut events) = AsyncClient::new(options, REQUESTS);
+    let (waiting, inbox) = mpsc::channel(WAITING);
+    let acknowledge = acknowledge(client.clone(), inbox);
+    tokio::select! {
+        () = receive(devices, &client, &mut events, waiting, known) => {}
+        () = acknowledge => {}
+    }
+}
+
+async fn receive(
+    devices: &Devices,
+    client: &AsyncClient,
+    events: &mut EventLoop,
+    waiting: mpsc::Sender<(Publish, Option<Durable>)>,
+    known: &mut Known,
+) {
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                tracing::info!("mqtt broker: connected");
+                if client.try_subscribe("devices/+/readings", QoS::AtLeastOnce).is_err() {
+                    return;
+                }
+            }
+            Ok(Event::Incoming(Packet::Publish(publish))) => {
+                // Not even known whether it can be taken: without an acknowledgement it comes again.
+                let Ok(durable) = take(devices, &publish, known).await.inspect_err(|e| {
+                    tracing::error!(error = ?e, "mqtt broker: cannot look up a device");
+                }) else {
+                    return;
+                };
+                if waiting.send((publish, durable)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(e) => {
+                tracing::warn!(error = %e, "mqtt broker: connection lost");
+                return;
+            }
+        }
+    }
+}
+
+/// In the order of arrival. What could not be recorded ends the connection, so that the broker sends it again.
+async fn acknowledge(client: AsyncClient, mut inbox: mpsc::Receiver<(Publish, Option<Durable>)>) {
+    while let Some((publish, durable)) = inbox.recv().await {
+        if let Some(durable) = durable
+            && !matches!(durable.await, Ok(Ok(())))
+        {
+            return;
+        }
+        if publish.qos != QoS::AtMostOnce && client.ack(&publish).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// `None`: nothing to wait for. What can never be taken is acknowledged, or it would come again for ever.
+async fn take(devices: &Devices, publish: &Publish, known: &mut Known) -> Result<Option<Durable>> {
+    let device = publish
+        .topic
+        .strip_prefix("devices/")
+        .and_then(|t| t.strip_suffix("/readings"));
+    let Some(device) = device.filter(|d| !d.contains('/')) else {
+        return Ok(None);
+    };
+    let now = devices.0.ctx.clock.now_ms();
+    let Some((tenant, feeds)) = known.find(devices, device).await? else {
+        tracing::info!("mqtt broker: readings of an unknown device were dropped");
+        return Ok(None);
+    };
+    match senml::parse(&publish.payload, now) {
+        Ok(readings) => Ok(Some(devices.take(tenant, device, &feeds, now, readings).await)),
+        Err(why) => {
+            tracing::info!(%tenant, device, reason = %why, "mqtt broker: a malformed pack was dropped");
+            Ok(None)
+        }
+    }
+}
+
+/// Which tenant a device is of, and what it feeds.
+#[derive(Default)]
+struct Known(HashMap<String, (Instant, Option<(TenantId, String)>)>);
+
+impl Known {
+    async fn find(&mut self, devices: &Devices, device: &str) -> Result<Option<(TenantId, String)>> {
+        if let Some((since, found)) = self.0.get(device)
+            && since.elapsed() < KNOWN_FOR
+        {
+            return Ok(found.clone());
+        }
+        let mut found = None;
+        for tenant in devices.0.ctx.tenants.all() {
+            if let Some(feeds) = devices.feeds(tenant.id, device).await? {
+                found = Some((tenant.id, feeds));
+                break;
+            }
+        }
+        if self.0.len() >= REMEMBERED {
+            self.0.clear();
+        }
+        self.0.insert(device.to_owned(), (Instant::now(), found.clone()));
+        Ok(found)
+    }
+}
