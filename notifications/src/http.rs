@@ -32,12 +32,14 @@ struct List {
 }
 
 async fn list(State(n): State<Arc<Notifications>>, who: Principal) -> Result<Json<List>> {
-    Ok(Json(List { notifications: n.list(&who).await? }))
+    Ok(Json(List {
+        notifications: n.list(&who).await?,
+    }))
 }
 
 async fn read(State(n): State<Arc<Notifications>>, who: Principal, Path(id): Path<String>) -> Result<StatusCode> {
-    let id = Uuid::try_parse(&id)
-        .map_err(|_| Error::not_found("notification.unknown", "There is no such notification."))?;
+    let id =
+        Uuid::try_parse(&id).map_err(|_| Error::not_found("notification.unknown", "There is no such notification."))?;
     n.mark_read(&who, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -58,10 +60,16 @@ async fn alerts(
     board: std::result::Result<Query<Board>, QueryRejection>,
 ) -> Result<Json<Alerts>> {
     let Query(Board { board }) = board.map_err(|_| Error::bad("alert.board", "Name the board: ?board=main."))?;
-    Ok(Json(Alerts { alerts: n.board(&who, &board).await? }))
+    Ok(Json(Alerts {
+        alerts: n.board(&who, &board).await?,
+    }))
 }
 
-async fn acknowledge(State(n): State<Arc<Notifications>>, who: Principal, Path(id): Path<String>) -> Result<Json<Alert>> {
+async fn acknowledge(
+    State(n): State<Arc<Notifications>>,
+    who: Principal,
+    Path(id): Path<String>,
+) -> Result<Json<Alert>> {
     n.acknowledge(&who, &id).await.map(Json)
 }
 
@@ -71,5 +79,7 @@ struct Deliveries {
 }
 
 async fn deliveries(State(n): State<Arc<Notifications>>, who: Principal) -> Result<Json<Deliveries>> {
-    Ok(Json(Deliveries { attempts: n.deliveries(&who).await? }))
+    Ok(Json(Deliveries {
+        attempts: n.deliveries(&who).await?,
+    }))
 }

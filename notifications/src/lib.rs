@@ -14,12 +14,7 @@ pub use store::Attempt;
 
 use axum::Router;
 use mail::Mailer;
-use medtech_kernel::{
-    ChannelRule, Ctx, Error, Migration, Module, Result,
-    bus::Event,
-    db::Script,
-    policy::Action,
-};
+use medtech_kernel::{ChannelRule, Ctx, Error, Migration, Module, Result, bus::Event, db::Script, policy::Action};
 use std::sync::Arc;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -58,12 +53,27 @@ impl Notifications {
     }
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { module: "notifications", number: 1, sql: Script::Both(include_str!("../migrations/0001_init.sql")) }];
+const MIGRATIONS: &[Migration] = &[Migration {
+    module: "notifications",
+    number: 1,
+    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+}];
 
 const CHANNELS: &[ChannelRule] = &[
-    ChannelRule { kind: "user", subscribe: Action::Subscribe, history: 100, ttl_ms: 10 * 60 * 1000, presence: false },
-    ChannelRule { kind: "board", subscribe: Action::Subscribe, history: 200, ttl_ms: 10 * 60 * 1000, presence: false },
+    ChannelRule {
+        kind: "user",
+        subscribe: Action::Subscribe,
+        history: 100,
+        ttl_ms: 10 * 60 * 1000,
+        presence: false,
+    },
+    ChannelRule {
+        kind: "board",
+        subscribe: Action::Subscribe,
+        history: 200,
+        ttl_ms: 10 * 60 * 1000,
+        presence: false,
+    },
 ];
 
 impl Module for Notifications {
@@ -89,7 +99,10 @@ impl Module for Notifications {
         match &*event.kind {
             "alert.raised" => self.alert_raised(event).await,
             "user.changed" => self.user_changed(event).await,
-            _ => Err(Error::internal("notifications.event", "an event of a kind that was not asked for")),
+            _ => Err(Error::internal(
+                "notifications.event",
+                "an event of a kind that was not asked for",
+            )),
         }
     }
 }

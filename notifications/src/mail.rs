@@ -33,7 +33,10 @@ pub(crate) enum Attempted {
 impl Mailer {
     /// Reads the configuration; a malformed address or URL stops the start, with its key named.
     pub(crate) fn open(config: &config::Mail) -> Result<Self> {
-        let from = config.from.parse().map_err(|e| Error::bad("config.mail_from", format!("mail.from: {e}")))?;
+        let from = config
+            .from
+            .parse()
+            .map_err(|e| Error::bad("config.mail_from", format!("mail.from: {e}")))?;
         let smtp = match &config.smtp {
             None => None,
             Some(url) => {
@@ -67,14 +70,19 @@ impl Mailer {
                     None if e.is_timeout() => "timeout".to_owned(),
                     None => "no connection".to_owned(),
                 };
-                if e.is_permanent() { Attempted::Refused(why) } else { Attempted::Failed(why) }
+                if e.is_permanent() {
+                    Attempted::Refused(why)
+                } else {
+                    Attempted::Failed(why)
+                }
             }
         }
     }
 
     fn message(&self, id: Uuid, at: Millis, to: &str, letter: &Letter) -> std::result::Result<Message, String> {
         let to: Mailbox = to.parse().map_err(|_| "address".to_owned())?;
-        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()]).map_err(|_| "address".to_owned())?;
+        let envelope =
+            Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()]).map_err(|_| "address".to_owned())?;
         let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at).unwrap_or(0));
         Message::builder()
             .from(self.from.clone())

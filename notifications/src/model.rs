@@ -27,7 +27,9 @@ impl Severity {
 
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Info, Self::Warning, Self::Critical].into_iter().find(|s| s.as_str() == text)
+        [Self::Info, Self::Warning, Self::Critical]
+            .into_iter()
+            .find(|s| s.as_str() == text)
     }
 }
 
@@ -148,9 +150,17 @@ impl Letter {
                 "This message contains no medical details, on purpose.",
             ),
         };
-        let line = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+        let line = |text: &str| {
+            text.chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect::<String>()
+        };
         let (clinic, name) = (line(clinic), line(name));
-        let hello = if name.is_empty() { format!("{hello},") } else { format!("{hello} {name},") };
+        let hello = if name.is_empty() {
+            format!("{hello},")
+        } else {
+            format!("{hello} {name},")
+        };
         Self {
             subject: format!("{clinic}: {subject}"),
             body: format!("{hello}\r\n\r\n{text}\r\n{url}/\r\n\r\n{reason}\r\n{clinic}\r\n"),
@@ -173,7 +183,13 @@ mod tests {
     #[test]
     fn links_stay_at_home() {
         assert_eq!(own_path(Some("/app/board".into())).as_deref(), Some("/app/board"));
-        for away in ["https://evil.example", "//evil.example", "/\\evil", "javascript:x", "/a\r\nb"] {
+        for away in [
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil",
+            "javascript:x",
+            "/a\r\nb",
+        ] {
             assert_eq!(own_path(Some(away.into())), None, "{away}");
         }
     }

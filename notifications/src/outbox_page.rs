@@ -25,17 +25,27 @@ pub(crate) fn routes(notifications: Arc<Notifications>) -> Router {
 }
 
 /// For administrators; for anyone on an installation that says it is a demonstration. Absent where mails are sent.
-async fn page(State(n): State<Arc<Notifications>>, TenantCtx(tenant): TenantCtx, who: Option<Principal>) -> Result<Response> {
+async fn page(
+    State(n): State<Arc<Notifications>>,
+    TenantCtx(tenant): TenantCtx,
+    who: Option<Principal>,
+) -> Result<Response> {
     if n.mailer.smtp.is_some() {
         return Err(Error::not_found("outbox.none", "Mails are sent by a mail server here."));
     }
     if !n.ctx.config.demo {
         let who = who.ok_or_else(|| Error::unauthorized("auth.token_missing", "Please sign in."))?;
-        n.ctx.policy.require(&who, Action::Read, &Resource::new("outbox", "local")).await?;
+        n.ctx
+            .policy
+            .require(&who, Action::Read, &Resource::new("outbox", "local"))
+            .await?;
     }
     let mails = store::kept_mails(&n.ctx.db, tenant.id).await?;
     let headers = [
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
@@ -91,7 +101,13 @@ mod tests {
     #[test]
     fn nothing_from_a_mail_is_markup() {
         let evil = "<script>alert('1')</script>&\"".to_owned();
-        let mail = KeptMail { at: 0, from: evil.clone(), to: evil.clone(), subject: evil.clone(), body: evil.clone() };
+        let mail = KeptMail {
+            at: 0,
+            from: evil.clone(),
+            to: evil.clone(),
+            subject: evil.clone(),
+            body: evil.clone(),
+        };
         let html = render(&evil, &[mail]);
         assert!(!html.contains("<script") && html.matches("&lt;script&gt;").count() == 5);
     }

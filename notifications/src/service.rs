@@ -39,7 +39,12 @@ impl Notifications {
                         return Ok(());
                     }
                     let channel = format!("board:{}", raised.alert.board);
-                    let live = Event::of(tx, "alert.raised", channel.clone(), &serde_json::json!({ "alert": raised.alert }))?;
+                    let live = Event::of(
+                        tx,
+                        "alert.raised",
+                        channel.clone(),
+                        &serde_json::json!({ "alert": raised.alert }),
+                    )?;
                     ctx.bus.publish_after(tx, live.on(channel));
                     for subject in raised.recipients.iter().collect::<BTreeSet<_>>() {
                         tell(&ctx, tx, subject, &raised.alert).await?;
@@ -65,7 +70,11 @@ impl Notifications {
                         return store::drop_contact(tx, &subject).await;
                     }
                     let known = store::contact(tx, &subject).await?;
-                    let known = known.unwrap_or(Contact { name: String::new(), email: None, language: "en".to_owned() });
+                    let known = known.unwrap_or(Contact {
+                        name: String::new(),
+                        email: None,
+                        language: "en".to_owned(),
+                    });
                     let contact = Contact {
                         name: change.name.unwrap_or(known.name),
                         email: change.email.or(known.email).filter(|e| !e.is_empty()),
@@ -81,7 +90,10 @@ impl Notifications {
     /// up. The event itself always succeeds, so one dead mailbox holds nobody up.
     pub(crate) async fn mail_due(&self, event: Event) -> Result<()> {
         let MailDue { delivery } = event.parse()?;
-        let Some(row) = store::delivery(&self.ctx.db, event.tenant, delivery).await?.filter(|d| d.pending) else {
+        let Some(row) = store::delivery(&self.ctx.db, event.tenant, delivery)
+            .await?
+            .filter(|d| d.pending)
+        else {
             return Ok(());
         };
         let clinic = self.ctx.tenants.by_id(event.tenant).map(|t| t.name);
@@ -91,7 +103,11 @@ impl Notifications {
             Some(smtp) => self.mailer.send(smtp, delivery, event.at, &row.address, &letter).await,
             None => Attempted::Sent,
         };
-        let (ctx, from, local) = (self.ctx.clone(), self.mailer.from.to_string(), self.mailer.smtp.is_none());
+        let (ctx, from, local) = (
+            self.ctx.clone(),
+            self.mailer.from.to_string(),
+            self.mailer.smtp.is_none(),
+        );
         self.ctx
             .db
             .write(event.tenant, move |tx| {
@@ -139,7 +155,14 @@ impl Notifications {
         let known = self.ctx.db.write(who.tenant, move |tx| {
             Box::pin(async move { store::mark_read(tx, &subject, notification).await })
         });
-        if known.await? { Ok(()) } else { Err(Error::not_found("notification.unknown", "There is no such notification.")) }
+        if known.await? {
+            Ok(())
+        } else {
+            Err(Error::not_found(
+                "notification.unknown",
+                "There is no such notification.",
+            ))
+        }
     }
 
     /// The alerts of a board: open ones first, then the newest.
@@ -160,7 +183,10 @@ impl Notifications {
             .db
             .write(who.tenant, move |tx| {
                 Box::pin(async move {
-                    let by = Party { subject: who.subject.clone(), name: who.name.to_string() };
+                    let by = Party {
+                        subject: who.subject.clone(),
+                        name: who.name.to_string(),
+                    };
                     let first = store::acknowledge(tx, &alert, &by).await?;
                     let now = store::alert_in(tx, &alert).await?.ok_or_else(unknown)?;
                     if first {
@@ -174,7 +200,12 @@ impl Notifications {
                         };
                         audit::write(tx, entry).await?;
                         let channel = format!("board:{}", now.board);
-                        let live = Event::of(tx, "alert.acknowledged", channel.clone(), &serde_json::json!({ "alert": now }))?;
+                        let live = Event::of(
+                            tx,
+                            "alert.acknowledged",
+                            channel.clone(),
+                            &serde_json::json!({ "alert": now }),
+                        )?;
                         ctx.bus.publish_after(tx, live.on(channel).by(&by.subject));
                     }
                     Ok(now)
@@ -185,12 +216,18 @@ impl Notifications {
 
     /// The newest attempts of deliveries, for administrators.
     pub async fn deliveries(&self, who: &Principal) -> Result<Vec<store::Attempt>> {
-        self.ctx.policy.require(who, Action::Read, &Resource::new("outbox", "deliveries")).await?;
+        self.ctx
+            .policy
+            .require(who, Action::Read, &Resource::new("outbox", "deliveries"))
+            .await?;
         store::log(&self.ctx.db, who.tenant).await
     }
 
     async fn require(&self, who: &Principal, action: Action, board: &str) -> Result<()> {
-        self.ctx.policy.require(who, action, &Resource::new("board", board)).await
+        self.ctx
+            .policy
+            .require(who, action, &Resource::new("board", board))
+            .await
     }
 }
 

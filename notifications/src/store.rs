@@ -11,10 +11,12 @@ const DROP_CONTACT: &str = "DELETE FROM contact WHERE tenant = $1 AND subject = 
 
 const ADD_ALERT: &str = "INSERT INTO alert (tenant, id, board, severity, title, subject_ref, link, at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (tenant, id) DO NOTHING";
-const ALERT: &str = "SELECT id, board, severity, title, subject_ref, link, at, acknowledged_by, acknowledged_name, acknowledged_at
+const ALERT: &str =
+    "SELECT id, board, severity, title, subject_ref, link, at, acknowledged_by, acknowledged_name, acknowledged_at
     FROM alert WHERE tenant = $1 AND id = $2";
 // Open ones first, so that no wave of finished alerts pushes one off the board.
-const BOARD: &str = "SELECT id, board, severity, title, subject_ref, link, at, acknowledged_by, acknowledged_name, acknowledged_at
+const BOARD: &str =
+    "SELECT id, board, severity, title, subject_ref, link, at, acknowledged_by, acknowledged_name, acknowledged_at
     FROM alert WHERE tenant = $1 AND board = $2
     ORDER BY CASE WHEN acknowledged_at IS NULL THEN 0 ELSE 1 END, at DESC, id DESC LIMIT 200";
 const ACKNOWLEDGE: &str = "UPDATE alert SET acknowledged_by = $3, acknowledged_name = $4, acknowledged_at = $5
@@ -24,7 +26,8 @@ const ADD_NOTIFICATION: &str = "INSERT INTO notification (tenant, id, subject, k
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (tenant, subject, source) DO NOTHING";
 const NOTIFICATIONS: &str = "SELECT id, kind, title, link, at, read_at FROM notification
     WHERE tenant = $1 AND subject = $2 ORDER BY at DESC, id DESC LIMIT 100";
-const READ: &str = "UPDATE notification SET read_at = $4 WHERE tenant = $1 AND subject = $2 AND id = $3 AND read_at IS NULL";
+const READ: &str =
+    "UPDATE notification SET read_at = $4 WHERE tenant = $1 AND subject = $2 AND id = $3 AND read_at IS NULL";
 const IS_MINE: &str = "SELECT 1 FROM notification WHERE tenant = $1 AND subject = $2 AND id = $3";
 
 const ADD_DELIVERY: &str = "INSERT INTO delivery
@@ -53,13 +56,24 @@ pub(crate) struct Contact {
 }
 
 pub(crate) async fn put_contact(tx: &mut Tx, subject: &str, c: &Contact) -> Result<()> {
-    let args = [subject.into(), (&c.name).into(), c.email.clone().into(), (&c.language).into()];
+    let args = [
+        subject.into(),
+        (&c.name).into(),
+        c.email.clone().into(),
+        (&c.language).into(),
+    ];
     tx.exec(PUT_CONTACT, &args).await.map(drop)
 }
 
 pub(crate) async fn contact(tx: &mut Tx, subject: &str) -> Result<Option<Contact>> {
-    let Some(row) = tx.query_opt(CONTACT, &[subject.into()]).await? else { return Ok(None) };
-    Ok(Some(Contact { name: row.string(0)?, email: row.opt_text(1)?.map(str::to_owned), language: row.string(2)? }))
+    let Some(row) = tx.query_opt(CONTACT, &[subject.into()]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Contact {
+        name: row.string(0)?,
+        email: row.opt_text(1)?.map(str::to_owned),
+        language: row.string(2)?,
+    }))
 }
 
 pub(crate) async fn drop_contact(tx: &mut Tx, subject: &str) -> Result<()> {
@@ -81,21 +95,39 @@ pub(crate) async fn add_alert(tx: &mut Tx, a: &Alert) -> Result<bool> {
 }
 
 pub(crate) async fn alert(db: &Db, tenant: TenantId, id: &str) -> Result<Option<Alert>> {
-    db.query_opt(tenant, ALERT, &[id.into()]).await?.as_ref().map(read_alert).transpose()
+    db.query_opt(tenant, ALERT, &[id.into()])
+        .await?
+        .as_ref()
+        .map(read_alert)
+        .transpose()
 }
 
 pub(crate) async fn alert_in(tx: &mut Tx, id: &str) -> Result<Option<Alert>> {
-    tx.query_opt(ALERT, &[id.into()]).await?.as_ref().map(read_alert).transpose()
+    tx.query_opt(ALERT, &[id.into()])
+        .await?
+        .as_ref()
+        .map(read_alert)
+        .transpose()
 }
 
 pub(crate) async fn board(db: &Db, tenant: TenantId, board: &str) -> Result<Vec<Alert>> {
-    db.query(tenant, BOARD, &[board.into()]).await?.iter().map(read_alert).collect()
+    db.query(tenant, BOARD, &[board.into()])
+        .await?
+        .iter()
+        .map(read_alert)
+        .collect()
 }
 
 /// `false` when someone was first.
 pub(crate) async fn acknowledge(tx: &mut Tx, id: &str, by: &Party) -> Result<bool> {
     let now = tx.now();
-    Ok(tx.exec(ACKNOWLEDGE, &[id.into(), (&by.subject).into(), (&by.name).into(), now.into()]).await? == 1)
+    Ok(tx
+        .exec(
+            ACKNOWLEDGE,
+            &[id.into(), (&by.subject).into(), (&by.name).into(), now.into()],
+        )
+        .await?
+        == 1)
 }
 
 /// `false` when this person was told of the source before.
@@ -131,8 +163,12 @@ pub(crate) async fn notifications(db: &Db, tenant: TenantId, subject: &str) -> R
 /// `false` when there is no such notification of this person.
 pub(crate) async fn mark_read(tx: &mut Tx, subject: &str, notification: Uuid) -> Result<bool> {
     let now = tx.now();
-    let known = tx.query_opt(IS_MINE, &[subject.into(), notification.into()]).await?.is_some();
-    tx.exec(READ, &[subject.into(), notification.into(), now.into()]).await?;
+    let known = tx
+        .query_opt(IS_MINE, &[subject.into(), notification.into()])
+        .await?
+        .is_some();
+    tx.exec(READ, &[subject.into(), notification.into(), now.into()])
+        .await?;
     Ok(known)
 }
 
@@ -148,13 +184,22 @@ pub(crate) struct Delivery {
 
 pub(crate) async fn add_delivery(tx: &mut Tx, notification: Uuid, address: &str, c: &Contact) -> Result<Uuid> {
     let (delivery, now) = (id::uuid_v7(tx.now()), tx.now());
-    let args = [delivery.into(), notification.into(), address.into(), (&c.name).into(), (&c.language).into(), now.into()];
+    let args = [
+        delivery.into(),
+        notification.into(),
+        address.into(),
+        (&c.name).into(),
+        (&c.language).into(),
+        now.into(),
+    ];
     tx.exec(ADD_DELIVERY, &args).await?;
     Ok(delivery)
 }
 
 pub(crate) async fn delivery(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<Delivery>> {
-    let Some(r) = db.query_opt(tenant, DELIVERY, &[id.into()]).await? else { return Ok(None) };
+    let Some(r) = db.query_opt(tenant, DELIVERY, &[id.into()]).await? else {
+        return Ok(None);
+    };
     Ok(Some(Delivery {
         address: r.string(0)?,
         name: r.string(1)?,
@@ -174,7 +219,11 @@ pub(crate) async fn note_attempt(
     detail: &str,
 ) -> Result<bool> {
     let now = tx.now();
-    if tx.exec(MOVE_DELIVERY, &[id.into(), state.into(), number.into(), now.into()]).await? == 0 {
+    if tx
+        .exec(MOVE_DELIVERY, &[id.into(), state.into(), number.into(), now.into()])
+        .await?
+        == 0
+    {
         return Ok(false);
     }
     let args = [id.into(), number.into(), now.into(), outcome.into(), detail.into()];
@@ -216,7 +265,14 @@ pub(crate) async fn log(db: &Db, tenant: TenantId) -> Result<Vec<Attempt>> {
 
 pub(crate) async fn keep_mail(tx: &mut Tx, id: Uuid, from: &str, to: &str, letter: &Letter) -> Result<()> {
     let now = tx.now();
-    let args = [id.into(), now.into(), from.into(), to.into(), (&letter.subject).into(), (&letter.body).into()];
+    let args = [
+        id.into(),
+        now.into(),
+        from.into(),
+        to.into(),
+        (&letter.subject).into(),
+        (&letter.body).into(),
+    ];
     tx.exec(KEEP_MAIL, &args).await.map(drop)
 }
 
@@ -233,14 +289,23 @@ pub(crate) async fn kept_mails(db: &Db, tenant: TenantId) -> Result<Vec<KeptMail
     let rows = db.query(tenant, KEPT_MAILS, &[]).await?;
     rows.iter()
         .map(|r| {
-            Ok(KeptMail { at: r.i64(0)?, from: r.string(1)?, to: r.string(2)?, subject: r.string(3)?, body: r.string(4)? })
+            Ok(KeptMail {
+                at: r.i64(0)?,
+                from: r.string(1)?,
+                to: r.string(2)?,
+                subject: r.string(3)?,
+                body: r.string(4)?,
+            })
         })
         .collect()
 }
 
 fn read_alert(r: &Row) -> Result<Alert> {
     let by = r.opt_text(7)?.map(|subject| -> Result<Party> {
-        Ok(Party { subject: subject.to_owned(), name: r.opt_text(8)?.unwrap_or_default().to_owned() })
+        Ok(Party {
+            subject: subject.to_owned(),
+            name: r.opt_text(8)?.unwrap_or_default().to_owned(),
+        })
     });
     Ok(Alert {
         id: r.string(0)?,

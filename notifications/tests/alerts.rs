@@ -74,13 +74,24 @@ async fn mail_server(answers: &'static [&'static str]) -> (String, mpsc::Receive
 }
 
 fn with(w: &World, mail: Mail, demo: bool) -> Ctx {
-    let config = Config { mail, demo, public_url: Some("https://north.example".into()), ..(*w.ctx.config).clone() };
-    Ctx { config: Arc::new(config), ..w.ctx.clone() }
+    let config = Config {
+        mail,
+        demo,
+        public_url: Some("https://north.example".into()),
+        ..(*w.ctx.config).clone()
+    };
+    Ctx {
+        config: Arc::new(config),
+        ..w.ctx.clone()
+    }
 }
 
 fn module(w: &World, smtp: Option<String>) -> Result<Arc<Notifications>> {
     w.ctx.bus.register(Notifications::NAME, Notifications::consumes());
-    let mail = Mail { smtp, from: "North <no-reply@north.example>".into() };
+    let mail = Mail {
+        smtp,
+        from: "North <no-reply@north.example>".into(),
+    };
     Ok(Arc::new(Notifications::new(with(w, mail, false))?))
 }
 
@@ -94,12 +105,15 @@ fn raised(w: &World, tenant: &Tenant, id: &str) -> Result<Event> {
 }
 
 async fn know(n: &Notifications, w: &World, tenant: &Tenant, body: Value) -> Result<()> {
-    n.on_event(Event::new(&w.ctx.clock, tenant.id, "user.changed", DOCTOR, &body)?).await
+    n.on_event(Event::new(&w.ctx.clock, tenant.id, "user.changed", DOCTOR, &body)?)
+        .await
 }
 
 /// Runs the mail group until the log holds `attempts`; every wait is for a change in the store.
 async fn until_attempted(n: &Arc<Notifications>, w: &World, attempts: usize) -> Result<Vec<Attempt>> {
-    let (admin, _) = w.sign_in(&w.north, "user:0190c1b0-0000-7000-8000-0000000000ad", Role::Admin).await?;
+    let (admin, _) = w
+        .sign_in(&w.north, "user:0190c1b0-0000-7000-8000-0000000000ad", Role::Admin)
+        .await?;
     let (stop, stopped) = watch::channel(false);
     let workers = n.clone().start(stopped);
     let log = loop {
@@ -117,7 +131,11 @@ async fn until_attempted(n: &Arc<Notifications>, w: &World, attempts: usize) -> 
 }
 
 fn both(body: impl for<'a> Fn(&'a World) -> BoxFuture<'a, Result<()>>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(on_both_engines(&[Notifications::migrations()], body));
 }
 
@@ -136,13 +154,20 @@ fn an_alert_reaches_board_and_people_once_and_is_acknowledged_once() {
             while let Ok(event) = live.try_recv() {
                 told.push((event.kind.to_string(), event.channel.unwrap()));
             }
-            let expected = [("alert.raised", "board:main"), ("notification.created", DOCTOR), ("notification.created", NURSE)];
+            let expected = [
+                ("alert.raised", "board:main"),
+                ("notification.created", DOCTOR),
+                ("notification.created", NURSE),
+            ];
             assert_eq!(told, expected.map(|(k, c)| (k.to_owned(), c.to_owned())));
 
             let (doctor, _) = w.sign_in(&w.north, DOCTOR, Role::Clinician).await?;
             let (nurse, _) = w.sign_in(&w.north, NURSE, Role::Staff).await?;
             let mine = n.list(&doctor).await?;
-            assert_eq!((mine.len(), mine[0].title.as_str(), mine[0].read_at), (1, "Critical laboratory result", None));
+            assert_eq!(
+                (mine.len(), mine[0].title.as_str(), mine[0].read_at),
+                (1, "Critical laboratory result", None)
+            );
             n.mark_read(&doctor, mine[0].id).await?;
             assert!(n.list(&doctor).await?[0].read_at.is_some() && n.list(&nurse).await?[0].read_at.is_none());
             assert_eq!(n.mark_read(&nurse, mine[0].id).await.unwrap_err().kind, Kind::NotFound);
@@ -150,7 +175,10 @@ fn an_alert_reaches_board_and_people_once_and_is_acknowledged_once() {
             let taken = n.acknowledge(&nurse, "a1").await?;
             assert_eq!(taken.acknowledged_by.as_ref().map(|p| p.subject.as_str()), Some(NURSE));
             let pushed = live.try_recv().unwrap();
-            assert_eq!((&*pushed.kind, pushed.channel.as_deref()), ("alert.acknowledged", Some("board:main")));
+            assert_eq!(
+                (&*pushed.kind, pushed.channel.as_deref()),
+                ("alert.acknowledged", Some("board:main"))
+            );
             assert_eq!(pushed.parse::<Value>()?["alert"]["acknowledged_by"]["subject"], NURSE);
             // The second is told who was first; nothing is pushed again.
             assert_eq!(n.acknowledge(&doctor, "a1").await?, taken);
@@ -187,22 +215,44 @@ fn a_mail_is_sent_after_a_temporary_refusal_and_says_nothing_clinical() {
         Box::pin(async move {
             let (url, mut mails) = mail_server(&["451 try later"]).await;
             let n = module(w, Some(url))?;
-            know(&n, w, &w.north, json!({ "id": "x", "name": "Dr. Zoë", "email": "zoe@north.example", "roles": [] })).await?;
+            know(
+                &n,
+                w,
+                &w.north,
+                json!({ "id": "x", "name": "Dr. Zoë", "email": "zoe@north.example", "roles": [] }),
+            )
+            .await?;
             know(&n, w, &w.north, json!({ "language": "de", "active": true })).await?;
             n.on_event(raised(w, &w.north, "a1")?).await?;
             let log = until_attempted(&n, w, 1).await?;
-            assert_eq!((log[0].outcome.as_str(), log[0].state.as_str(), log[0].detail.as_str()), ("failed", "pending", "smtp 451"));
+            assert_eq!(
+                (log[0].outcome.as_str(), log[0].state.as_str(), log[0].detail.as_str()),
+                ("failed", "pending", "smtp 451")
+            );
             w.ctx.clock.advance(60_000);
             let log = until_attempted(&n, w, 2).await?;
-            assert_eq!((log[0].number, log[0].outcome.as_str(), log[0].state.as_str()), (2, "sent", "sent"));
+            assert_eq!(
+                (log[0].number, log[0].outcome.as_str(), log[0].state.as_str()),
+                (2, "sent", "sent")
+            );
             let (recipient, data) = mails.recv().await.unwrap();
             assert!(recipient.contains("<zoe@north.example>"), "{recipient}");
-            assert!(data.contains("Message-ID: <") && data.contains("https://north.example/"), "{data}");
+            assert!(
+                data.contains("Message-ID: <") && data.contains("https://north.example/"),
+                "{data}"
+            );
             for clinical in ["laboratory", "Critical", "Patient/1"] {
                 assert!(!data.contains(clinical), "{data}");
             }
             assert!(mails.try_recv().is_err());
-            assert!(w.ctx.bus.backlog(w.north.id).await?.iter().all(|(group, ..)| group != MAIL_GROUP));
+            assert!(
+                w.ctx
+                    .bus
+                    .backlog(w.north.id)
+                    .await?
+                    .iter()
+                    .all(|(group, ..)| group != MAIL_GROUP)
+            );
             Ok(())
         })
     });
@@ -223,7 +273,10 @@ fn a_mail_is_given_up_when_refused_for_good_or_too_often() {
             let held = TcpSocket::new_v4().unwrap();
             held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let closed = held.local_addr().unwrap();
-            let mail = Mail { smtp: Some(format!("smtp://{closed}")), from: "a@b.example".into() };
+            let mail = Mail {
+                smtp: Some(format!("smtp://{closed}")),
+                from: "a@b.example".into(),
+            };
             let n = Arc::new(Notifications::new(with(w, mail, false))?);
             n.on_event(raised(w, &w.north, "a2")?).await?;
             for attempts in 2..=9 {
@@ -232,7 +285,10 @@ fn a_mail_is_given_up_when_refused_for_good_or_too_often() {
             }
             let (admin, _) = w.sign_in(&w.north, DOCTOR, Role::Admin).await?;
             let log = n.deliveries(&admin).await?;
-            assert_eq!((log.len(), log[0].number, log[0].state.as_str(), log[0].outcome.as_str()), (9, 8, "dead", "failed"));
+            assert_eq!(
+                (log.len(), log[0].number, log[0].state.as_str(), log[0].outcome.as_str()),
+                (9, 8, "dead", "failed")
+            );
             let (doctor, _) = w.sign_in(&w.north, DOCTOR, Role::Clinician).await?;
             assert_eq!(n.deliveries(&doctor).await.unwrap_err().kind, Kind::Forbidden);
             Ok(())
@@ -245,10 +301,19 @@ fn without_a_mail_server_mails_are_kept_on_a_page_for_administrators() {
     both(|w| {
         Box::pin(async move {
             let n = module(w, None)?;
-            know(&n, w, &w.north, json!({ "name": "<b>Zoë</b>", "email": "zoe@north.example" })).await?;
+            know(
+                &n,
+                w,
+                &w.north,
+                json!({ "name": "<b>Zoë</b>", "email": "zoe@north.example" }),
+            )
+            .await?;
             n.on_event(raised(w, &w.north, "a1")?).await?;
             let log = until_attempted(&n, w, 1).await?;
-            assert_eq!((log[0].state.as_str(), log[0].detail.as_str()), ("sent", "local outbox"));
+            assert_eq!(
+                (log[0].state.as_str(), log[0].detail.as_str()),
+                ("sent", "local outbox")
+            );
             let (_, admin) = w.sign_in(&w.north, DOCTOR, Role::Admin).await?;
             let (_, doctor) = w.sign_in(&w.north, DOCTOR, Role::Clinician).await?;
             let page = async |n: &Arc<Notifications>, host: &str, token: Option<&str>| {
@@ -264,20 +329,32 @@ fn without_a_mail_server_mails_are_kept_on_a_page_for_administrators() {
                 (status, csp, String::from_utf8(bytes.to_vec()).unwrap())
             };
             assert_eq!(page(&n, "north.localhost", None).await.0, StatusCode::UNAUTHORIZED);
-            assert_eq!(page(&n, "north.localhost", Some(&doctor)).await.0, StatusCode::FORBIDDEN);
+            assert_eq!(
+                page(&n, "north.localhost", Some(&doctor)).await.0,
+                StatusCode::FORBIDDEN
+            );
             let (status, csp, html) = page(&n, "north.localhost", Some(&admin)).await;
             assert_eq!(status, StatusCode::OK);
             assert!(csp.unwrap().to_str().unwrap().contains("default-src 'none'"));
             assert!(html.contains("zoe@north.example") && html.contains("&lt;b&gt;Zoë") && !html.contains("<b>"));
             assert!(!html.contains("laboratory") && !html.contains("Patient/1"));
 
-            let mail = Mail { smtp: None, from: "a@b.example".into() };
+            let mail = Mail {
+                smtp: None,
+                from: "a@b.example".into(),
+            };
             let demo = Arc::new(Notifications::new(with(w, mail, true))?);
             assert_eq!(page(&demo, "north.localhost", None).await.0, StatusCode::OK);
             assert!(!page(&demo, "south.localhost", None).await.2.contains("zoe@"));
-            let mail = Mail { smtp: Some("smtp://127.0.0.1:1".into()), from: "a@b.example".into() };
+            let mail = Mail {
+                smtp: Some("smtp://127.0.0.1:1".into()),
+                from: "a@b.example".into(),
+            };
             let sending = Arc::new(Notifications::new(with(w, mail, true))?);
-            assert_eq!(page(&sending, "north.localhost", Some(&admin)).await.0, StatusCode::NOT_FOUND);
+            assert_eq!(
+                page(&sending, "north.localhost", Some(&admin)).await.0,
+                StatusCode::NOT_FOUND
+            );
             Ok(())
         })
     });
@@ -291,7 +368,14 @@ fn someone_who_left_is_no_longer_written_to() {
             know(&n, w, &w.north, json!({ "name": "Zoë", "email": "zoe@north.example" })).await?;
             know(&n, w, &w.north, json!({ "active": false })).await?;
             n.on_event(raised(w, &w.north, "a1")?).await?;
-            assert!(w.ctx.bus.backlog(w.north.id).await?.iter().all(|(group, ..)| group != MAIL_GROUP));
+            assert!(
+                w.ctx
+                    .bus
+                    .backlog(w.north.id)
+                    .await?
+                    .iter()
+                    .all(|(group, ..)| group != MAIL_GROUP)
+            );
             let (doctor, _) = w.sign_in(&w.north, DOCTOR, Role::Clinician).await?;
             assert_eq!(n.list(&doctor).await?.len(), 1);
             Ok(())
@@ -307,7 +391,14 @@ fn a_malformed_mail_configuration_stops_the_start_by_its_key() {
                 (Some("http://x".to_owned()), "a@b.example", "config.mail_smtp"),
                 (None, "nobody", "config.mail_from"),
             ] {
-                let made = Notifications::new(with(w, Mail { smtp, from: from.into() }, false));
+                let made = Notifications::new(with(
+                    w,
+                    Mail {
+                        smtp,
+                        from: from.into(),
+                    },
+                    false,
+                ));
                 assert_eq!(made.err().map(|e| e.code), Some(code));
             }
             Ok(())
