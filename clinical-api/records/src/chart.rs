@@ -62,7 +62,9 @@ pub(crate) fn patient(p: &Value) -> Patient {
 pub(crate) fn human_name(p: &Value) -> Option<String> {
     let names: Vec<&Value> = items(p, "name").collect();
     let by_use = |wanted: &str| names.iter().find(|n| text(n, "use") == Some(wanted));
-    let name = by_use("usual").or_else(|| by_use("official")).or_else(|| names.first())?;
+    let name = by_use("usual")
+        .or_else(|| by_use("official"))
+        .or_else(|| names.first())?;
     if let Some(whole) = text(name, "text") {
         return Some(whole.to_owned());
     }
@@ -76,12 +78,17 @@ pub(crate) fn allergy(a: &Value) -> Option<Entry> {
     if ruled_out(a) {
         return None;
     }
-    let reactions: Vec<&str> = items(a, "reaction").flat_map(|r| items(r, "manifestation")).filter_map(concept_name).collect();
-    let worst = items(a, "reaction").filter_map(|r| text(r, "severity")).max_by_key(|s| match *s {
-        "severe" => 3,
-        "moderate" => 2,
-        _ => 1,
-    });
+    let reactions: Vec<&str> = items(a, "reaction")
+        .flat_map(|r| items(r, "manifestation"))
+        .filter_map(concept_name)
+        .collect();
+    let worst = items(a, "reaction")
+        .filter_map(|r| text(r, "severity"))
+        .max_by_key(|s| match *s {
+            "severe" => 3,
+            "moderate" => 2,
+            _ => 1,
+        });
     Some(Entry {
         detail: (!reactions.is_empty()).then(|| reactions.join(", ")),
         severity: worst.map(str::to_owned),
@@ -91,11 +98,16 @@ pub(crate) fn allergy(a: &Value) -> Option<Entry> {
 
 /// A condition that is of concern now.
 pub(crate) fn condition(c: &Value) -> Option<Entry> {
-    let over = c.get("clinicalStatus").is_some_and(|s| has_code(s, &["inactive", "remission", "resolved"]));
+    let over = c
+        .get("clinicalStatus")
+        .is_some_and(|s| has_code(s, &["inactive", "remission", "resolved"]));
     if over || ruled_out(c) {
         return None;
     }
-    Some(Entry { detail: text(c, "onsetDateTime").map(|d| format!("since {d}")), ..entry(c, "code") })
+    Some(Entry {
+        detail: text(c, "onsetDateTime").map(|d| format!("since {d}")),
+        ..entry(c, "code")
+    })
 }
 
 /// A medication being taken: an active request or statement.
@@ -104,8 +116,13 @@ pub(crate) fn medication(m: &Value) -> Option<Entry> {
         return None;
     }
     let dosage = |field| items(m, field).find_map(|d| text(d, "text"));
-    let detail = dosage("dosageInstruction").or_else(|| dosage("dosage")).map(str::to_owned);
-    let mut out = Entry { detail, ..entry(m, "medicationCodeableConcept") };
+    let detail = dosage("dosageInstruction")
+        .or_else(|| dosage("dosage"))
+        .map(str::to_owned);
+    let mut out = Entry {
+        detail,
+        ..entry(m, "medicationCodeableConcept")
+    };
     if let Some(display) = m.get("medicationReference").and_then(|r| text(r, "display")) {
         display.clone_into(&mut out.name);
     }
@@ -113,7 +130,10 @@ pub(crate) fn medication(m: &Value) -> Option<Entry> {
 }
 
 fn entry(of: &Value, code: &str) -> Entry {
-    let status = of.get("clinicalStatus").and_then(|s| items(s, "coding").find_map(|c| text(c, "code"))).or_else(|| text(of, "status"));
+    let status = of
+        .get("clinicalStatus")
+        .and_then(|s| items(s, "coding").find_map(|c| text(c, "code")))
+        .or_else(|| text(of, "status"));
     Entry {
         id: text(of, "id").unwrap_or_default().to_owned(),
         name: of.get(code).and_then(concept_name).unwrap_or("Unnamed").to_owned(),
@@ -124,7 +144,8 @@ fn entry(of: &Value, code: &str) -> Entry {
 }
 
 fn ruled_out(of: &Value) -> bool {
-    of.get("verificationStatus").is_some_and(|s| has_code(s, &["refuted", "entered-in-error"]))
+    of.get("verificationStatus")
+        .is_some_and(|s| has_code(s, &["refuted", "entered-in-error"]))
 }
 
 /// The newest value of each code by the time it was taken, not by the time it arrived. The parts of a panel (blood
@@ -133,13 +154,23 @@ pub(crate) fn latest(observations: &[Value]) -> Vec<Vital> {
     let mut order: Vec<String> = Vec::new();
     let mut newest: HashMap<String, (Millis, Vital)> = HashMap::new();
     for observation in observations {
-        if !matches!(text(observation, "status"), Some("final" | "amended" | "corrected" | "preliminary")) {
+        if !matches!(
+            text(observation, "status"),
+            Some("final" | "amended" | "corrected" | "preliminary")
+        ) {
             continue;
         }
         let Some(at) = taken_at(observation) else { continue };
         for part in std::iter::once(observation).chain(items(observation, "component")) {
-            let (Some(value), Some(code)) = (value_of(part), part.get("code")) else { continue };
-            let Some(key) = items(code, "coding").find_map(|c| text(c, "code")).or_else(|| text(code, "text")) else { continue };
+            let (Some(value), Some(code)) = (value_of(part), part.get("code")) else {
+                continue;
+            };
+            let Some(key) = items(code, "coding")
+                .find_map(|c| text(c, "code"))
+                .or_else(|| text(code, "text"))
+            else {
+                continue;
+            };
             let vital = Vital {
                 code: key.to_owned(),
                 name: concept_name(code).unwrap_or(key).to_owned(),
@@ -157,11 +188,17 @@ pub(crate) fn latest(observations: &[Value]) -> Vec<Vital> {
             }
         }
     }
-    order.iter().filter_map(|key| newest.remove(key).map(|(_, vital)| vital)).collect()
+    order
+        .iter()
+        .filter_map(|key| newest.remove(key).map(|(_, vital)| vital))
+        .collect()
 }
 
 fn taken_at(observation: &Value) -> Option<Millis> {
-    let field = observation.get("effectiveDateTime").or_else(|| observation.get("effectiveInstant"))?.as_str()?;
+    let field = observation
+        .get("effectiveDateTime")
+        .or_else(|| observation.get("effectiveInstant"))?
+        .as_str()?;
     // A date without a time counts from its start, in UTC.
     parse_rfc3339(field).or_else(|| parse_rfc3339(&format!("{field}T00:00:00Z")))
 }
@@ -178,10 +215,16 @@ mod tests {
 
     #[test]
     fn the_latest_is_by_the_time_taken_whatever_the_order() {
-        let (early, late) = (heart_rate("2026-03-02T09:00:00Z", 60), heart_rate("2026-03-02T11:00:00+01:00", 70));
+        let (early, late) = (
+            heart_rate("2026-03-02T09:00:00Z", 60),
+            heart_rate("2026-03-02T11:00:00+01:00", 70),
+        );
         for list in [[early.clone(), late.clone()], [late, early]] {
             let v = latest(&list);
-            assert_eq!((v.len(), v[0].value.as_i64(), v[0].at.as_str()), (1, Some(70), "2026-03-02T10:00:00.000Z"));
+            assert_eq!(
+                (v.len(), v[0].value.as_i64(), v[0].at.as_str()),
+                (1, Some(70), "2026-03-02T10:00:00.000Z")
+            );
         }
         let mut wrong = heart_rate("2026-03-02T12:00:00Z", 300);
         wrong["status"] = json!("entered-in-error");
@@ -203,10 +246,15 @@ mod tests {
         assert!(allergy(&json!({"verificationStatus": coded("refuted")})).is_none());
         assert!(condition(&json!({"clinicalStatus": coded("resolved")})).is_none());
         assert!(medication(&json!({"status": "stopped"})).is_none());
-        let m = medication(&json!({"id": "m", "status": "active", "medicationCodeableConcept": {"text": "Metformin 500 mg"},
-            "dosageInstruction": [{"text": "1 tablet twice a day"}]}))
+        let m = medication(
+            &json!({"id": "m", "status": "active", "medicationCodeableConcept": {"text": "Metformin 500 mg"},
+            "dosageInstruction": [{"text": "1 tablet twice a day"}]}),
+        )
         .unwrap();
-        assert_eq!((m.name.as_str(), m.detail.as_deref()), ("Metformin 500 mg", Some("1 tablet twice a day")));
+        assert_eq!(
+            (m.name.as_str(), m.detail.as_deref()),
+            ("Metformin 500 mg", Some("1 tablet twice a day"))
+        );
     }
 
     #[test]

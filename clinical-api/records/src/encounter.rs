@@ -44,19 +44,31 @@ pub(crate) struct VisitEvent {
     #[serde(default)]
     pub subject_ref: Option<String>,
     #[serde(default)]
-    pub conversation_id: Option<String>,
-    #[serde(default)]
     pub host: Person,
     #[serde(default)]
     pub guest: Person,
     #[serde(default)]
     pub arrived_at: Option<Time>,
     #[serde(default)]
-    pub admitted_at: Option<Time>,
-    #[serde(default)]
     pub ended_at: Option<Time>,
     #[serde(default)]
     pub participants: Vec<Participant>,
+}
+
+impl VisitEvent {
+    /// What is known of a visit that nobody has come to yet.
+    pub(crate) fn planned(visit_id: Uuid, context_ref: Option<String>, subject_ref: Option<String>) -> Self {
+        Self {
+            visit_id,
+            context_ref,
+            subject_ref,
+            host: Person::default(),
+            guest: Person::default(),
+            arrived_at: None,
+            ended_at: None,
+            participants: Vec::new(),
+        }
+    }
 }
 
 /// What happened to the visit.
@@ -113,7 +125,9 @@ pub(crate) fn fold(
     let mut encounter = previous.unwrap_or_else(|| new(event));
     let ended = (step == Step::Ended).then_some(at);
     let begun = |e: &Value| items(e, "statusHistory").any(|h| text(h, "status") == Some("in-progress"));
-    let status = step.status(step == Step::Admitted || begun(&encounter) || event.participants.iter().any(|p| !p.intervals.is_empty()));
+    let status = step.status(
+        step == Step::Admitted || begun(&encounter) || event.participants.iter().any(|p| !p.intervals.is_empty()),
+    );
     transition(&mut encounter, status, at, ended.is_some());
     let participants = participants(event, practitioners, ended);
     if !participants.is_empty() {
@@ -147,7 +161,11 @@ fn transition(encounter: &mut Value, status: &str, at: Millis, over: bool) {
     let mut history: Vec<Value> = items(encounter, "statusHistory").cloned().collect();
     let unchanged = text(encounter, "status") == Some(status) && !history.is_empty();
     if let Some(last) = history.last_mut().filter(|_| !unchanged) {
-        let start = last.pointer("/period/start").and_then(Value::as_str).and_then(parse_rfc3339).unwrap_or(at);
+        let start = last
+            .pointer("/period/start")
+            .and_then(Value::as_str)
+            .and_then(parse_rfc3339)
+            .unwrap_or(at);
         last["period"]["end"] = json!(rfc3339(at.max(start)));
     }
     if !unchanged && !over {
@@ -202,10 +220,21 @@ fn period(encounter: &Value, event: &VisitEvent, ended: Option<Millis>) -> Optio
         .find(|h| text(h, "status") == Some("in-progress"))
         .and_then(|h| h.pointer("/period/start")?.as_str())
         .and_then(parse_rfc3339);
-    let start = stays().map(|s| s.from.0).min().into_iter().chain(admitted).min().or(event.arrived_at.map(|t| t.0))?;
+    let start = stays()
+        .map(|s| s.from.0)
+        .min()
+        .into_iter()
+        .chain(admitted)
+        .min()
+        .or(event.arrived_at.map(|t| t.0))?;
     let mut period = json!({"start": rfc3339(start)});
     if let Some(ended) = ended {
-        let end = stays().filter_map(|s| end_of(s, Some(ended))).max().unwrap_or(ended).max(start).max(ended);
+        let end = stays()
+            .filter_map(|s| end_of(s, Some(ended)))
+            .max()
+            .unwrap_or(ended)
+            .max(start)
+            .max(ended);
         period["end"] = json!(rfc3339(end));
     }
     Some(period)

@@ -56,5 +56,7 @@ pub(crate) fn concept_name(concept: &Value) -> Option<&str> {
 
 /// Does any coding of the concept have one of these codes?
 pub(crate) fn has_code(concept: &Value, codes: &[&str]) -> bool {
-    items(concept, "coding").filter_map(|c| text(c, "code")).any(|c| codes.contains(&c))
+    items(concept, "coding")
+        .filter_map(|c| text(c, "code"))
+        .any(|c| codes.contains(&c))
 }

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 /// The body of `message.created`.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct MessageCreated {
-    pub conversation_id: String,
     #[serde(default)]
     pub topic: Option<String>,
     pub message: Message,
@@ -129,9 +128,17 @@ fn attachment(file: &File, message: &Message) -> Value {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect();
     let digits = digits.filter(|d| d.len() == 64)?;
-    Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |n, d| n << 4 | d)).collect())
+    Some(
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair.iter().fold(0, |n, d| n << 4 | d))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -147,13 +154,20 @@ mod tests {
                 "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}},
         }))
         .unwrap();
-        let context = Context { patient: "p1", encounter: Some("e1"), sender: Some("Patient/p1") };
+        let context = Context {
+            patient: "p1",
+            encounter: Some("e1"),
+            sender: Some("Patient/p1"),
+        };
         let c = communication(&m, &context);
         assert_eq!(c["payload"][0]["contentAttachment"]["url"], "/files/f1");
         assert_eq!(c["encounter"]["reference"], "Encounter/e1");
         assert_eq!(c["sender"], json!({"reference": "Patient/p1", "display": "Pat"}));
         let d = document(&m, &context).unwrap();
-        assert_eq!(d["identifier"][0]["value"], "ni:///sha-256;47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU");
+        assert_eq!(
+            d["identifier"][0]["value"],
+            "ni:///sha-256;47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+        );
         assert_eq!(d["content"][0]["attachment"]["contentType"], "image/jpeg");
     }
 }

@@ -13,7 +13,20 @@ const SYSTEMS: [&str; 3] = [
     "http://hl7.org/fhir/v2/0078",
 ];
 /// `laboratory` of the observation categories, `LAB` and its sections of v2 table 0074.
-const LABORATORY: [&str; 12] = ["laboratory", "LAB", "CH", "HM", "MB", "SR", "IMM", "BLB", "SP", "TX", "VR", "MCB"];
+const LABORATORY: [&str; 12] = [
+    "laboratory",
+    "LAB",
+    "CH",
+    "HM",
+    "MB",
+    "SR",
+    "IMM",
+    "BLB",
+    "SP",
+    "TX",
+    "VR",
+    "MCB",
+];
 
 /// What a screen shows of a result.
 #[derive(Clone, Debug, Serialize)]
@@ -71,22 +84,29 @@ pub(crate) fn is_laboratory(of: &Value) -> bool {
 
 /// Has it something to say? Registered, cancelled and mistaken results have not.
 pub(crate) fn has_result(of: &Value) -> bool {
-    matches!(text(of, "status"), Some("partial" | "preliminary" | "final" | "amended" | "corrected" | "appended"))
+    matches!(
+        text(of, "status"),
+        Some("partial" | "preliminary" | "final" | "amended" | "corrected" | "appended")
+    )
 }
 
 /// HH, LL or AA on the observation or on one of its components.
 pub(crate) fn is_critical(observation: &Value) -> bool {
-    std::iter::once(observation).chain(items(observation, "component")).any(|o| {
-        items(o, "interpretation").flat_map(|i| items(i, "coding")).any(|c| {
-            text(c, "code").is_some_and(|code| CRITICAL.contains(&code))
-                && text(c, "system").is_none_or(|system| SYSTEMS.contains(&system))
+    std::iter::once(observation)
+        .chain(items(observation, "component"))
+        .any(|o| {
+            items(o, "interpretation").flat_map(|i| items(i, "coding")).any(|c| {
+                text(c, "code").is_some_and(|code| CRITICAL.contains(&code))
+                    && text(c, "system").is_none_or(|system| SYSTEMS.contains(&system))
+            })
         })
-    })
 }
 
 /// Practitioners to be told, as named by the result: who interprets it, who performed it, who asked for it.
 pub(crate) fn practitioners<'a>(of: &'a Value, requests: &'a [Value]) -> Vec<&'a str> {
-    let named = ["resultsInterpreter", "performer"].into_iter().flat_map(|f| items(of, f));
+    let named = ["resultsInterpreter", "performer"]
+        .into_iter()
+        .flat_map(|f| items(of, f));
     let mut out: Vec<&str> = requests
         .iter()
         .filter_map(|r| r.get("requester"))
@@ -100,13 +120,21 @@ pub(crate) fn practitioners<'a>(of: &'a Value, requests: &'a [Value]) -> Vec<&'a
 
 /// When the result was true: the clinically relevant time, else the time it was issued.
 pub(crate) fn time_of(of: &Value) -> Option<String> {
-    let period = || of.pointer("/effectivePeriod/end").or_else(|| of.pointer("/effectivePeriod/start"));
-    [of.get("effectiveDateTime"), of.get("effectiveInstant"), period(), of.get("issued")]
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .next()
-        .map(|t| parse_rfc3339(t).map_or_else(|| t.to_owned(), rfc3339))
+    let period = || {
+        of.pointer("/effectivePeriod/end")
+            .or_else(|| of.pointer("/effectivePeriod/start"))
+    };
+    [
+        of.get("effectiveDateTime"),
+        of.get("effectiveInstant"),
+        period(),
+        of.get("issued"),
+    ]
+    .into_iter()
+    .flatten()
+    .filter_map(Value::as_str)
+    .next()
+    .map(|t| parse_rfc3339(t).map_or_else(|| t.to_owned(), rfc3339))
 }
 
 fn lines_of(observation: &Value, out: &mut Vec<Line>) {
@@ -123,7 +151,10 @@ fn line(o: &Value) -> Line {
         value: value_of(o).unwrap_or(Value::Null),
         unit: unit_of(o),
         range: items(o, "referenceRange").find_map(range),
-        flag: items(o, "interpretation").flat_map(|i| items(i, "coding")).find_map(|c| text(c, "code")).map(str::to_owned),
+        flag: items(o, "interpretation")
+            .flat_map(|i| items(i, "coding"))
+            .find_map(|c| text(c, "code"))
+            .map(str::to_owned),
     }
 }
 
@@ -139,23 +170,41 @@ pub(crate) fn value_of(o: &Value) -> Option<Value> {
     if let Some(concept) = o.get("valueCodeableConcept") {
         return concept_name(concept).map(|t| Value::String(t.to_owned()));
     }
-    ["valueString", "valueInteger", "valueBoolean", "valueDateTime", "valueTime"]
-        .iter()
-        .find_map(|f| o.get(*f).cloned())
-        .or_else(|| {
-            let (numerator, denominator) = (o.pointer("/valueRatio/numerator/value")?, o.pointer("/valueRatio/denominator/value")?);
-            Some(Value::String(format!("{numerator}:{denominator}")))
-        })
-        .or_else(|| {
-            let (low, high) = (o.pointer("/valueRange/low/value")?, o.pointer("/valueRange/high/value")?);
-            Some(Value::String(format!("{low}–{high}")))
-        })
-        .or_else(|| o.get("dataAbsentReason").and_then(concept_name).map(|t| Value::String(t.to_owned())))
+    [
+        "valueString",
+        "valueInteger",
+        "valueBoolean",
+        "valueDateTime",
+        "valueTime",
+    ]
+    .iter()
+    .find_map(|f| o.get(*f).cloned())
+    .or_else(|| {
+        let (numerator, denominator) = (
+            o.pointer("/valueRatio/numerator/value")?,
+            o.pointer("/valueRatio/denominator/value")?,
+        );
+        Some(Value::String(format!("{numerator}:{denominator}")))
+    })
+    .or_else(|| {
+        let (low, high) = (
+            o.pointer("/valueRange/low/value")?,
+            o.pointer("/valueRange/high/value")?,
+        );
+        Some(Value::String(format!("{low}–{high}")))
+    })
+    .or_else(|| {
+        o.get("dataAbsentReason")
+            .and_then(concept_name)
+            .map(|t| Value::String(t.to_owned()))
+    })
 }
 
 pub(crate) fn unit_of(o: &Value) -> Option<String> {
     let quantity = o.get("valueQuantity")?;
-    text(quantity, "unit").or_else(|| text(quantity, "code")).map(str::to_owned)
+    text(quantity, "unit")
+        .or_else(|| text(quantity, "code"))
+        .map(str::to_owned)
 }
 
 fn range(range: &Value) -> Option<String> {
@@ -204,19 +253,33 @@ mod tests {
         let report = json!({"resourceType": "DiagnosticReport", "id": "r", "status": "final", "code": {"text": "Electrolytes"},
             "effectiveDateTime": "2026-03-02T10:00:00+01:00"});
         let c = serde_json::to_value(card(&report, &[potassium("HH", None)])).unwrap();
-        assert_eq!((&c["name"], &c["critical"], &c["at"]), (&json!("Electrolytes"), &json!(true), &json!("2026-03-02T09:00:00.000Z")));
+        assert_eq!(
+            (&c["name"], &c["critical"], &c["at"]),
+            (&json!("Electrolytes"), &json!(true), &json!("2026-03-02T09:00:00.000Z"))
+        );
         let line = &c["observations"][0];
-        assert_eq!((line["value"].to_string().as_str(), &line["unit"], &line["range"], &line["flag"]),
-            ("6.9", &json!("mmol/L"), &json!("3.5–5.1"), &json!("HH")));
+        assert_eq!(
+            (
+                line["value"].to_string().as_str(),
+                &line["unit"],
+                &line["range"],
+                &line["flag"]
+            ),
+            ("6.9", &json!("mmol/L"), &json!("3.5–5.1"), &json!("HH"))
+        );
     }
 
     #[test]
     fn laboratories_are_told_from_vital_signs() {
         assert!(is_laboratory(&potassium("N", None)));
-        assert!(!is_laboratory(&json!({"resourceType": "Observation", "category": [{"coding": [{"code": "vital-signs"}]}]})));
+        assert!(!is_laboratory(
+            &json!({"resourceType": "Observation", "category": [{"coding": [{"code": "vital-signs"}]}]})
+        ));
         assert!(!is_laboratory(&json!({"resourceType": "Observation"})));
         assert!(is_laboratory(&json!({"resourceType": "DiagnosticReport"})));
-        assert!(!is_laboratory(&json!({"resourceType": "DiagnosticReport", "category": [{"coding": [{"code": "RAD"}]}]})));
+        assert!(!is_laboratory(
+            &json!({"resourceType": "DiagnosticReport", "category": [{"coding": [{"code": "RAD"}]}]})
+        ));
     }
 
     #[test]

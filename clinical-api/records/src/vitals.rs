@@ -34,7 +34,11 @@ impl Reading {
     /// When it was taken: the device's time, unless that lies in our future.
     fn taken_at(&self) -> Millis {
         let at = self.device_time();
-        if at > self.received_at.0.saturating_add(SKEW) { self.received_at.0 } else { at }
+        if at > self.received_at.0.saturating_add(SKEW) {
+            self.received_at.0
+        } else {
+            at
+        }
     }
 }
 
@@ -142,8 +146,11 @@ pub(crate) fn observations(batch: &[Reading], patient: &str, device: &str) -> Ve
             DIASTOLIC => Some(SYSTOLIC),
             _ => None,
         };
-        let other = partner
-            .and_then(|code| drafts.iter_mut().find(|d| d.code == code && d.device_time == draft.device_time));
+        let other = partner.and_then(|code| {
+            drafts
+                .iter_mut()
+                .find(|d| d.code == code && d.device_time == draft.device_time)
+        });
         match other {
             Some(other) => join_pressure(other, draft),
             None => drafts.push(draft),
@@ -181,7 +188,11 @@ fn single(reading: &Reading, patient: &str, device: &str) -> Draft {
             if !reading.unit.is_empty() {
                 quantity["unit"] = json!(reading.unit);
             }
-            (name.to_owned(), json!({"text": if name.is_empty() { "Unnamed reading" } else { name }}), quantity)
+            (
+                name.to_owned(),
+                json!({"text": if name.is_empty() { "Unnamed reading" } else { name }}),
+                quantity,
+            )
         }
     };
     resource.insert("code".into(), code);
@@ -191,17 +202,28 @@ fn single(reading: &Reading, patient: &str, device: &str) -> Draft {
     resource.insert("device".into(), reference(device));
     resource.insert("valueQuantity".into(), quantity);
     if taken_at != reading.device_time() {
-        let text = format!("The device gave {} as the time; its clock is ahead.", rfc3339(reading.device_time()));
+        let text = format!(
+            "The device gave {} as the time; its clock is ahead.",
+            rfc3339(reading.device_time())
+        );
         resource.insert("note".into(), json!([{"text": text}]));
     }
-    Draft { code: key, device_time: reading.device_time(), taken_at, resource: Value::Object(resource) }
+    Draft {
+        code: key,
+        device_time: reading.device_time(),
+        taken_at,
+        resource: Value::Object(resource),
+    }
 }
 
 /// Turns `one` (systolic or diastolic) into a blood pressure with `two` as its other component.
 fn join_pressure(one: &mut Draft, two: Draft) {
     let mut components = Vec::with_capacity(2);
-    let (systolic, diastolic) =
-        if one.code == SYSTOLIC { (&one.resource, &two.resource) } else { (&two.resource, &one.resource) };
+    let (systolic, diastolic) = if one.code == SYSTOLIC {
+        (&one.resource, &two.resource)
+    } else {
+        (&two.resource, &one.resource)
+    };
     for half in [systolic, diastolic] {
         components.push(json!({"code": half["code"], "valueQuantity": half["valueQuantity"]}));
     }
@@ -209,7 +231,10 @@ fn join_pressure(one: &mut Draft, two: Draft) {
         resource.shift_remove("valueQuantity");
         resource.insert("meta".into(), json!({"profile": [profile_url("bp")]}));
         let name = "Blood pressure panel with all children optional";
-        resource.insert("code".into(), json!({"coding": [coding(LOINC, BLOOD_PRESSURE, name)], "text": "Blood pressure"}));
+        resource.insert(
+            "code".into(),
+            json!({"coding": [coding(LOINC, BLOOD_PRESSURE, name)], "text": "Blood pressure"}),
+        );
         resource.insert("component".into(), Value::Array(components));
     }
     one.code = BLOOD_PRESSURE.to_owned();
@@ -228,12 +253,18 @@ fn in_ucum(vital: &Vital, reading: &Reading) -> Option<Number> {
     let unit = reading.unit.trim();
     let raw = reading.value.as_f64().filter(|v| v.is_finite())?;
     let value = (vital.convert)(unit, raw)?;
-    if value.to_bits() == raw.to_bits() { Some(reading.value.clone()) } else { Number::from_f64((value * 100.0).round() / 100.0) }
+    if value.to_bits() == raw.to_bits() {
+        Some(reading.value.clone())
+    } else {
+        Number::from_f64((value * 100.0).round() / 100.0)
+    }
 }
 
 fn per_minute(unit: &str, v: f64) -> Option<f64> {
     match unit {
-        "" | "/min" | "1/min" | "beat/min" | "beats/min" | "breaths/min" | "{beats}/min" | "{breaths}/min" | "bpm" => Some(v),
+        "" | "/min" | "1/min" | "beat/min" | "beats/min" | "breaths/min" | "{beats}/min" | "{breaths}/min" | "bpm" => {
+            Some(v)
+        }
         // SenML's "beat/s" and "Hz" (RFC 8428, section 12.1).
         "1/s" | "Hz" => Some(v * 60.0),
         _ => None,
@@ -292,7 +323,17 @@ mod tests {
 
     #[test]
     fn heart_rate_is_loinc_and_ucum_and_keeps_the_digits() {
-        let d = observations(&[reading("heart-rate", "beat/min", "72.50", 1_700_000_000_000, 1_700_000_001_000)], "p1", "Device/d1");
+        let d = observations(
+            &[reading(
+                "heart-rate",
+                "beat/min",
+                "72.50",
+                1_700_000_000_000,
+                1_700_000_001_000,
+            )],
+            "p1",
+            "Device/d1",
+        );
         let o = &d[0].resource;
         assert_eq!(o["code"]["coding"][0]["code"], "8867-4");
         assert_eq!(o["valueQuantity"]["value"].to_string(), "72.50");
@@ -306,7 +347,12 @@ mod tests {
     fn oxygen_saturation_carries_both_codes_and_a_ratio_becomes_percent() {
         let d = observations(&[reading("spo2", "/", "0.97", 5, 5)], "p1", "Device/d1");
         let o = &d[0].resource;
-        let codes: Vec<&str> = o["code"]["coding"].as_array().unwrap().iter().filter_map(|c| c["code"].as_str()).collect();
+        let codes: Vec<&str> = o["code"]["coding"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|c| c["code"].as_str())
+            .collect();
         assert_eq!(codes, ["59408-5", "2708-6"]);
         assert_eq!(o["valueQuantity"]["value"].as_f64(), Some(97.0));
     }
@@ -314,16 +360,28 @@ mod tests {
     #[test]
     fn both_pressures_of_one_moment_are_one_panel_in_either_order() {
         for order in [[0, 1], [1, 0]] {
-            let two = [reading("systolic", "mmHg", "121", 9, 9), reading("diastolic", "mmHg", "78", 9, 9)];
+            let two = [
+                reading("systolic", "mmHg", "121", 9, 9),
+                reading("diastolic", "mmHg", "78", 9, 9),
+            ];
             let d = observations(&[two[order[0]].clone(), two[order[1]].clone()], "p", "Device/d");
             assert_eq!(d.len(), 1);
             assert_eq!(d[0].code, "85354-9");
             assert!(d[0].resource.get("valueQuantity").is_none());
             assert_eq!(d[0].resource["component"][0]["code"]["coding"][0]["code"], "8480-6");
-            assert_eq!(d[0].resource["component"][0]["valueQuantity"]["value"].to_string(), "121");
-            assert_eq!(d[0].resource["component"][1]["valueQuantity"]["value"].to_string(), "78");
+            assert_eq!(
+                d[0].resource["component"][0]["valueQuantity"]["value"].to_string(),
+                "121"
+            );
+            assert_eq!(
+                d[0].resource["component"][1]["valueQuantity"]["value"].to_string(),
+                "78"
+            );
         }
-        let apart = [reading("systolic", "mmHg", "121", 9, 9), reading("diastolic", "mmHg", "78", 10, 10)];
+        let apart = [
+            reading("systolic", "mmHg", "121", 9, 9),
+            reading("diastolic", "mmHg", "78", 10, 10),
+        ];
         assert_eq!(observations(&apart, "p", "Device/d").len(), 2);
     }
 
@@ -341,7 +399,12 @@ mod tests {
     fn a_clock_ahead_of_ours_is_not_believed_and_a_late_reading_is() {
         let ahead = &observations(&[reading("hr", "", "70", 10_000_000, 1_000)], "p", "Device/d")[0];
         assert_eq!((ahead.taken_at, ahead.device_time), (1_000, 10_000_000));
-        assert!(ahead.resource["note"][0]["text"].as_str().unwrap().contains("clock is ahead"));
+        assert!(
+            ahead.resource["note"][0]["text"]
+                .as_str()
+                .unwrap()
+                .contains("clock is ahead")
+        );
         let late = &observations(&[reading("hr", "", "70", 1_000, 10_000_000)], "p", "Device/d")[0];
         assert_eq!(late.taken_at, 1_000);
     }

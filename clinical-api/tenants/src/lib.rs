@@ -36,7 +36,10 @@ impl Module for TenantsModule {
     }
 
     fn routes(self: Arc<Self>) -> Router {
-        Router::new().route("/current", get(current)).route("/", post(create)).with_state(self)
+        Router::new()
+            .route("/current", get(current))
+            .route("/", post(create))
+            .with_state(self)
     }
 
     fn channels() -> &'static [ChannelRule] {
@@ -61,7 +64,11 @@ struct Current {
 
 impl From<Tenant> for Current {
     fn from(t: Tenant) -> Self {
-        Self { slug: t.slug, name: t.name, zone: t.zone }
+        Self {
+            slug: t.slug,
+            name: t.name,
+            zone: t.zone,
+        }
     }
 }
 
@@ -90,34 +97,69 @@ struct Created {
 
 /// A new clinic. The installation is run by its first clinic: administrators of another one govern their own clinic
 /// alone.
-async fn create(State(this): State<Arc<TenantsModule>>, who: Principal, Body(new): Body<NewTenant>) -> Result<(StatusCode, Json<Created>)> {
+async fn create(
+    State(this): State<Arc<TenantsModule>>,
+    who: Principal,
+    Body(new): Body<NewTenant>,
+) -> Result<(StatusCode, Json<Created>)> {
     let first = this.ctx.tenants.all().into_iter().next().map(|t| t.id);
     if !who.has(Role::Admin) || first != Some(who.tenant) {
         return Err(Error::forbidden("policy.denied", "You do not have access to this."));
     }
     let name = new.name.trim();
     if name.is_empty() || name.chars().count() > 200 {
-        return Err(Error::unprocessable("tenants.name", "A clinic's name has 1 to 200 characters."));
+        return Err(Error::unprocessable(
+            "tenants.name",
+            "A clinic's name has 1 to 200 characters.",
+        ));
     }
     if this.ctx.tenants.by_slug(&new.slug).is_some() {
-        return Err(Error::conflict("tenants.slug_taken", "There is a clinic with this short name already."));
+        return Err(Error::conflict(
+            "tenants.slug_taken",
+            "There is a clinic with this short name already.",
+        ));
     }
-    let host = |d: &String| !d.is_empty() && d.len() <= 253 && d.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    let host = |d: &String| {
+        !d.is_empty() && d.len() <= 253 && d.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+    };
     if new.domains.len() > 20 || !new.domains.iter().all(host) {
-        return Err(Error::unprocessable("tenants.domains", "Each address is a host name, without port or path; at most 20."));
+        return Err(Error::unprocessable(
+            "tenants.domains",
+            "Each address is a host name, without port or path; at most 20.",
+        ));
     }
-    let tenant = this.ctx.tenants.create(&new.slug, name, &new.zone, &new.domains).await?;
+    let tenant = this
+        .ctx
+        .tenants
+        .create(&new.slug, name, &new.zone, &new.domains)
+        .await?;
     let (id, subject) = (tenant.id, who.subject);
     this.ctx
         .db
         .write(who.tenant, move |tx| {
             Box::pin(async move {
                 let target = format!("tenant:{id}");
-                audit::write(tx, Entry { actor: &subject, action: "create", target: &target, outcome: "success", detail: "tenant" }).await
+                audit::write(
+                    tx,
+                    Entry {
+                        actor: &subject,
+                        action: "create",
+                        target: &target,
+                        outcome: "success",
+                        detail: "tenant",
+                    },
+                )
+                .await
             })
         })
         .await?;
-    Ok((StatusCode::CREATED, Json(Created { id, tenant: tenant.into() })))
+    Ok((
+        StatusCode::CREATED,
+        Json(Created {
+            id,
+            tenant: tenant.into(),
+        }),
+    ))
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ fn a_visit_from_arrival_to_end() {
     let who = practitioners();
     let e = fold(None, Step::Arrived, at("2026-03-02T09:00:01Z"), &event(json!([])), &who);
     assert_eq!((&e["status"], &e["class"]["code"]), (&json!("arrived"), &json!("VR")));
-    assert_eq!(e["identifier"][0]["value"], "urn:uuid:0190a000-0000-7000-8000-0000000000aa");
+    assert_eq!(
+        e["identifier"][0]["value"],
+        "urn:uuid:0190a000-0000-7000-8000-0000000000aa"
+    );
     let stays = json!([
         {"subject": HOST, "name": "Dr Host", "intervals": [{"from": "2026-03-02T09:04:00Z"}]},
         {"subject": GUEST, "name": "Pat Guest", "intervals": [{"from": "2026-03-02T09:05:00Z"}]},
@@ -35,7 +38,13 @@ fn a_visit_from_arrival_to_end() {
     let e = fold(Some(e), Step::Admitted, at("2026-03-02T09:05:00Z"), &event(stays), &who);
     let e = fold(Some(e), Step::Held, at("2026-03-02T09:07:00Z"), &event(json!([])), &who);
     assert_eq!(e["status"], "onleave");
-    let e = fold(Some(e), Step::Admitted, at("2026-03-02T09:08:00Z"), &event(json!([])), &who);
+    let e = fold(
+        Some(e),
+        Step::Admitted,
+        at("2026-03-02T09:08:00Z"),
+        &event(json!([])),
+        &who,
+    );
     let stays = json!([
         {"subject": HOST, "name": "Dr Host", "intervals": [{"from": "2026-03-02T09:04:00Z", "to": "2026-03-02T09:20:30Z"}]},
         {"subject": GUEST, "name": "Pat Guest", "intervals": [
@@ -44,7 +53,13 @@ fn a_visit_from_arrival_to_end() {
     let e = fold(Some(e), Step::Ended, at("2026-03-02T09:20:31Z"), &event(stays), &who);
     assert_eq!(e["status"], "finished");
     let history: Vec<(&str, &str, &str)> = items(&e, "statusHistory")
-        .map(|h| (text(h, "status").unwrap(), text(&h["period"], "start").unwrap(), text(&h["period"], "end").unwrap()))
+        .map(|h| {
+            (
+                text(h, "status").unwrap(),
+                text(&h["period"], "start").unwrap(),
+                text(&h["period"], "end").unwrap(),
+            )
+        })
         .collect();
     assert_eq!(
         history,
@@ -55,12 +70,18 @@ fn a_visit_from_arrival_to_end() {
             ("in-progress", "2026-03-02T09:08:00.000Z", "2026-03-02T09:20:31.000Z"),
         ]
     );
-    assert_eq!(e["period"], json!({"start": "2026-03-02T09:04:00.000Z", "end": "2026-03-02T09:20:31.000Z"}));
+    assert_eq!(
+        e["period"],
+        json!({"start": "2026-03-02T09:04:00.000Z", "end": "2026-03-02T09:20:31.000Z"})
+    );
     assert_eq!(e["participant"].as_array().unwrap().len(), 3);
     assert_eq!(e["participant"][0]["individual"]["reference"], "Practitioner/d1");
     assert_eq!(e["participant"][0]["period"]["end"], "2026-03-02T09:20:30.000Z");
     assert_eq!(e["participant"][2]["type"][0]["coding"][0]["code"], "SBJ");
-    assert_eq!(e["participant"][2]["period"]["end"], "2026-03-02T09:20:31.000Z", "an open stay ends with the visit");
+    assert_eq!(
+        e["participant"][2]["period"]["end"], "2026-03-02T09:20:31.000Z",
+        "an open stay ends with the visit"
+    );
 }
 
 #[test]
@@ -76,7 +97,10 @@ fn a_visit_nobody_came_to_is_cancelled() {
 fn the_same_step_twice_changes_nothing() {
     let who = practitioners();
     let once = fold(None, Step::Arrived, 5_000, &event(json!([])), &who);
-    assert_eq!(fold(Some(once.clone()), Step::Arrived, 9_000, &event(json!([])), &who), once);
+    assert_eq!(
+        fold(Some(once.clone()), Step::Arrived, 9_000, &event(json!([])), &who),
+        once
+    );
 }
 
 proptest! {

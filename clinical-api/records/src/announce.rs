@@ -1,0 +1,199 @@
+//! A result that came in: a card in the patient's channel, an alert on the board, word to the clinicians concerned.
+
+use crate::{
+    Records,
+    fhirish::{items, target, text},
+    results::{self, Card},
+    store,
+};
+use medtech_kernel::{
+    Module, Result, TenantId,
+    bus::{Event, once},
+    clock::rfc3339,
+    id,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Body of `fhir.{Type}.changed`.
+#[derive(Debug, Deserialize)]
+struct Changed {
+    r#type: String,
+    id: String,
+    op: String,
+}
+
+/// Body of the live `result.card`.
+#[derive(Serialize)]
+struct CardShown<'a> {
+    report: &'a Card,
+}
+
+/// Body of the durable `alert.raised`.
+#[derive(Serialize)]
+struct AlertRaised {
+    alert: Alert,
+    recipients: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Alert {
+    id: Uuid,
+    board: &'static str,
+    severity: &'static str,
+    /// Neutral: it may be seen on a lock screen.
+    title: &'static str,
+    subject_ref: String,
+    link: String,
+    at: String,
+}
+
+/// What is shown and who hears of it.
+struct News {
+    /// `DiagnosticReport/{id}` or `Observation/{id}`.
+    resource: String,
+    card: Card,
+    patient: String,
+    /// Differs whenever there is something new to hear.
+    state: String,
+    recipients: Vec<String>,
+}
+
+impl Records {
+    /// A DiagnosticReport or an Observation was written.
+    pub(crate) async fn on_result(&self, event: Event) -> Result<()> {
+        let changed: Changed = event.parse()?;
+        if changed.op == "delete" {
+            return Ok(());
+        }
+        // Deleted since: nothing to show.
+        let Some(mut resource) = self.read(event.tenant, &changed.r#type, &changed.id).await? else {
+            return Ok(());
+        };
+        if !results::is_laboratory(&resource) || !results::has_result(&resource) {
+            return Ok(());
+        }
+        if changed.r#type == "Observation" {
+            let query = format!("result=Observation/{}&_count=1", changed.id);
+            if let Some(report) = self
+                .search(event.tenant, "DiagnosticReport", &query)
+                .await?
+                .into_iter()
+                .next()
+            {
+                // Its report speaks for it; a corrected observation makes the report speak again.
+                if changed.op == "create" || !results::has_result(&report) {
+                    return Ok(());
+                }
+                resource = report;
+            }
+        }
+        match self.news(event.tenant, &resource).await? {
+            Some(news) => self.tell(event, news).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn news(&self, tenant: TenantId, resource: &Value) -> Result<Option<News>> {
+        let Some(patient) = resource
+            .get("subject")
+            .and_then(|s| target(s, "Patient"))
+            .map(str::to_owned)
+        else {
+            return Ok(None);
+        };
+        let observations = self.results_of(tenant, resource).await?;
+        let mut requests = Vec::new();
+        for request in items(resource, "basedOn").filter_map(|r| target(r, "ServiceRequest")) {
+            requests.extend(self.read(tenant, "ServiceRequest", request).await?);
+        }
+        let mut recipients = Vec::new();
+        for practitioner in results::practitioners(resource, &requests) {
+            recipients.extend(
+                self.ctx
+                    .policy
+                    .subjects_of(tenant, &format!("practitioner:{practitioner}"), "self")
+                    .await?,
+            );
+        }
+        if recipients.is_empty() {
+            recipients = self
+                .ctx
+                .policy
+                .subjects_of(tenant, &format!("patient:{patient}"), "treats")
+                .await?;
+        }
+        recipients.retain(|r| r.starts_with("user:"));
+        recipients.sort_unstable();
+        recipients.dedup();
+        let card = results::card(resource, &observations);
+        let digest = serde_json::to_vec(&card).map(|bytes| id::sha256(&bytes));
+        let state = digest.map_err(|e| medtech_kernel::Error::internal("records.card", e))?;
+        let kind = text(resource, "resourceType").unwrap_or_default();
+        Ok(Some(News {
+            resource: format!("{kind}/{}", card.id),
+            card,
+            patient,
+            state: state.iter().map(|b| format!("{b:02x}")).collect(),
+            recipients,
+        }))
+    }
+
+    /// The Observations a report refers to, in its order.
+    pub(crate) async fn results_of(&self, tenant: TenantId, report: &Value) -> Result<Vec<Value>> {
+        let mut out = Vec::new();
+        for id in items(report, "result").filter_map(|r| target(r, "Observation")) {
+            out.extend(self.read(tenant, "Observation", id).await?);
+        }
+        Ok(out)
+    }
+
+    async fn tell(&self, event: Event, news: News) -> Result<()> {
+        let bus = self.ctx.bus.clone();
+        self.ctx
+            .db
+            .write(event.tenant, move |tx| {
+                Box::pin(async move {
+                    if !once(tx, Self::NAME, event.id).await?
+                        || !store::announce(tx, &news.resource, &news.state).await?
+                    {
+                        return Ok(());
+                    }
+                    let channel = format!("patient:{}", news.patient);
+                    let card =
+                        Event::of(tx, "result.card", channel.clone(), &CardShown { report: &news.card })?.on(channel);
+                    bus.publish_after(tx, card);
+                    let open = store::visits_of(tx, &news.patient)
+                        .await?
+                        .into_iter()
+                        .find(|v| v.ended_at.is_none());
+                    let (severity, title) = match news.card.critical {
+                        true => ("critical", "Critical laboratory result"),
+                        false => ("info", "New laboratory result"),
+                    };
+                    let alert = Alert {
+                        id: id::uuid_v7(tx.now()),
+                        board: "main",
+                        severity,
+                        title,
+                        subject_ref: format!("Patient/{}", news.patient),
+                        link: open.map_or_else(|| "/app/board".to_owned(), |v| format!("/app/visit/{}", v.id)),
+                        at: rfc3339(tx.now()),
+                    };
+                    let key = format!("alert:{}", alert.id);
+                    let raised = Event::of(
+                        tx,
+                        "alert.raised",
+                        key,
+                        &AlertRaised {
+                            alert,
+                            recipients: news.recipients,
+                        },
+                    )?;
+                    bus.record(tx, raised).await
+                })
+            })
+            .await
+    }
+}

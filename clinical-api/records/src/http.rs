@@ -1,0 +1,234 @@
+//! The doors of the records module: the chart of a patient, and devices.
+
+use crate::{
+    Records,
+    chart::{self, Chart},
+    results,
+};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    routing::{get, post},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use medtech_kernel::{
+    Error, Module, Result, TenantId, Tx,
+    audit::{self, Entry},
+    auth::{NewSession, Principal, Role},
+    clock::Millis,
+    http::{Body, idempotency_key, remember, remembered, require},
+    id,
+    policy::{self, Action},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A device's credential lasts a year; then it is registered anew.
+const CREDENTIAL: Millis = 365 * 86_400_000;
+/// The vital signs a chart looks for, each with the codes that mean it.
+const VITALS: [&str; 9] = [
+    "8867-4",
+    "59408-5,2708-6",
+    "85354-9",
+    "8480-6",
+    "8462-4",
+    "9279-1",
+    "8310-5",
+    "29463-7",
+    "8302-2",
+];
+
+pub(crate) fn routes(records: Arc<Records>) -> Router {
+    Router::new()
+        .route("/patients/{id}/chart", get(chart_of))
+        .route("/devices", post(register))
+        .with_state(records)
+}
+
+async fn chart_of(State(records): State<Arc<Records>>, who: Principal, Path(id): Path<String>) -> Result<Json<Chart>> {
+    require(&records.ctx, &who, Action::Read, "patient", &id).await?;
+    let chart = records.chart(who.tenant, &id).await?;
+    records
+        .ctx
+        .db
+        .write(who.tenant, move |tx| {
+            Box::pin(async move {
+                let target = format!("Patient/{id}");
+                let entry = Entry {
+                    actor: &who.subject,
+                    action: "read",
+                    target: &target,
+                    outcome: "success",
+                    detail: "chart",
+                };
+                audit::write(tx, entry).await
+            })
+        })
+        .await?;
+    Ok(Json(chart))
+}
+
+impl Records {
+    async fn chart(&self, tenant: TenantId, id: &str) -> Result<Chart> {
+        let patient = self.patient(tenant, id).await?;
+        let of = |kind: &'static str, more: &str| {
+            let query = format!("patient={id}{more}");
+            async move { self.search(tenant, kind, &query).await }
+        };
+        let allergies = of("AllergyIntolerance", "&_count=200").await?;
+        let conditions = of("Condition", "&_count=200").await?;
+        let mut medications = of("MedicationRequest", "&status=active&_count=200").await?;
+        medications.extend(of("MedicationStatement", "&status=active&_count=200").await?);
+        let mut vitals = Vec::new();
+        for codes in VITALS {
+            vitals.extend(of("Observation", &format!("&code={codes}&_sort=-date&_count=1")).await?);
+        }
+        let mut cards = Vec::new();
+        for report in of("DiagnosticReport", "&_sort=-date&_count=10").await? {
+            if results::is_laboratory(&report) && results::has_result(&report) {
+                let observations = self.results_of(tenant, &report).await?;
+                cards.push(results::card(&report, &observations));
+            }
+        }
+        Ok(Chart {
+            patient: chart::patient(&patient),
+            allergies: allergies.iter().filter_map(chart::allergy).collect(),
+            conditions: conditions.iter().filter_map(chart::condition).collect(),
+            medications: medications.iter().filter_map(chart::medication).collect(),
+            vitals: chart::latest(&vitals),
+            results: cards,
+        })
+    }
+
+    async fn patient(&self, tenant: TenantId, id: &str) -> Result<Value> {
+        let found = if is_id(id) {
+            self.read(tenant, "Patient", id).await?
+        } else {
+            None
+        };
+        found.ok_or_else(|| Error::not_found("records.patient_unknown", "There is no such patient."))
+    }
+}
+
+/// R4 `id`: it goes into searches, so nothing else may.
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+}
+
+#[derive(Deserialize, Serialize)]
+struct Register {
+    patient_id: String,
+    name: String,
+    kind: String,
+}
+
+#[derive(Serialize)]
+struct Registered {
+    id: Uuid,
+    username: String,
+    password: String,
+    topic: String,
+}
+
+/// What is remembered of a registration: not the secret.
+#[derive(Deserialize, Serialize)]
+struct Known {
+    id: Uuid,
+}
+
+type Created = (StatusCode, [(header::HeaderName, HeaderValue); 1], Json<Registered>);
+
+async fn register(
+    State(records): State<Arc<Records>>,
+    who: Principal,
+    headers: HeaderMap,
+    Body(ask): Body<Register>,
+) -> Result<Created> {
+    let fits =
+        |text: &str| !text.trim().is_empty() && text.chars().count() <= 100 && !text.chars().any(char::is_control);
+    if !fits(&ask.name) || !fits(&ask.kind) {
+        return Err(Error::unprocessable(
+            "records.device_name",
+            "A device has a name and a kind of 1 to 100 characters.",
+        ));
+    }
+    require(&records.ctx, &who, Action::Write, "patient", &ask.patient_id).await?;
+    records.patient(who.tenant, &ask.patient_id).await?;
+    let key = idempotency_key(&headers)?;
+    let this = records.clone();
+    let made = records
+        .ctx
+        .db
+        .write(who.tenant, move |tx| {
+            Box::pin(async move { this.register(tx, &who, key, ask).await })
+        })
+        .await?;
+    Ok((
+        StatusCode::CREATED,
+        [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
+        Json(made),
+    ))
+}
+
+impl Records {
+    /// A command repeated under its key answers for the same device with a new secret, and the old one ends: the secret
+    /// itself is never kept.
+    async fn register(&self, tx: &mut Tx, who: &Principal, key: Option<String>, ask: Register) -> Result<Registered> {
+        const ROUTE: &str = "records/devices";
+        let request = serde_json::to_vec(&ask).map_err(|e| Error::internal("records.request", e))?;
+        let before: Option<Known> = match &key {
+            Some(key) => match remembered(tx, &who.subject, ROUTE, key, &request).await? {
+                Some(text) => Some(serde_json::from_str(&text).map_err(|e| Error::internal("records.answer", e))?),
+                None => None,
+            },
+            None => None,
+        };
+        let device = before.as_ref().map_or_else(|| id::uuid_v7(tx.now()), |known| known.id);
+        let subject = format!("device:{device}");
+        if before.is_some() {
+            self.ctx.sessions.revoke_subject(tx, &subject).await?;
+        } else {
+            let resource = json!({
+                "resourceType": "Device",
+                "id": device,
+                "identifier": [crate::fhirish::uri_identifier(&format!("urn:uuid:{device}"))],
+                "status": "active",
+                "deviceName": [{"name": ask.name.trim(), "type": "user-friendly-name"}],
+                "type": {"text": ask.kind.trim()},
+                "patient": crate::fhirish::reference(&format!("Patient/{}", ask.patient_id)),
+            });
+            self.put(tx, &who.subject, resource).await?;
+            policy::relate(tx, &subject, "feeds", &format!("patient:{}", ask.patient_id), None).await?;
+            if let Some(key) = &key {
+                remember(tx, &who.subject, ROUTE, key, &request, &Known { id: device }).await?;
+            }
+        }
+        let new = NewSession {
+            subject: subject.clone(),
+            name: ask.name.trim().to_owned(),
+            roles: vec![Role::Device],
+            ttl_ms: CREDENTIAL,
+            note: Self::NAME.to_owned(),
+        };
+        let (password, _) = self.ctx.sessions.issue(tx, new).await?;
+        let entry = Entry {
+            actor: &who.subject,
+            action: "create",
+            target: &subject,
+            outcome: "success",
+            detail: "device credential",
+        };
+        audit::write(tx, entry).await?;
+        Ok(Registered {
+            id: device,
+            username: device.to_string(),
+            password,
+            topic: format!("devices/{device}/readings"),
+        })
+    }
+}

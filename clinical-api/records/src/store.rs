@@ -1,0 +1,98 @@
+//! Every SQL text of the records module.
+
+use medtech_kernel::{Db, Migration, Result, Row, TenantId, Tx, clock::Millis, db::Script};
+use uuid::Uuid;
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    module: "records",
+    number: 1,
+    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+}];
+
+/// A visit and what it became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Visit {
+    pub id: Uuid,
+    /// Logical id of its Encounter, once there is one.
+    pub encounter: Option<String>,
+    /// Logical id of its Patient.
+    pub patient: Option<String>,
+    /// What it was asked for by: `Appointment/{id}`.
+    pub context: Option<String>,
+    pub host: String,
+    pub guest: String,
+    pub started_at: Option<Millis>,
+    pub ended_at: Option<Millis>,
+}
+
+const VISIT: &str = "SELECT visit, encounter, patient, context, host, guest, started_at, ended_at FROM records_visit
+    WHERE tenant = $1 AND visit = $2";
+/// Nobody else may fold an event into the visit until this transaction ends.
+const TOUCH: &str = "UPDATE records_visit SET host = host WHERE tenant = $1 AND visit = $2";
+const SAVE: &str = "INSERT INTO records_visit (tenant, visit, encounter, patient, context, host, guest, started_at, ended_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (tenant, visit) DO UPDATE SET encounter = excluded.encounter,
+        patient = excluded.patient, context = excluded.context, host = excluded.host, guest = excluded.guest,
+        started_at = excluded.started_at, ended_at = excluded.ended_at";
+const AROUND: &str = "SELECT visit, encounter, patient, context, host, guest, started_at, ended_at FROM records_visit
+    WHERE tenant = $1 AND patient = $2 AND started_at IS NOT NULL ORDER BY started_at DESC LIMIT 50";
+const CLAIM: &str =
+    "INSERT INTO records_reading (tenant, device, code, at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const ANNOUNCED: &str = "INSERT INTO records_result (tenant, resource, state) VALUES ($1, $2, $3)
+    ON CONFLICT (tenant, resource) DO UPDATE SET state = excluded.state WHERE records_result.state <> excluded.state";
+
+fn visit(row: &Row) -> Result<Visit> {
+    let text = |i| row.opt_text(i).map(|t| t.map(str::to_owned));
+    Ok(Visit {
+        id: row.uuid(0)?,
+        encounter: text(1)?,
+        patient: text(2)?,
+        context: text(3)?,
+        host: row.string(4)?,
+        guest: row.string(5)?,
+        started_at: row.opt_i64(6)?,
+        ended_at: row.opt_i64(7)?,
+    })
+}
+
+/// The visit, held for this transaction.
+pub(crate) async fn take(tx: &mut Tx, id: Uuid) -> Result<Option<Visit>> {
+    tx.exec(TOUCH, &[id.into()]).await?;
+    tx.query_opt(VISIT, &[id.into()]).await?.as_ref().map(visit).transpose()
+}
+
+pub(crate) async fn find(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<Visit>> {
+    db.query_opt(tenant, VISIT, &[id.into()])
+        .await?
+        .as_ref()
+        .map(visit)
+        .transpose()
+}
+
+pub(crate) async fn save(tx: &mut Tx, v: &Visit) -> Result<()> {
+    let args = [
+        v.id.into(),
+        v.encounter.clone().into(),
+        v.patient.clone().into(),
+        v.context.clone().into(),
+        (&v.host).into(),
+        (&v.guest).into(),
+        v.started_at.into(),
+        v.ended_at.into(),
+    ];
+    tx.exec(SAVE, &args).await.map(|_| ())
+}
+
+/// The patient's latest visits that began, newest first.
+pub(crate) async fn visits_of(tx: &mut Tx, patient: &str) -> Result<Vec<Visit>> {
+    tx.query(AROUND, &[patient.into()]).await?.iter().map(visit).collect()
+}
+
+/// `false`: this reading is here already.
+pub(crate) async fn claim_reading(tx: &mut Tx, device: &str, code: &str, at: Millis) -> Result<bool> {
+    Ok(tx.exec(CLAIM, &[device.into(), code.into(), at.into()]).await? == 1)
+}
+
+/// `false`: the resource was announced in this very state before.
+pub(crate) async fn announce(tx: &mut Tx, resource: &str, state: &str) -> Result<bool> {
+    Ok(tx.exec(ANNOUNCED, &[resource.into(), state.into()]).await? == 1)
+}

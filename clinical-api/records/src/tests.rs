@@ -1,0 +1,424 @@
+use super::*;
+use ::http::{Request, StatusCode};
+use axum::{Extension, body::Body};
+use http_body_util::BodyExt;
+use medtech_kernel::{
+    Tenant,
+    auth::Role,
+    policy,
+    testkit::{START, World, on_both_engines},
+};
+use serde_json::json;
+use tower::ServiceExt;
+
+const TABLES: &[&[Migration]] = &[medtech_fhir::MIGRATIONS, store::MIGRATIONS];
+const VISIT: &str = "0190a000-0000-7000-8000-0000000000aa";
+const HOST: &str = "user:0190a000-0000-7000-8000-000000000001";
+const GUEST: &str = "guest:0190a000-0000-7000-8000-000000000002";
+
+struct House {
+    records: Records,
+    live: tokio::sync::mpsc::Receiver<Event>,
+    practitioner: String,
+    patient: String,
+}
+
+impl House {
+    async fn open(w: &World) -> Result<Self> {
+        w.ctx.bus.register("records", Records::consumes());
+        w.ctx.bus.register("probe", &["alert.raised"]);
+        let live = w.ctx.bus.attach_live()?;
+        let fhir = Fhir::new(w.ctx.clone());
+        let t = w.north.id;
+        let practitioner = fhir
+            .create(
+                t,
+                "test",
+                json!({"resourceType": "Practitioner", "name": [{"text": "Dr Host"}]}),
+            )
+            .await?
+            .id;
+        let patient = json!({"resourceType": "Patient", "name": [{"given": ["Pat"], "family": "Guest"}], "birthDate": "1980-02-29", "gender": "female"});
+        let patient = fhir.create(t, "test", patient).await?.id;
+        let object = format!("practitioner:{practitioner}");
+        w.ctx
+            .db
+            .write(t, move |tx| {
+                Box::pin(async move { policy::relate(tx, HOST, "self", &object, None).await })
+            })
+            .await?;
+        Ok(Self {
+            records: Records::new(w.ctx.clone(), fhir),
+            live,
+            practitioner,
+            patient,
+        })
+    }
+
+    /// Delivers the event twice, as the bus may.
+    async fn twice(&self, w: &World, kind: &'static str, key: &str, body: Value) -> Result<()> {
+        let event = Event::new(&w.ctx.clock, w.north.id, kind, key, &body)?;
+        self.records.on_event(event.clone()).await?;
+        self.records.on_event(event).await
+    }
+
+    async fn visit(&self, w: &World, kind: &'static str, stays: Value) -> Result<()> {
+        let arrived = (kind != "visit.requested").then(|| "2026-03-02T09:00:00Z");
+        let body = json!({
+            "visit_id": VISIT, "title": "Video visit", "start": "2026-03-02T09:00:00Z", "context_ref": "Appointment/a1",
+            "subject_ref": format!("Patient/{}", self.patient), "conversation_id": "0190a000-0000-7000-8000-0000000000cc",
+            "host": {"subject": HOST, "name": "Dr Host"}, "guest": {"subject": GUEST, "name": "Pat Guest"},
+            "arrived_at": arrived, "admitted_at": null, "ended_at": null, "participants": stays,
+        });
+        self.twice(w, kind, &format!("visit:{VISIT}"), body).await
+    }
+
+    async fn found(&self, t: &Tenant, kind: &str, query: &str) -> Vec<Value> {
+        self.records.search(t.id, kind, query).await.unwrap()
+    }
+}
+
+fn app(w: &World, records: &Records) -> Router {
+    Arc::new(records.clone()).routes().layer(Extension(w.ctx.clone()))
+}
+
+async fn call(
+    app: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<Value>,
+) -> (StatusCode, Value) {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = body.map_or_else(Body::empty, |b| Body::from(b.to_string()));
+    let answer = app.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+fn reading(name: &str, value: i64, at: i64, received: i64) -> Value {
+    let time = medtech_kernel::clock::rfc3339;
+    json!({"name": name, "unit": "", "value": value, "at": time(at), "received_at": time(received)})
+}
+
+#[tokio::test]
+async fn a_visit_is_in_the_record_once_with_its_chat_and_its_readings() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let house = House::open(w).await?;
+            let minute = 60_000;
+            house.visit(w, "visit.requested", json!([])).await?;
+            assert!(house.found(&w.north, "Encounter", "").await.is_empty(), "nothing happened yet");
+            let message = |n: u8, sender: &str, body: Value| {
+                json!({"conversation_id": "c", "topic": format!("visit:{VISIT}"), "message": {
+                    "seq": n, "id": format!("0190a000-0000-7000-8000-0000000001{n:02}"), "client_id": "x", "conversation_id": "c",
+                    "sender": {"subject": sender, "name": "Somebody"}, "at": "2026-03-02T09:03:00Z", "body": body}})
+            };
+            // A word before the patient comes.
+            house.twice(w, "message.created", "conversation:c", message(1, HOST, json!({"text": "I am a little late"}))).await?;
+            let planned = house.found(&w.north, "Encounter", "").await;
+            assert_eq!((planned.len(), &planned[0]["status"]), (1, &json!("planned")));
+
+            w.ctx.clock.advance(minute);
+            house.visit(w, "visit.arrived", json!([])).await?;
+            w.ctx.clock.advance(minute);
+            let open = json!([{"subject": HOST, "name": "Dr Host", "intervals": [{"from": "2026-03-02T09:02:00Z", "to": null}]}]);
+            house.visit(w, "visit.admitted", open).await?;
+            let file = json!({"file": {"id": "f1", "name": "a.pdf", "type": "application/pdf", "size": 3}});
+            house.twice(w, "message.created", "conversation:c", message(2, GUEST, file)).await?;
+            // During the visit, before it, and one that is already known.
+            let device = "0190a000-0000-7000-8000-0000000000dd";
+            let feeds = format!("patient:{}", house.patient);
+            let first = json!({"device": device, "feeds": feeds, "readings": [
+                reading("heart-rate", 71, START + 3 * minute, START + 3 * minute), reading("heart-rate", 64, START - minute, START + 3 * minute)]});
+            house.twice(w, "device.readings", "device:d", first).await?;
+            let again = json!({"device": format!("device:{device}"), "feeds": feeds, "readings": [
+                reading("heart-rate", 71, START + 3 * minute, START + 4 * minute), reading("spo2", 97, START + 3 * minute, START + 4 * minute)]});
+            house.twice(w, "device.readings", "device:d", again).await?;
+            w.ctx.clock.advance(8 * minute);
+            let stays = json!([
+                {"subject": HOST, "name": "Dr Host", "intervals": [{"from": "2026-03-02T09:02:00Z", "to": "2026-03-02T09:10:00Z"}]},
+                {"subject": GUEST, "name": "Pat Guest", "intervals": [{"from": "2026-03-02T09:02:30Z", "to": "2026-03-02T09:09:59.500Z"}]}]);
+            house.visit(w, "visit.ended", stays).await?;
+            // Late: taken during the visit, come after it.
+            let late = json!({"device": device, "feeds": feeds, "readings": [reading("heart-rate", 80, START + 9 * minute, START + 20 * minute)]});
+            house.twice(w, "device.readings", "device:d", late).await?;
+
+            let encounters = house.found(&w.north, "Encounter", &format!("identifier=urn:uuid:{VISIT}")).await;
+            assert_eq!(encounters.len(), 1);
+            let (e, id) = (&encounters[0], encounters[0]["id"].as_str().unwrap());
+            assert_eq!((&e["status"], &e["class"]["code"]), (&json!("finished"), &json!("VR")));
+            assert_eq!(e["period"], json!({"start": "2026-03-02T09:02:00.000Z", "end": "2026-03-02T09:10:00.000Z"}));
+            assert_eq!(e["participant"][0]["individual"]["reference"], format!("Practitioner/{}", house.practitioner));
+            assert_eq!(e["participant"][1]["period"], json!({"start": "2026-03-02T09:02:30.000Z", "end": "2026-03-02T09:09:59.500Z"}));
+
+            let chat = house.found(&w.north, "Communication", &format!("encounter=Encounter/{id}&_sort=_id")).await;
+            assert_eq!(chat.len(), 2);
+            let of = |text: &str| chat.iter().find(|c| c["sender"]["reference"] == text).unwrap();
+            assert_eq!(of(&format!("Practitioner/{}", house.practitioner))["payload"][0]["contentString"], "I am a little late");
+            assert_eq!(of(&format!("Patient/{}", house.patient))["payload"][0]["contentAttachment"]["url"], "/files/f1");
+            assert_eq!(house.found(&w.north, "DocumentReference", &format!("encounter=Encounter/{id}")).await.len(), 1);
+
+            let all = house.found(&w.north, "Observation", &format!("patient={}&device=Device/{device}", house.patient)).await;
+            assert_eq!(all.len(), 4, "71 and 64, then 97, then 80: the repeated 71 fell");
+            let mut linked: Vec<String> = all.iter().filter(|o| o["encounter"]["reference"] == format!("Encounter/{id}"))
+                .map(|o| o["valueQuantity"]["value"].to_string()).collect();
+            linked.sort();
+            assert_eq!(linked, ["71", "80", "97"]);
+            for other in [&w.south, &w.east] {
+                for kind in ["Encounter", "Communication", "Observation"] {
+                    assert!(house.found(other, kind, "").await.is_empty());
+                }
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_that_make_no_sense_are_errors_and_change_nothing() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let house = House::open(w).await?;
+            let send = async |kind: &'static str, body: Value| {
+                let event = Event::new(&w.ctx.clock, w.north.id, kind, "k", &body).unwrap();
+                house.records.on_event(event).await.map_err(|e| e.code)
+            };
+            assert_eq!(send("visit.arrived", json!({"visit_id": "x"})).await, Err("bus.body"));
+            assert_eq!(send("device.readings", json!({"device": "d", "feeds": "room:1", "readings": []})).await, Err("records.feeds"));
+            // A message of a visit whose own event is still under way is tried again; one of another topic is not ours.
+            let message = |topic: &str| json!({"conversation_id": "c", "topic": topic, "message": {
+                "id": "0190a000-0000-7000-8000-000000000101", "sender": {"subject": HOST, "name": "x"}, "at": "2026-03-02T09:00:00Z", "body": {"text": "t"}}});
+            assert_eq!(send("message.created", message(&format!("visit:{VISIT}"))).await, Err("records.visit_unknown"));
+            assert_eq!(send("message.created", message("team:1")).await, Ok(()));
+            assert_eq!(send("fhir.Observation.changed", json!({"type": "Observation", "id": "none", "version": 1, "op": "create"})).await, Ok(()));
+            for kind in ["Encounter", "Communication", "Observation"] {
+                assert!(house.found(&w.north, kind, "").await.is_empty());
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+const ALERTS: &str = "SELECT body FROM outbox WHERE tenant = $1 AND grp = 'probe' ORDER BY seq";
+
+async fn alerts(w: &World) -> Vec<Value> {
+    let rows = w.ctx.db.query(w.north.id, ALERTS, &[]).await.unwrap();
+    rows.iter()
+        .map(|r| serde_json::from_str(r.text(0).unwrap()).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn results_are_announced_once_and_again_when_they_change() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let mut house = House::open(w).await?;
+            let (t, fhir) = (w.north.id, house.records.fhir.clone());
+            let subject = json!({"reference": format!("Patient/{}", house.patient)});
+            let treats = format!("patient:{}", house.patient);
+            w.ctx.db.write(t, move |tx| Box::pin(async move { policy::relate(tx, "user:other", "treats", &treats, None).await })).await?;
+            let potassium = |flag: &str, value: f64| json!({"resourceType": "Observation", "status": "final", "subject": subject,
+                "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory"}]}],
+                "code": {"coding": [{"system": "http://loinc.org", "code": "2823-3"}], "text": "Potassium"},
+                "valueQuantity": {"value": value, "unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"},
+                "interpretation": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation", "code": flag}]}]});
+            let request = json!({"resourceType": "ServiceRequest", "status": "active", "intent": "order", "subject": subject,
+                "requester": {"reference": format!("Practitioner/{}", house.practitioner)}});
+            let request = fhir.create(t, "lab", request).await?.reference();
+            let observation = fhir.create(t, "lab", potassium("HH", 6.9)).await?;
+            let report = json!({"resourceType": "DiagnosticReport", "status": "final", "subject": subject, "code": {"text": "Electrolytes"},
+                "basedOn": [{"reference": request}], "result": [{"reference": observation.reference()}]});
+            let report = fhir.create(t, "lab", report).await?;
+            let changed = |kind: &str, id: &str, op: &str| json!({"type": kind, "id": id, "version": 1, "op": op});
+
+            house.twice(w, "fhir.Observation.changed", "o", changed("Observation", &observation.id, "create")).await?;
+            assert!(alerts(w).await.is_empty(), "its report speaks for it");
+            house.twice(w, "fhir.DiagnosticReport.changed", "r", changed("DiagnosticReport", &report.id, "create")).await?;
+            // Another event, the same state.
+            house.twice(w, "fhir.DiagnosticReport.changed", "r", changed("DiagnosticReport", &report.id, "update")).await?;
+            let raised = alerts(w).await;
+            assert_eq!(raised.len(), 1);
+            assert_eq!((&raised[0]["alert"]["severity"], &raised[0]["alert"]["board"]), (&json!("critical"), &json!("main")));
+            assert_eq!(raised[0]["recipients"], json!([HOST]));
+            let words = raised[0].to_string();
+            assert!(!words.contains("Potassium") && !words.contains("6.9") && !words.contains("Electrolytes"), "no clinical content: {words}");
+            let card = house.live.try_recv().expect("a live card");
+            assert_eq!((card.kind.as_ref(), card.channel.as_deref()), ("result.card", Some(format!("patient:{}", house.patient).as_str())));
+            let card: Value = card.parse()?;
+            assert_eq!((&card["report"]["critical"], &card["report"]["observations"][0]["flag"]), (&json!(true), &json!("HH")));
+            assert!(house.live.try_recv().is_err());
+
+            // Corrected: no longer critical. The report's card says so.
+            let mut corrected = potassium("N", 4.1);
+            corrected["status"] = json!("corrected");
+            fhir.update(t, "lab", &observation.id, corrected, None).await?;
+            house.twice(w, "fhir.Observation.changed", "o", changed("Observation", &observation.id, "update")).await?;
+            assert_eq!(alerts(w).await.len(), 2);
+            assert_eq!(house.live.try_recv().unwrap().parse::<Value>()?["report"]["critical"], false);
+
+            // Alone, not critical, from nobody: those who treat the patient hear of it.
+            let alone = fhir.create(t, "lab", potassium("H", 5.3)).await?;
+            house.twice(w, "fhir.Observation.changed", "o2", changed("Observation", &alone.id, "create")).await?;
+            let last = alerts(w).await.pop().unwrap();
+            assert_eq!((&last["alert"]["severity"], &last["recipients"]), (&json!("info"), &json!(["user:other"])));
+
+            // Neither a vital sign nor a report without a result is news.
+            let mut vital = potassium("HH", 1.0);
+            vital["category"] = json!([{"coding": [{"code": "vital-signs"}]}]);
+            let vital = fhir.create(t, "x", vital).await?;
+            house.twice(w, "fhir.Observation.changed", "o3", changed("Observation", &vital.id, "create")).await?;
+            let registered = json!({"resourceType": "DiagnosticReport", "status": "registered", "subject": subject, "code": {"text": "x"}});
+            let registered = fhir.create(t, "x", registered).await?;
+            house.twice(w, "fhir.DiagnosticReport.changed", "r2", changed("DiagnosticReport", &registered.id, "create")).await?;
+            assert_eq!(alerts(w).await.len(), 3);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_chart_shows_what_is_current_to_those_who_may_see_it() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let house = House::open(w).await?;
+            let (t, fhir, app) = (w.north.id, house.records.fhir.clone(), app(w, &house.records));
+            let subject = json!({"reference": format!("Patient/{}", house.patient)});
+            let status = |system: &str, code: &str| json!({"coding": [{"system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code}]});
+            for condition in ["active", "resolved"] {
+                fhir.create(t, "x", json!({"resourceType": "Condition", "subject": subject, "clinicalStatus": status("condition-clinical", condition),
+                    "code": {"text": format!("Asthma {condition}")}})).await?;
+            }
+            fhir.create(t, "x", json!({"resourceType": "AllergyIntolerance", "patient": subject, "code": {"text": "Penicillin"},
+                "clinicalStatus": status("allergyintolerance-clinical", "active"),
+                "reaction": [{"manifestation": [{"text": "Hives"}], "severity": "severe"}]})).await?;
+            let feeds = format!("patient:{}", house.patient);
+            let readings = json!({"device": "d", "feeds": feeds, "readings": [
+                reading("heart-rate", 90, START, START), reading("heart-rate", 60, START - 1000, START + 5), reading("systolic", 120, START, START), reading("diastolic", 80, START, START)]});
+            house.twice(w, "device.readings", "device:d", readings).await?;
+
+            let (_, clinician) = w.sign_in(&w.north, HOST, Role::Clinician).await?;
+            let (_, own) = w.sign_in(&w.north, "user:self", Role::Patient).await?;
+            let (_, stranger) = w.sign_in(&w.north, "user:stranger", Role::Patient).await?;
+            let (_, guest) = w.sign_in(&w.north, GUEST, Role::Guest).await?;
+            let (_, south) = w.sign_in(&w.south, "user:south", Role::Clinician).await?;
+            let object = feeds.clone();
+            w.ctx.db.write(t, move |tx| Box::pin(async move { policy::relate(tx, "user:self", "self", &object, None).await })).await?;
+            let path = format!("/patients/{}/chart", house.patient);
+            let get = async |host: &str, token: &str, path: &str| {
+                call(&app, "GET", path, &[("host", host), ("authorization", &format!("Bearer {token}"))], None).await
+            };
+            let (code, chart) = get("north.localhost", &clinician, &path).await;
+            assert_eq!(code, StatusCode::OK, "{chart}");
+            assert_eq!(chart["patient"], json!({"id": house.patient, "name": "Pat Guest", "birth_date": "1980-02-29", "sex": "female"}));
+            assert_eq!(chart["conditions"].as_array().unwrap().len(), 1);
+            assert_eq!((&chart["allergies"][0]["name"], &chart["allergies"][0]["severity"]), (&json!("Penicillin"), &json!("severe")));
+            let vitals: Vec<(String, String)> = chart["vitals"].as_array().unwrap().iter()
+                .map(|v| (v["code"].as_str().unwrap().to_owned(), v["value"].to_string())).collect();
+            assert_eq!(vitals, [("8867-4".into(), "90".into()), ("8480-6".into(), "120".into()), ("8462-4".to_owned(), "80".to_owned())]);
+            assert_eq!(get("north.localhost", &own, &path).await.0, StatusCode::OK);
+            assert_eq!(get("north.localhost", &stranger, &path).await.0, StatusCode::FORBIDDEN);
+            assert_eq!(get("north.localhost", &guest, &path).await.0, StatusCode::FORBIDDEN);
+            assert_eq!(get("south.localhost", &south, &path).await.0, StatusCode::NOT_FOUND);
+            for odd in ["/patients/none/chart", "/patients/a%26_id=b/chart", "/patients/%00/chart"] {
+                assert_eq!(get("north.localhost", &clinician, odd).await.0, StatusCode::NOT_FOUND, "{odd}");
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_device_has_a_credential_of_its_own_shown_once() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let house = House::open(w).await?;
+            let app = app(w, &house.records);
+            let (_, clinician) = w.sign_in(&w.north, HOST, Role::Clinician).await?;
+            let (_, staff) = w.sign_in(&w.north, "user:staff", Role::Staff).await?;
+            let post = async |host: &str, token: &str, key: Option<&str>, body: Value| {
+                let bearer = format!("Bearer {token}");
+                let mut headers = vec![("host", host), ("authorization", bearer.as_str())];
+                headers.extend(key.map(|k| ("idempotency-key", k)));
+                call(&app, "POST", "/devices", &headers, Some(body)).await
+            };
+            let ask = json!({"patient_id": house.patient, "name": "Wrist band", "kind": "wearable"});
+            let (code, made) = post("north.localhost", &clinician, Some("k1"), ask.clone()).await;
+            assert_eq!(code, StatusCode::CREATED, "{made}");
+            let (id, password) = (made["id"].as_str().unwrap(), made["password"].as_str().unwrap());
+            assert_eq!(
+                (&made["topic"], &made["username"]),
+                (&json!(format!("devices/{id}/readings")), &json!(id))
+            );
+            let device = w.ctx.sessions.verify(w.north.id, password).await?;
+            assert_eq!(
+                (device.subject.as_str(), device.roles.as_slice()),
+                (format!("device:{id}").as_str(), &[Role::Device][..])
+            );
+            assert_eq!(
+                w.ctx.policy.objects_of(w.north.id, &device.subject, "feeds").await?,
+                [format!("patient:{}", house.patient)]
+            );
+            let stored = house.records.read(w.north.id, "Device", id).await?.unwrap();
+            assert_eq!(stored["patient"]["reference"], format!("Patient/{}", house.patient));
+            assert!(!stored.to_string().contains(password));
+
+            let (code, again) = post("north.localhost", &clinician, Some("k1"), ask.clone()).await;
+            assert_eq!((code, &again["id"]), (StatusCode::CREATED, &made["id"]));
+            assert!(
+                w.ctx.sessions.verify(w.north.id, password).await.is_err(),
+                "the first secret ended"
+            );
+            assert!(
+                w.ctx
+                    .sessions
+                    .verify(w.north.id, again["password"].as_str().unwrap())
+                    .await
+                    .is_ok()
+            );
+            assert_eq!(house.found(&w.north, "Device", "").await.len(), 1);
+            let other = json!({"patient_id": house.patient, "name": "Other", "kind": "wearable"});
+            assert_eq!(
+                post("north.localhost", &clinician, Some("k1"), other).await.0,
+                StatusCode::CONFLICT
+            );
+
+            assert_eq!(
+                post("north.localhost", &staff, None, ask.clone()).await.0,
+                StatusCode::FORBIDDEN
+            );
+            assert_eq!(
+                post("south.localhost", &clinician, None, ask.clone()).await.0,
+                StatusCode::UNAUTHORIZED
+            );
+            let (_, south) = w.sign_in(&w.south, "user:s", Role::Clinician).await?;
+            assert_eq!(
+                post("south.localhost", &south, None, ask.clone()).await.0,
+                StatusCode::NOT_FOUND
+            );
+            for (field, value, code) in [
+                ("name", json!(""), 422),
+                ("kind", json!("x".repeat(101)), 422),
+                ("patient_id", json!("none"), 404),
+                ("name", json!(1), 400),
+            ] {
+                let mut bad = ask.clone();
+                bad[field] = value;
+                assert_eq!(post("north.localhost", &clinician, None, bad).await.0.as_u16(), code);
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
