@@ -18,6 +18,10 @@ export const queries = new QueryClient({
   },
 });
 
+export function restartReads(queryKey: readonly unknown[]): void {
+  if (queries.isFetching({ queryKey, exact: true }) > 0) void queries.invalidateQueries({ queryKey, exact: true });
+}
+
 export function useUser() {
   return useStore(hub.user);
 }

@@ -7,7 +7,7 @@ import { subjectOf } from '../core/session/hub';
 import { Store } from '../core/store/emitter';
 import { device } from '../core/store/keep';
 import { newer } from '../core/visit/phase';
-import { hub, queries, useChannel, useUser } from './hub';
+import { hub, queries, restartReads, useChannel, useUser } from './hub';
 
 /** A chime when somebody arrives; a person's own choice on this device. */
 export const arrivalSound = new Store<boolean>(device.read<boolean>('medtech.sound') ?? true);
@@ -20,6 +20,7 @@ export function setArrivalSound(on: boolean): void {
 const LIST = ['visits', 'own'] as const;
 const one = (id: string) => ['visit', id] as const;
 
+/** Takes what a live event or an answer says. A read that is under way was overtaken by it, and starts again. */
 export function takeVisit(visit: Visit): void {
   queries.setQueryData<Visit>(one(visit.id), (known) => newer(known ?? null, visit));
   queries.setQueryData<{ visits: Visit[] }>(LIST, (known) => {
@@ -27,6 +28,8 @@ export function takeVisit(visit: Visit): void {
     const rest = known.visits.filter((v) => v.id !== visit.id);
     return { visits: visit.state === 'ended' ? rest : [...rest, visit] };
   });
+  restartReads(one(visit.id));
+  restartReads(LIST);
 }
 
 export function useOpenVisits(onArrival?: (visit: Visit) => void) {

@@ -36,7 +36,7 @@ export function LinkProblem({ error, tried, onOpen, onRetry }: { error: ApiError
         <span className="empty-icon" data-tone={over ? undefined : 'warn'}><Icon name={look.icon} size={28} /></span>
         <Heading>{t(look.title)}</Heading>
         <p className="lead">{tried ? t('visit.problem.still_in_use') : t(look.text)}</p>
-        {error.correlation ? <p className="muted small">{t('error.reference', { id: error.correlation })}</p> : null}
+        {error.correlation && kind === 'server' ? <p className="muted small">{t('error.reference', { id: error.correlation })}</p> : null}
       </div>
     </Page>
   );

@@ -34,12 +34,12 @@ function useCall(guest: GuestVisit, visitId: string, preview: Preview): Call | n
       const audioOnly = tab.read<boolean>(AUDIO_ONLY) ?? false;
       const kept = first.current;
       const usable = (kept.audio ?? kept.video)?.readyState === 'live';
-      const [{ Call: Room }, devices] = await Promise.all([
+      const [{ Call: MediaCall }, devices] = await Promise.all([
         import('../core/media/call'),
         usable ? kept : askForDevices(!audioOnly).then((access) => access.preview),
       ]);
       if (gone) { devices.audio?.stop(); devices.video?.stop(); return; }
-      opened = new Room(() => visits.media(guest.api, visitId), devices, { micOn: true, cameraOn: true });
+      opened = new MediaCall(() => visits.media(guest.api, visitId), devices, { micOn: true, cameraOn: true });
       setCall(opened);
       void opened.start();
     };

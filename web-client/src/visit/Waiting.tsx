@@ -57,7 +57,7 @@ export function Waiting({ visit, clinic, live, thread, call, onLeave }: {
         </p>
         <p className="kept"><Icon name="check" size={18} />{t('visit.waiting.kept')}</p>
       </div>
-      {start - now > 60_000 ? <Notice>{t('visit.waiting.early', { time: clockTime(start, language) })}</Notice> : null}
+      {start - now > 60_000 && !back ? <Notice>{t('visit.waiting.early', { time: clockTime(start, language) })}</Notice> : null}
       <section className="card waiting-self">
         <div className="waiting-preview">
           {state?.localVideo && state.cameraOn ? <Video track={state.localVideo} mirror label={t('visit.self_view')} testId="self-view" /> : <Icon name="cameraOff" size={26} />}

@@ -27,12 +27,13 @@ export function AlertCard({ alert, busy, onAcknowledge }: { alert: Alert; busy: 
   const done = Boolean(alert.acknowledged_at);
   const who = typeof alert.acknowledged_by === 'string' ? alert.acknowledged_by : alert.acknowledged_by?.name;
   return (
-    <li className="alert card" data-severity={alert.severity} data-done={done || undefined} role={alert.severity === 'critical' && !done ? 'alert' : undefined}
-      data-testid="alert" data-alert={alert.id} data-acknowledged={done}>
+    <li className="alert card" data-severity={alert.severity} data-done={done || undefined}  data-testid="alert" data-alert={alert.id} data-acknowledged={done}>
       <SeverityMark severity={alert.severity} />
       <div className="alert-text">
-        <span className="alert-word">{t(WORD[alert.severity])}</span>
-        <strong>{alert.title}</strong>
+        <div role={alert.severity === 'critical' && !done ? 'alert' : undefined}>
+          <span className="alert-word">{t(WORD[alert.severity])}<span className="sr-only">: </span></span>
+          <strong>{alert.title}</strong>
+        </div>
         {done ? <span className="muted small"><Icon name="check" size={15} /> {t('board.ack_by', { name: displayName(who, t('board.someone')), time: clockTime(alert.acknowledged_at ?? alert.at, language) })}</span> : null}
       </div>
       <span className="alert-age num">{age(now - at, language)}</span>

@@ -6,7 +6,7 @@ import type { BoardEvent } from '../../core/live/events';
 import { has } from '../../core/session/hub';
 import { EmptyState, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT, useTitle } from '../../ui/store';
-import { hub, queries, useChannel, useUser } from '../hub';
+import { hub, queries, restartReads, useChannel, useUser } from '../hub';
 import { waitingOf } from '../visits';
 import { AlertCard } from './AlertCard';
 import { Stale } from './Stale';
@@ -18,6 +18,7 @@ const RANK: Record<Severity, number> = { critical: 0, warning: 1, info: 2 };
 
 function takeAlert(alert: Alert): void {
   queries.setQueryData<{ alerts: Alert[] }>(KEY, (known) => ({ alerts: [alert, ...(known?.alerts ?? []).filter((a) => a.id !== alert.id)] }));
+  restartReads(KEY);
 }
 
 /** Open alerts by severity, newest first; acknowledged ones below. */

@@ -40,7 +40,7 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
   const birth = data?.patient.birth_date;
   const facts = [
     birth ? t('patient.born', { date: birth }) : null,
-    birth ? t('patient.age', { count: yearsOld(birth, new Date()) ?? 0 }) : null,
+    birth ? t('patient.age', { count: yearsOld(birth) ?? 0 }) : null,
     data?.patient.sex ? t(sexKey(data.patient.sex)) : null,
   ].filter(Boolean);
   const newIds = new Set(fresh.map((r) => r.id));
@@ -49,13 +49,13 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
     ...(data?.results.filter((r) => !newIds.has(r.id)) ?? []),
   ];
   return (
-    <section className="chart" aria-label={t('chart.title')} data-testid="chart">
+    <section className="chart" data-testid="chart">
       <header className="chart-top">
         <div className="chart-who"><h2>{data?.patient.name ?? name}</h2><p className="muted small num">{facts.join(' · ')}</p></div>
         <Allergies list={data?.allergies} />
       </header>
       {!data ? <Skeleton lines={6} /> : (
-        <div className="chart-body">
+        <div className="chart-body" tabIndex={0} role="region" aria-label={t('chart.title')}>
           <h3>{t('chart.vitals')}</h3>
           {series.length === 0 ? <p className="muted small">{t('chart.no_vitals')}</p> : (
             <ul className="tiles">{series.map((s) => <VitalTile key={s.code} series={s} />)}</ul>

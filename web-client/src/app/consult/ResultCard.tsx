@@ -1,7 +1,7 @@
 // A laboratory result. A critical one says so in words, by shape and by colour.
 import type { ResultReport } from '../../core/api/types';
 import { clockTime, dayName } from '../../core/time/time';
-import { useLanguage, useT } from '../../ui/store';
+import { useLanguage, useNow, useT } from '../../ui/store';
 import { SeverityMark } from '../board/AlertCard';
 import { Icon } from '../../ui/Icon';
 
@@ -10,15 +10,18 @@ const DAY = 24 * 3_600_000;
 export function ResultCard({ report, fresh }: { report: ResultReport; fresh: boolean }) {
   const t = useT();
   const language = useLanguage();
+  const now = useNow(60_000);
   const critical = report.critical ?? false;
-  const when = Date.now() - Date.parse(report.at) < DAY ? clockTime(report.at, language) : dayName(report.at, language);
+  const when = now - Date.parse(report.at) < DAY ? clockTime(report.at, language) : dayName(report.at, language);
   return (
-    <li className="result" data-critical={critical || undefined} data-fresh={fresh || undefined} role={critical && fresh ? 'alert' : undefined} data-testid="result-card" data-report={report.id}>
+    <li className="result" data-critical={critical || undefined} data-fresh={fresh || undefined} data-testid="result-card" data-report={report.id}>
       <header>
         {critical ? <SeverityMark severity="critical" size={22} /> : <Icon name="flask" size={18} />}
-        <strong>{report.name}</strong>
-        {critical ? <span className="result-mark" data-testid="result-critical">{t('severity.critical')}</span> : null}
-        {fresh ? <span className="result-new">{t('chart.new')}</span> : null}
+        <div className="result-title" role={critical && fresh ? 'alert' : undefined}>
+          <strong>{report.name}</strong>
+          {critical ? <span className="result-mark" data-testid="result-critical">{t('severity.critical')}</span> : null}
+          {fresh ? <span className="result-new">{t('chart.new')}</span> : null}
+        </div>
         <span className="muted small num">{when}</span>
       </header>
       {report.observations && report.observations.length > 0 ? (

@@ -12,7 +12,7 @@ export function DayRow({ slot, index, current, past, onOpen, onFocus }: {
   const t = useT();
   const language = useLanguage();
   const { appointment, visit } = slot;
-  const age = appointment.patient.birth_date ? yearsOld(appointment.patient.birth_date, new Date()) : null;
+  const age = appointment.patient.birth_date ? yearsOld(appointment.patient.birth_date) : null;
   return (
     <li>
       <button type="button" className="day-row" data-slot={index} data-current={current || undefined} data-past={(past && !visit) || isDone(appointment) || undefined}

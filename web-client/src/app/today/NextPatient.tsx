@@ -14,7 +14,7 @@ export function NextPatient({ slot, onOpen }: { slot: Slot | undefined; onOpen: 
   if (!slot) return <aside className="card next"><EmptyState icon="check" title={t('today.done')}>{t('today.done_text')}</EmptyState></aside>;
   const { appointment: a, visit } = slot;
   const start = millis(a.start) ?? now;
-  const age = a.patient.birth_date ? yearsOld(a.patient.birth_date, new Date()) : null;
+  const age = a.patient.birth_date ? yearsOld(a.patient.birth_date) : null;
   return (
     <aside className="card next" aria-label={t('today.next')} data-testid="next-patient">
       <p className="next-label">{t(visit?.state === 'in_consult' || visit?.state === 'admitted' ? 'today.in_visit' : 'today.next')}</p>

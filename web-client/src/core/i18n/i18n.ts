@@ -5,7 +5,7 @@ import type visit from '../../../locales/en/visit.json';
 import { Store } from '../store/emitter';
 import { device } from '../store/keep';
 
-type Keys<T> = keyof T & string;
+type Keys<M> = keyof M & string;
 type Base<K extends string> = K extends `${infer Name}_one` | `${infer Name}_other` ? Name : K;
 export type MessageKey = Base<Keys<typeof common> | Keys<typeof visit> | Keys<typeof app>>;
 export type Values = Record<string, string | number>;

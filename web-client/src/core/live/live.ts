@@ -78,14 +78,14 @@ export class Live {
     sub.on('subscribed', (context) => {
       entry.joined = true;
       if (context.wasRecovering && context.recovered) return;
-      for (const watcher of [...entry.watchers]) watcher.onGap?.();
+      for (const watcher of entry.watchers) watcher.onGap?.();
     });
     sub.on('publication', (context) => {
-      for (const watcher of [...entry.watchers]) watcher.onData(context.data as never);
+      for (const watcher of entry.watchers) watcher.onData(context.data as never);
     });
     sub.on('unsubscribed', (context) => {
       entry.joined = false;
-      if (context.code >= 100) for (const watcher of [...entry.watchers]) watcher.onRefused?.(context.code);
+      if (context.code >= 100) for (const watcher of entry.watchers) watcher.onRefused?.(context.code);
     });
     this.#channels.set(channel, entry);
     sub.subscribe();

@@ -46,7 +46,7 @@ export function stopwatch(ms: number): string {
 }
 
 /** Whole years on a day; birth dates may be partial ("1980", "1980-05"). */
-export function yearsOld(birth: string, today: Date): number | null {
+export function yearsOld(birth: string, today = new Date()): number | null {
   const [year, month = 1, day = 1] = birth.split('-').map(Number);
   if (year === undefined || !Number.isFinite(year)) return null;
   const before = today.getMonth() + 1 < month || (today.getMonth() + 1 === month && today.getDate() < day);

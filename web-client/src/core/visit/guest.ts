@@ -32,6 +32,7 @@ export class GuestVisit {
   readonly api: ApiClient;
   #leave: (() => void) | null = null;
   #reopened = false;
+  #changes = 0;
 
   constructor() {
     this.api = new ApiClient({ token: () => guestSession.read()?.token ?? null, onUnauthorized: () => this.#refused() });
@@ -105,7 +106,7 @@ export class GuestVisit {
     this.#patch({ live });
     const off = live.watch<VisitUpdated>(`encounter:${visit.id}`, {
       onData: (event) => { if (event.kind === 'visit.updated') this.#take(event.visit); },
-      onGap: () => { visits.get(this.api, visit.id).then((fresh) => this.#take(fresh), () => undefined); },
+      onGap: () => { this.#read(visit.id).catch(() => undefined); },
     });
     const expiry = live.state.subscribe(() => { if (live.state.get().at === 'expired') this.#refused(); });
     this.#leave = () => { off(); expiry(); live.stop(); };
@@ -120,7 +121,19 @@ export class GuestVisit {
     this.#patch({ thread: new Thread(visit.conversation_id, me.subject, this.api, live) });
   }
 
+  /** Reads the visit. An answer that a live event has overtaken is old news: it is dropped and read again. */
+  async #read(id: string): Promise<void> {
+    for (let tries = 0; tries < 5; tries += 1) {
+      const before = this.#changes;
+      const fresh = await visits.get(this.api, id);
+      if (before !== this.#changes) continue;
+      this.#take(fresh);
+      return;
+    }
+  }
+
   #take(incoming: Visit): void {
+    this.#changes += 1;
     this.#patch({ visit: newer(this.state.get().visit, incoming) });
     this.#talk();
   }
