@@ -74,7 +74,7 @@ impl Default for Options {
 
 /// The live channels. Clones share them.
 #[derive(Clone)]
-pub struct Hub(Arc<Inner>);
+pub struct Hub(pub(super) Arc<Inner>);
 
 type Handler = Arc<dyn Fn(Principal, Box<RawValue>) -> BoxFuture<'static, Result<Box<RawValue>>> + Send + Sync>;
 type Listener = Box<dyn Fn(&Event) + Send + Sync>;
@@ -329,7 +329,7 @@ impl Inner {
         reach(self.at(conn), msg).await
     }
 
-    async fn to_all(&self, msg: impl Fn() -> Msg) {
+    pub(super) async fn to_all(&self, msg: impl Fn() -> Msg) {
         for lane in &self.shards {
             let _ = lane.inbox.send(msg()).await;
         }

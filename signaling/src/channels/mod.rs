@@ -19,6 +19,8 @@ mod live;
 mod members;
 mod protocol;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 pub use hub::{Hub, Options};
 pub use shard::{PresenceChange, Present};
