@@ -45,7 +45,6 @@ pub(crate) async fn open(config: Config) -> Result<Ctx> {
         Messaging::migrations(),
         Notifications::migrations(),
         Visits::migrations(),
-        Devices::migrations(),
     ];
     let db = Db::open(config.location(), clock.clone(), migrations).await?;
     let bus = Bus::new(db.clone(), clock.clone());
@@ -88,15 +87,15 @@ pub(crate) struct Clinic {
 }
 
 /// Makes the clinical modules.
-pub(crate) fn clinic(ctx: Ctx) -> Result<Clinic> {
-    let fhir = Fhir::new(ctx.clone())?;
-    Ok(Clinic {
+pub(crate) fn clinic(ctx: Ctx) -> Clinic {
+    let fhir = Fhir::new(ctx.clone());
+    Clinic {
         identity: Arc::new(Identity::new(ctx.clone())),
         appointments: Arc::new(Appointments::new(ctx.clone(), fhir.clone())),
         records: Arc::new(Records::new(ctx.clone(), fhir.clone())),
         fhir,
         ctx,
-    })
+    }
 }
 
 /// Everything at work.
@@ -121,7 +120,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     let tenants = Arc::new(TenantsModule::new(ctx.clone()));
     let rooms: Arc<dyn Media> = Arc::new(joints::Rooms(livekit.clone()));
     let visits = Visits::new(ctx.clone(), rooms, Arc::new(joints::VisitChats(messaging.clone())));
-    let devices = Devices::start(ctx.clone(), stop.clone()).await?;
+    let devices = Devices::new(ctx.clone(), medtech_records::describe, stop.clone());
 
     // Live channels: the rules of every module, the commands that clients may call, and who is where.
     let rules = [
@@ -135,12 +134,16 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     ];
     let hub = Hub::start(ctx.clone(), rules.into_iter().flatten().collect())?;
     joints::rpc(&hub, &messaging, &visits);
+    let listening = devices.clone();
+    hub.listen(move |event| listening.on_live(event));
 
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;
     tasks.push(tokio::spawn(joints::follow_rooms(room_events, visits.clone())));
     tasks.push(tokio::spawn(joints::follow_presence(hub.presence_changes(), visits.clone())));
     tasks.extend(notifications.clone().start(stop.clone()));
+    let (mqtt, device_tasks) = devices.start().await?;
+    tasks.extend(device_tasks);
     let visits = Arc::new(visits);
     tasks.extend(consume(&ctx, &clinic.identity, &stop));
     tasks.extend(consume(&ctx, &tenants, &stop));
@@ -162,11 +165,11 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         .merge(module(&visits))
         .merge(messaging.clone().file_routes())
         .merge(notifications.clone().outbox_routes())
-        .merge(devices.router())
+        .merge(devices.routes())
         .merge(hub.router())
         .merge(livekit.router())
-        .fallback_service(medtech_web_client::router());
-    Ok(Running { router, mqtt: devices.addr(), hub, livekit, tasks })
+        .merge(medtech_web_client::router());
+    Ok(Running { router, mqtt, hub, livekit, tasks })
 }
 
 impl Running {

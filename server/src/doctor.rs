@@ -34,8 +34,8 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     findings.push(tcp("devices (MQTT)", config.mqtt.bind));
     findings.push(udp(config));
     match app::open(config.clone()).await {
-        Ok(base) => {
-            for (name, value) in base.ctx.db.inspect().await? {
+        Ok(ctx) => {
+            for (name, value) in ctx.db.inspect().await? {
                 findings.push(if value.starts_with("BYPASSED") {
                     wrong(format!("database {name}"), value)
                 } else {

@@ -9,11 +9,12 @@ use medtech_kernel::{
 };
 use medtech_messaging::Messaging;
 use medtech_signaling::{
-    livekit::{ApiKey, ApiKeys, LiveKit, LiveKitError, Permission, RoomEvent, RoomEventKind, TokenRequest},
-    visits::{Conversations, Visits, media::{Media, MediaEvent, Rights}},
+    channels::{Hub, PresenceChange},
+    livekit::{ApiKey, ApiKeys, LeaveReason, LiveKit, LiveKitError, Permission, RoomEvent, RoomEventKind, TokenRequest},
+    visits::{self, Conversations, Visits, media::{Media, MediaEvent, Rights}},
 };
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 
 /// A media token opens a connection for this long; a standing connection does not end with it.
@@ -77,7 +78,7 @@ impl Media for Rooms {
     }
 
     fn remove<'a>(&'a self, tenant: TenantId, room: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { absent_is_fine(self.0.remove(tenant, room, identity).await) })
+        Box::pin(async move { absent_is_fine(self.0.remove(tenant, room, identity, LeaveReason::Removed).await) })
     }
 
     fn close<'a>(&'a self, tenant: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>> {
@@ -102,7 +103,14 @@ pub(crate) async fn follow_rooms(mut events: mpsc::Receiver<RoomEvent>, visits: 
             RoomEventKind::Interrupted | RoomEventKind::Left { .. } => false,
             _ => continue,
         };
-        let told = MediaEvent { tenant: event.tenant, room: event.room, identity: event.identity, connection: event.sid, active, at: event.at };
+        let told = MediaEvent {
+            tenant: event.tenant,
+            room: event.room,
+            identity: event.identity,
+            connection: event.sid,
+            active,
+            at: event.at,
+        };
         if let Err(e) = visits.on_media_event(told).await {
             tracing::warn!(error = ?e, "a room event was not taken in");
         }

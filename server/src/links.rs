@@ -1,32 +1,51 @@
 //! Tokens and addresses for people: what `medtech token` and the start of the demo print.
 
-use crate::{app, cli::Token};
-use medtech_kernel::{Error, Result, auth::Role, config::Config};
+use crate::{app::{self, Clinic}, cli::Token, demo, joints::TenantKeys};
+use medtech_kernel::{Error, Result, TenantId, auth::Role, clock::Millis, config::Config};
+use medtech_signaling::livekit::{ApiKeys, Permission, TokenRequest, mint};
 
-/// Prints to the caller: a token alone.
+/// Access tokens printed by hand.
+const TOKEN_LIFE_MS: Millis = 12 * 3_600_000;
+/// Sign-in addresses printed at the start of the demo.
+const LINK_LIFE_MS: Millis = 24 * 3_600_000;
+/// A demo's address may be opened again: in another browser, after a restart of the browser.
+const LINK_USES: u32 = 1000;
+
+/// A token, alone.
 pub(crate) async fn token(config: Config, what: Token) -> Result<String> {
-    let parts = app::build(app::open(config).await?).await?;
-    let tenant = parts
-        .ctx
-        .tenants
-        .by_slug(crate::demo::SLUG)
-        .ok_or_else(|| Error::not_found("demo.absent", "There is no demo clinic here yet. Run `medtech demo` first."))?;
+    let clinic = app::clinic(app::open(config).await?);
+    let absent = || Error::not_found("demo.absent", "There is no demo clinic here yet. Run `medtech demo` first.");
+    let tenant = clinic.ctx.tenants.by_slug(demo::SLUG).ok_or_else(absent)?.id;
     match what {
-        Token::User(role) => parts.identity.token_for_role(tenant.id, role).await,
-        Token::Room { room, identity } => parts.livekit.room_token(tenant.id, &room, &identity),
+        Token::User(role) => {
+            let user = clinic.identity.find_by_role(tenant, role).await?.ok_or_else(absent)?;
+            clinic.identity.issue_token(tenant, user.id, TOKEN_LIFE_MS, "command line").await
+        }
+        Token::Room { room, identity } => room_token(&clinic, tenant, room, identity),
     }
 }
 
+fn room_token(clinic: &Clinic, tenant: TenantId, room: String, identity: String) -> Result<String> {
+    let ctx = &clinic.ctx;
+    let keys = TenantKeys { root: ctx.root.clone(), tenants: ctx.tenants.clone() };
+    let key = keys.of_tenant(tenant).ok_or_else(|| Error::not_found("media.no_key", "The clinic has no media key."))?;
+    let request = TokenRequest { tenant, room, name: identity.clone(), identity, permission: Permission::full(), ttl_ms: TOKEN_LIFE_MS };
+    mint(&key, &request, ctx.clock.now_ms()).map_err(|e| Error::internal("media.token", e))
+}
+
 /// The addresses of the demo clinic's people, ready to be opened.
-pub(crate) async fn demo_addresses(parts: &app::Parts) -> Result<Vec<(&'static str, String)>> {
-    let Some(tenant) = parts.ctx.tenants.by_slug(crate::demo::SLUG) else { return Ok(Vec::new()) };
-    let url = parts.ctx.config.public_url();
+pub(crate) async fn demo_addresses(clinic: &Clinic) -> Result<Vec<(&'static str, String)>> {
+    let Some(tenant) = clinic.ctx.tenants.by_slug(demo::SLUG) else { return Ok(Vec::new()) };
+    let url = clinic.ctx.config.public_url();
     let mut addresses = Vec::new();
     for (who, role) in [("clinician", Role::Clinician), ("staff", Role::Staff), ("admin", Role::Admin)] {
-        let link = parts.identity.link_for_role(tenant.id, role).await?;
-        addresses.push((who, format!("{url}/enter#{link}")));
+        if let Some(user) = clinic.identity.find_by_role(tenant.id, role).await? {
+            let link = clinic.identity.issue_link(tenant.id, user.id, LINK_LIFE_MS, LINK_USES).await?;
+            addresses.push((who, format!("{url}/enter#{link}")));
+        }
     }
-    let visit = crate::demo::patient_link(&parts.clinic(), &tenant).await?;
-    addresses.insert(1, ("patient", format!("{url}{visit}")));
+    if let Some(page) = demo::patient_page(clinic, &tenant).await? {
+        addresses.insert(1.min(addresses.len()), ("patient", format!("{url}{page}")));
+    }
     Ok(addresses)
 }

@@ -4,6 +4,7 @@ mod app;
 mod cli;
 mod demo;
 mod doctor;
+mod joints;
 mod links;
 mod ops;
 mod serve;
@@ -52,8 +53,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode> {
         }
         Command::Doctor => doctor::run(&config).await,
         Command::Demo => {
-            let parts = app::build(app::open(config).await?).await?;
-            demo::ensure(&parts.clinic()).await?;
+            demo::ensure(&app::clinic(app::open(config).await?)).await?;
             say("The demo clinic stands.");
             Ok(ExitCode::SUCCESS)
         }
@@ -72,7 +72,8 @@ async fn run(command: Command, config: Config) -> Result<ExitCode> {
 pub(crate) fn install_crypto() -> Result<()> {
     let twice = || Error::internal("crypto.provider", "another crypto provider was installed first");
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| twice())?;
-    jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().map_err(|_| twice())
+    medtech_signaling::livekit::install_crypto();
+    Ok(())
 }
 
 fn start_log() {

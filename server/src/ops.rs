@@ -159,7 +159,8 @@ impl<F: Future> Future for CatchPanic<F> {
 }
 
 /// Headers that every answer carries, whatever made it.
-pub(crate) fn baseline(headers: &mut HeaderMap) {
+pub(crate) async fn baseline(mut response: Response) -> Response {
+    let headers: &mut HeaderMap = response.headers_mut();
     let mut put = |name, value| {
         headers.entry(name).or_insert(http::HeaderValue::from_static(value));
     };
@@ -167,4 +168,5 @@ pub(crate) fn baseline(headers: &mut HeaderMap) {
     put(header::REFERRER_POLICY, "no-referrer");
     put(header::X_FRAME_OPTIONS, "DENY");
     put(header::CACHE_CONTROL, "no-store");
+    response
 }

@@ -1,7 +1,7 @@
 //! `medtech serve`: every service in this process, until it is told to stop.
 
 use crate::{app, demo, links, ops, say};
-use axum::middleware;
+use axum::{Extension, middleware};
 use medtech_kernel::{Error, Result, config::Config};
 use std::{fs::File, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 use tokio::{net::TcpSocket, sync::watch};
@@ -19,49 +19,43 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     config.http.bind.set_port(listener.local_addr().map_err(io)?.port());
     let demo = config.demo;
 
-    let base = app::open(config).await?;
-    let parts = app::build(base).await?;
-    if demo {
-        demo::ensure(&parts.clinic()).await?;
-    }
+    let ctx = app::open(config).await?;
+    let clinic = app::clinic(ctx.clone());
     let (stop, stopped) = watch::channel(false);
-    let running = parts.start(stopped.clone()).await?;
-    let metrics = ops::Metrics::new(parts.ctx.clone());
-    let router = parts.router().merge(ops::routes(metrics.clone()));
-    let router = router.layer(middleware::from_fn_with_state(metrics, ops::observe)).layer(axum::Extension(parts.ctx.clone()));
-    let router = router.layer(middleware::map_response(|mut response: axum::response::Response| async move {
-        ops::baseline(response.headers_mut());
-        response
-    }));
-
-    let url = parts.ctx.config.public_url();
-    say(&format!("\nMedTech is ready at {url}"));
+    let (metrics, running) = (ops::Metrics::new(ctx.clone()), app::start(&clinic, stopped.clone()).await?);
     if demo {
-        for (who, address) in links::demo_addresses(&parts).await? {
+        demo::ensure(&clinic).await?;
+    }
+    let router = running
+        .router
+        .clone()
+        .merge(ops::routes(metrics.clone()))
+        .layer(middleware::from_fn_with_state(metrics, ops::observe))
+        .layer(middleware::map_response(ops::baseline))
+        .layer(Extension(ctx.clone()));
+    let mut told = stopped.clone();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        // An error means that the sender is gone, and then it is time to stop too.
+        let _ = told.wait_for(|stop| *stop).await;
+    });
+    let server = tokio::spawn(server.into_future());
+
+    say(&format!("\nMedTech is ready at {}", ctx.config.public_url()));
+    if demo {
+        for (who, address) in links::demo_addresses(&clinic).await? {
             say(&format!("  {who:<10} {address}"));
         }
     }
-    if let Some(addr) = running.mqtt {
-        say(&format!("  {:<10} mqtt://localhost:{}", "devices", addr.port()));
-    }
-    say("");
+    say(&format!("  {:<10} mqtt://localhost:{}\n", "devices", running.mqtt.port()));
 
-    let mut told = stopped.clone();
-    let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move {
-            let _ = told.wait_for(|stop| *stop).await;
-        });
-    let server = tokio::spawn(async move { server.await });
     signal().await?;
     tracing::info!("stopping");
     let _ = stop.send(true);
-    parts.stop().await;
+    running.stop().await;
     // Whoever has not finished by then is cut: clients resume, and nothing that was acknowledged is lost.
     if tokio::time::timeout(GRACE, server).await.is_err() {
         tracing::info!("connections were still open after the grace period");
-    }
-    for task in running.tasks {
-        let _ = tokio::time::timeout(GRACE, task).await;
     }
     Ok(ExitCode::SUCCESS)
 }

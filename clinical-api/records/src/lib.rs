@@ -21,6 +21,8 @@ use medtech_kernel::{
 use serde_json::Value;
 use std::sync::Arc;
 
+pub use vitals::describe;
+
 /// The module. Clones share everything.
 #[derive(Clone)]
 pub struct Records {

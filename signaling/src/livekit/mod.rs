@@ -22,5 +22,5 @@ mod ws;
 pub use events::{LeaveReason, RoomEvent, RoomEventKind};
 pub use grants::Permission;
 pub use medtech_kernel::{Clock, TenantId};
-pub use service::{LiveKit, LiveKitConfig, LiveKitError, TokenRequest};
+pub use service::{LiveKit, LiveKitConfig, LiveKitError, TokenRequest, mint};
 pub use token::{ApiKey, ApiKeys, Claims, TokenError, VideoGrant, install_crypto};

@@ -15,7 +15,7 @@ use super::hub::{self, INPUTS, Input};
 use super::participant::ConnectionId;
 use super::room::RoomKey;
 use super::state::State;
-use super::token::{self, ApiKeys, Claims, TokenError};
+use super::token::{self, ApiKey, ApiKeys, Claims, TokenError};
 use super::{Clock, TenantId, twirp, ws};
 
 /// Room events waiting for their reader.
@@ -65,6 +65,22 @@ struct Inner {
     connections: AtomicU64,
 }
 
+/// An access token signed with `key`. `now`: unix milliseconds.
+pub fn mint(key: &ApiKey, request: &TokenRequest, now: i64) -> Result<String, TokenError> {
+    let now = u64::try_from(now / 1000).unwrap_or_default();
+    let claims = Claims {
+        iss: key.key.to_string(),
+        sub: request.identity.clone(),
+        exp: now.saturating_add(u64::try_from(request.ttl_ms / 1000).unwrap_or_default()),
+        nbf: Some(now),
+        name: request.name.clone(),
+        video: request.permission.to_grant(&request.room),
+        metadata: String::new(),
+        attributes: HashMap::new(),
+    };
+    token::sign(key, &claims)
+}
+
 impl LiveKit {
     /// Open the media ports and start. Must be called inside a Tokio runtime. The receiver gives room events; it is
     /// bounded, and what its reader is too slow for is lost and logged.
@@ -93,18 +109,7 @@ impl LiveKit {
     /// A LiveKit access token for a room of the tenant.
     pub fn token(&self, request: &TokenRequest) -> Result<String, LiveKitError> {
         let key = self.0.keys.of_tenant(request.tenant).ok_or(LiveKitError::NoKey)?;
-        let now = self.now_s();
-        let claims = Claims {
-            iss: key.key.to_string(),
-            sub: request.identity.clone(),
-            exp: now.saturating_add(u64::try_from(request.ttl_ms / 1000).unwrap_or_default()),
-            nbf: Some(now),
-            name: request.name.clone(),
-            video: request.permission.to_grant(&request.room),
-            metadata: String::new(),
-            attributes: HashMap::new(),
-        };
-        Ok(token::sign(&key, &claims)?)
+        Ok(mint(&key, request, self.0.clock.now_ms())?)
     }
 
     /// Set what a participant may do: at once for one who is connected, and for every later connection of that
@@ -174,7 +179,7 @@ impl LiveKit {
         self.call(State::shut_down).await
     }
 
-    pub(super) fn check_token(&self, token: &str) -> Result<(token::ApiKey, Claims), TokenError> {
+    pub(super) fn check_token(&self, token: &str) -> Result<(ApiKey, Claims), TokenError> {
         token::verify(&*self.0.keys, token, self.now_s())
     }
 
