@@ -72,7 +72,9 @@ const structures = [...read("profiles-types.json"), ...read("profiles-resources.
     && !["SubscriptionStatus", "MetadataResource"].includes(r.name),
 );
 const short = (url) => url.split("/").pop();
-function typeName(t) {
+function typeName(t, path) {
+  // The published Resource.id says string where the specification's text says id.
+  if (path === "Resource.id") return "id";
   if (t.code.startsWith("http://hl7.org/fhirpath/")) {
     return t.extension?.find((e) => e.url.endsWith("structuredefinition-fhir-type"))?.valueUrl ?? "string";
   }
@@ -97,7 +99,7 @@ for (const s of structures.filter((s) => s.kind !== "primitive-type")) {
     else if (parents.has(e.path)) {
       types = e.path;
       blocks.set(e.path, { base: e.type?.[0]?.code === "Element" ? "Element" : "BackboneElement", kind: "B", rows: [] });
-    } else types = (e.type ?? []).map(typeName).join(",");
+    } else types = (e.type ?? []).map((t) => typeName(t, e.path)).join(",");
     const block = blocks.get(parent);
     if (block.base && own.get(block.base)?.has(name)) continue; // inherited
     block.rows.push([name, e.min, e.max === "1" ? "1" : "*", types, binding(e)].join("\t").trimEnd());
@@ -131,7 +133,9 @@ function branches(expression) {
 const common = [];
 for (const p of params) {
   for (const base of p.base) {
-    const expression = branches(p.expression ?? "").filter((b) => heads(b) === base).join(" | ");
+    // One published expression (InsurancePlan.name) leaves the type out.
+    const full = branches(p.expression ?? "").map((b) => (/^[a-z]/.test(b) ? `${base}.${b}` : b));
+    const expression = full.filter((b) => heads(b) === base).join(" | ");
     const line = { code: p.code, type: p.type, expression, targets: (p.target ?? []).length > 100 ? "*" : (p.target ?? []).join(",") };
     if (base === "Resource" || base === "DomainResource") common.push(line);
     else if (byType.has(base)) byType.get(base).push(line);
