@@ -5,7 +5,7 @@ use super::{Devices, Durable, senml};
 use medtech_kernel::{Error, Result, TenantId};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
 use std::{collections::HashMap, time::Duration};
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
 
 /// Publications that wait to become durable. When it is full, nothing more is read from the broker.
 const WAITING: usize = 200;
@@ -19,9 +19,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 10_000;
 
 /// Connects and stays connected until the process stops.
-pub(super) fn start(devices: Devices, url: &str) -> Result<JoinHandle<()>> {
+pub(super) fn start(devices: Devices, url: &str) -> Result<()> {
     let options = options(url)?;
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         let mut stop = devices.0.stop.clone();
         let mut known = Known::default();
         loop {
@@ -34,7 +34,8 @@ pub(super) fn start(devices: Devices, url: &str) -> Result<JoinHandle<()>> {
                 _ = stop.wait_for(|s| *s) => return,
             }
         }
-    }))
+    });
+    Ok(())
 }
 
 /// `mqtt://[user:password@]host[:port]`

@@ -15,7 +15,7 @@ mod tests;
 
 use ingest::Ingest;
 use medtech_kernel::{
-    Ctx, Error, Result, TenantId,
+    Ctx, Error, Migration, Result, TenantId,
     auth::Revoked,
     bus::Event,
     clock::{Millis, rfc3339},
@@ -28,7 +28,6 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, oneshot, watch},
-    task::JoinHandle,
 };
 
 /// Durable event with the readings of one device: see [`ingest`].
@@ -50,6 +49,7 @@ struct Inner {
     registry: Registry,
     slots: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
+    addr: SocketAddr,
 }
 
 /// Body of the live event `reading`.
@@ -68,38 +68,43 @@ struct Live<'a> {
 type Durable = oneshot::Receiver<Result<()>>;
 
 impl Devices {
-    /// `describe` supplies the code and name of a measurement for live screens; `|_| None` passes the device's own on.
-    #[must_use]
-    pub fn new(ctx: Ctx, describe: Describe, stop: watch::Receiver<bool>) -> Self {
-        let ingest = Ingest::new(ctx.clone());
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
-        Self(Arc::new(Inner {
-            ctx,
-            describe,
-            ingest,
-            registry: Registry::default(),
-            slots,
-            stop,
-        }))
+    /// Opens the MQTT port (`mqtt.bind`), and the way in from `mqtt.broker` where one is configured. All of it ends when
+    /// `stop` turns true.
+    pub async fn start(ctx: Ctx, stop: watch::Receiver<bool>) -> Result<Self> {
+        Self::start_with(ctx, |_| None, stop).await
     }
 
-    /// Opens the MQTT port (`mqtt.bind`), and the way in from `mqtt.broker` where one is configured. Answers the address
-    /// that was bound.
-    pub async fn start(&self) -> Result<(SocketAddr, Vec<JoinHandle<()>>)> {
-        let config = &self.0.ctx.config.mqtt;
-        let listener = TcpListener::bind(config.bind)
-            .await
-            .map_err(|e| Error::internal("devices.bind", e))?;
-        let address = listener.local_addr().map_err(|e| Error::internal("devices.bind", e))?;
-        let mut tasks = vec![tokio::spawn(mqtt::listen(self.clone(), listener))];
-        if let Some(url) = &config.broker {
-            tasks.push(broker::start(self.clone(), url)?);
+    /// The same, with somebody who knows codes and names of measurements, for live screens. Where `describe` knows
+    /// nothing, the device's own name is passed on.
+    pub async fn start_with(ctx: Ctx, describe: Describe, stop: watch::Receiver<bool>) -> Result<Self> {
+        let failed = |e| Error::internal("devices.bind", e);
+        let listener = TcpListener::bind(ctx.config.mqtt.bind).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let ingest = Ingest::new(ctx.clone());
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let devices = Self(Arc::new(Inner { ctx, describe, ingest, registry: Registry::default(), slots, stop, addr }));
+        if let Some(url) = &devices.0.ctx.config.mqtt.broker {
+            broker::start(devices.clone(), url)?;
         }
-        Ok((address, tasks))
+        tokio::spawn(mqtt::listen(devices.clone(), listener));
+        Ok(devices)
+    }
+
+    /// Devices keep nothing of their own: readings go straight into the outbox.
+    #[must_use]
+    pub fn migrations() -> &'static [Migration] {
+        &[]
+    }
+
+    /// Where the MQTT port is.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
     }
 
     /// `/mqtt`: MQTT over WebSocket.
-    pub fn routes(&self) -> axum::Router {
+    #[must_use]
+    pub fn router(&self) -> axum::Router {
         mqtt::websocket::routes(self.clone())
     }
 

@@ -39,12 +39,11 @@ async fn door(world: &World, broker: Option<String>) -> Result<Door<'_>> {
     ctx.config = Arc::new(config);
     let live = ctx.bus.attach_live()?;
     let (stop, stopped) = watch::channel(false);
-    let devices = Devices::new(ctx, |_| None, stopped);
-    let (address, _) = devices.start().await?;
+    let devices = Devices::start(ctx, stopped).await?;
     Ok(Door {
         world,
+        address: devices.addr(),
         devices,
-        address,
         live,
         _stop: stop,
     })
@@ -525,7 +524,7 @@ async fn over_websocket_frames_need_not_align() -> Result<()> {
     let w = d.wearable(&world.north, Some("patient:p1")).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
-    let routes = d.devices.routes();
+    let routes = d.devices.router();
     let server = tokio::spawn(async move { axum::serve(listener, routes).await });
     use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
     let mut request = format!("ws://{address}/mqtt").into_client_request().expect("request");
