@@ -17,10 +17,10 @@ CREATE TABLE message (
     file UUID, PRIMARY KEY (tenant, conversation, seq), UNIQUE (tenant, sender, client_id));
 CREATE INDEX message_file ON message (tenant, file) WHERE file IS NOT NULL;
 
--- Files: being uploaded until sha256 is known.
+-- Files: being uploaded until sha256 is known. metadata is the client's own header, given back to it as it came.
 CREATE TABLE shared_file (
     tenant BIGINT NOT NULL, id UUID NOT NULL, conversation UUID NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL,
-    type TEXT NOT NULL, size BIGINT NOT NULL, sha256 BYTEA, created_at BIGINT NOT NULL, expires_at BIGINT NOT NULL,
-    PRIMARY KEY (tenant, id));
+    type TEXT NOT NULL, size BIGINT NOT NULL, sha256 BYTEA, metadata TEXT NOT NULL, created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL, PRIMARY KEY (tenant, id));
 CREATE INDEX shared_file_owner ON shared_file (tenant, owner);
 CREATE INDEX shared_file_pending ON shared_file (tenant, expires_at) WHERE sha256 IS NULL;

@@ -35,6 +35,7 @@ impl Scene {
         m.files.limits = Limits {
             max_file: 1_000,
             max_owned: 1_500,
+            max_owned_by_guest: 5,
             max_pending: 3,
             keep_pending: 1_000,
         };
@@ -204,6 +205,11 @@ fn upload_in_pieces_and_read_by_range() {
             let s = Scene::new(w).await?;
             let path = s.create(11).await;
             assert_eq!(s.offset(&path).await, "0");
+            let head = s.tus("HEAD", &path, &[], "").await;
+            assert_eq!(
+                (header(&head, "upload-length"), header(&head, "upload-metadata")),
+                ("11", s.metadata().as_str())
+            );
             let part = s.patch(&path, 0, &[], "hello ").await;
             assert_eq!(
                 (part.status(), header(&part, "upload-offset")),
@@ -378,6 +384,15 @@ fn malformed_requests_and_limits_have_their_statuses() {
                     "{headers:?}"
                 );
             }
+            let guest = [
+                ("tus-resumable", "1.0.0"),
+                ("upload-length", "6"),
+                ("upload-metadata", meta.as_str()),
+            ];
+            assert_eq!(
+                s.ask("POST", "/files", &s.guest, &guest, "").await.status(),
+                StatusCode::PAYLOAD_TOO_LARGE
+            );
             let path = s.create(1_000).await;
             let over = s
                 .tus(

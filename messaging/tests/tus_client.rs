@@ -1,11 +1,12 @@
-//! The unmodified `tus-js-client` against a real server that is killed in the middle of an upload.
+//! A real server that is killed in the middle of uploads: by raw requests, and by the unmodified `tus-js-client`.
 //!
-//! Needs Node and `npm ci` in `tests/e2e`; without the installed client the test says so and passes over.
+//! The second needs Node and `npm ci` in `tests/e2e`; without the installed client it says so and passes over.
 
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -43,6 +44,48 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Sends the head of a request and as much of its body as is given; the connection stays open.
+    fn begin(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> TcpStream {
+        let mut socket = TcpStream::connect(&self.address).unwrap();
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nConnection: close\r\n");
+        head.push_str(&format!("Authorization: Bearer {}\r\n", self.token));
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        socket.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        socket.write_all(body).unwrap();
+        socket
+    }
+
+    /// A whole request: the status and the value of one header.
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8], wanted: &str) -> (u16, String) {
+        let mut all = headers.to_vec();
+        all.push(("Content-Length", body.len().to_string()));
+        let mut answer = Vec::new();
+        self.begin(method, path, &all, body).read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let value = answer.lines().find_map(|l| {
+            let (name, value) = l.split_once(':')?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
+        });
+        (status, value.unwrap_or_default())
+    }
+
+    fn create(&self, length: usize) -> String {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let metadata = format!(
+            "filename {},conversation {}",
+            STANDARD.encode("a.bin"),
+            STANDARD.encode(&self.conversation)
+        );
+        let headers = [("Upload-Length", length.to_string()), ("Upload-Metadata", metadata)];
+        let (status, location) = self.ask("POST", "/files", &headers, b"", "location");
+        assert_eq!(status, 201);
+        location
+    }
+
     fn upload(&self, clients: &Path, file: &Path, urls: &Path, abort_after: Option<u64>) -> serde_json::Value {
         let mut node = Command::new("node");
         node.arg(clients.join("tus.mjs"))
@@ -66,6 +109,77 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn append_headers(offset: usize) -> Vec<(&'static str, String)> {
+    vec![
+        ("Content-Type", "application/offset+octet-stream".to_owned()),
+        ("Upload-Offset", offset.to_string()),
+    ]
+}
+
+/// Waits until the server has begun to write: the file grows past `len`.
+fn until_longer(file: &Path, len: u64) {
+    while std::fs::metadata(file).map_or(0, |m| m.len()) <= len {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_kill_inside_a_request_keeps_what_is_on_disk_and_nothing_unverified() {
+    let dir = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..2_000_000_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let (acknowledged, cut) = (300_000, 1_500_000);
+    let mut server = Server::start(dir.path(), 0);
+    for checksum in [false, true] {
+        let path = server.create(content.len());
+        let part = dir.path().join(format!(
+            "files/tenant-1/partial/{}.part",
+            path.rsplit_once('/').unwrap().1
+        ));
+        let (status, offset) = server.ask(
+            "PATCH",
+            &path,
+            &append_headers(0),
+            &content[..acknowledged],
+            "upload-offset",
+        );
+        assert_eq!((status, offset.as_str()), (204, "300000"));
+
+        let mut headers = append_headers(acknowledged);
+        headers.push(("Content-Length", (content.len() - acknowledged).to_string()));
+        if checksum {
+            headers.push(("Upload-Checksum", "sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=".to_owned()));
+        }
+        let open = server.begin("PATCH", &path, &headers, &content[acknowledged..cut]);
+        until_longer(&part, acknowledged as u64);
+        server.kill();
+        drop(open);
+
+        server = Server::start(dir.path(), 0);
+        let (status, offset) = server.ask("HEAD", &path, &[], b"", "upload-offset");
+        let offset: usize = offset.parse().unwrap();
+        assert_eq!(status, 200);
+        if checksum {
+            assert_eq!(offset, acknowledged, "unverified bytes were kept");
+        } else {
+            assert!(offset > acknowledged && offset <= cut, "{offset}");
+        }
+        let (status, end) = server.ask(
+            "PATCH",
+            &path,
+            &append_headers(offset),
+            &content[offset..],
+            "upload-offset",
+        );
+        assert_eq!((status, end.as_str()), (204, "2000000"));
+        let object = dir
+            .path()
+            .join(format!("files/tenant-1/object/{}", path.rsplit_once('/').unwrap().1));
+        assert!(std::fs::read(object).unwrap() == content, "the stored bytes differ");
     }
 }
 

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 
 /// A client that sends nothing for so long is gone.
@@ -120,6 +121,9 @@ async fn head(
     let headers = response.headers_mut();
     headers.insert(OFFSET, offset.into());
     headers.insert(LENGTH, file.size.into());
+    if let Ok(metadata) = HeaderValue::from_str(&file.metadata) {
+        headers.insert(METADATA, metadata);
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

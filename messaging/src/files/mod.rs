@@ -15,7 +15,12 @@ pub(crate) use store::FileRow;
 
 use aws_lc_rs::digest;
 use futures_util::TryStreamExt;
-use medtech_kernel::{Clock, Ctx, Db, Error, Result, TenantId, audit, auth::Principal, clock::Millis, id};
+use medtech_kernel::{
+    Clock, Ctx, Db, Error, Result, TenantId, audit,
+    auth::{Principal, Role},
+    clock::Millis,
+    id,
+};
 use objects::Objects;
 use partial::Partial;
 use std::{
@@ -34,6 +39,8 @@ pub struct Limits {
     pub max_file: u64,
     /// Bytes of all files of one owner.
     pub max_owned: u64,
+    /// The same of someone who came by a link, without an account.
+    pub max_owned_by_guest: u64,
     /// Unfinished uploads of one owner.
     pub max_pending: u64,
     /// How long an unfinished upload is kept.
@@ -45,6 +52,7 @@ impl Default for Limits {
         Self {
             max_file: 5 << 30,
             max_owned: 50 << 30,
+            max_owned_by_guest: 6 << 30,
             max_pending: 50,
             keep_pending: 48 * 3_600_000,
         }
@@ -131,13 +139,19 @@ impl Files {
             size,
             sha256: None,
             expires_at: now + limits.keep_pending,
+            metadata: meta.given,
         };
         let row = file.clone();
+        let room = if who.has(Role::Guest) {
+            limits.max_owned_by_guest
+        } else {
+            limits.max_owned
+        };
         self.db
             .write(who.tenant, move |tx| {
                 Box::pin(async move {
                     let (owned, pending) = FileRow::usage(tx, &row.owner).await?;
-                    if owned.saturating_add(row.size) > limits.max_owned {
+                    if owned.saturating_add(row.size) > room {
                         return Err(Error::too_large(
                             "file.quota",
                             "Your files would take more room than you have.",
@@ -205,6 +219,7 @@ impl Files {
         if self.objects.size(tenant, file.id).await? == Some(file.size) {
             let sha256 = self.hash(tenant, file).await?;
             self.note_complete(tenant, file, sha256).await?;
+            self.close(tenant, file.id);
             return Ok(None);
         }
         // The row was committed, the file was not yet made.

@@ -5,9 +5,9 @@ use medtech_kernel::{Db, Result, Row, TenantId, Tx, clock::Millis};
 use uuid::Uuid;
 
 const CREATE: &str = "INSERT INTO shared_file
-    (tenant, id, conversation, owner, name, type, size, sha256, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $8, $9)";
-const FIND: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at FROM shared_file
+    (tenant, id, conversation, owner, name, type, size, sha256, metadata, created_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $8, $9, $10)";
+const FIND: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata FROM shared_file
     WHERE tenant = $1 AND id = $2";
 const COMPLETE: &str = "UPDATE shared_file SET sha256 = $3 WHERE tenant = $1 AND id = $2 AND sha256 IS NULL";
 const DELETE: &str = "DELETE FROM shared_file WHERE tenant = $1 AND id = $2";
@@ -15,7 +15,7 @@ const USED: &str = "SELECT 1 FROM message WHERE tenant = $1 AND file = $2 LIMIT 
 const USAGE: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT),
     CAST(COALESCE(SUM(CASE WHEN sha256 IS NULL THEN 1 ELSE 0 END), 0) AS BIGINT)
     FROM shared_file WHERE tenant = $1 AND owner = $2";
-const EXPIRED: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at FROM shared_file
+const EXPIRED: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata FROM shared_file
     WHERE tenant = $1 AND sha256 IS NULL AND expires_at <= $2 ORDER BY expires_at LIMIT $3";
 
 /// A file as the table knows it.
@@ -30,6 +30,8 @@ pub(crate) struct FileRow {
     /// Known when the upload is complete.
     pub(crate) sha256: Option<Vec<u8>>,
     pub(crate) expires_at: Millis,
+    /// `Upload-Metadata` as the client gave it.
+    pub(crate) metadata: String,
 }
 
 impl FileRow {
@@ -57,6 +59,7 @@ impl FileRow {
             (&self.name).into(),
             (&self.media_type).into(),
             i64::try_from(self.size).unwrap_or(i64::MAX).into(),
+            (&self.metadata).into(),
             tx.now().into(),
             self.expires_at.into(),
         ];
@@ -115,6 +118,7 @@ impl FileRow {
             size: u64::try_from(row.i64(5)?).unwrap_or(0),
             sha256: row.opt_blob(6)?.map(<[u8]>::to_vec),
             expires_at: row.i64(7)?,
+            metadata: row.string(8)?,
         })
     }
 }

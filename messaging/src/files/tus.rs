@@ -104,6 +104,8 @@ pub(crate) struct Metadata {
     pub(crate) name: String,
     pub(crate) media_type: String,
     pub(crate) conversation: Uuid,
+    /// The header itself, which HEAD gives back.
+    pub(crate) given: String,
 }
 
 /// Reads `Upload-Metadata`: pairs `key base64`, separated by commas. Unknown keys are passed over.
@@ -142,6 +144,7 @@ pub(crate) fn metadata(header: &str) -> Outcome<Metadata> {
         name: clean_name(name.as_deref().unwrap_or_default()),
         media_type: clean_type(media_type.as_deref().unwrap_or_default()),
         conversation,
+        given: header.to_owned(),
     })
 }
 
