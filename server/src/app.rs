@@ -120,7 +120,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     let tenants = Arc::new(TenantsModule::new(ctx.clone()));
     let rooms: Arc<dyn Media> = Arc::new(joints::Rooms(livekit.clone()));
     let visits = Visits::new(ctx.clone(), rooms, Arc::new(joints::VisitChats(messaging.clone())));
-    let devices = Devices::new(ctx.clone(), medtech_records::describe, stop.clone());
+    let devices = Devices::start_with(ctx.clone(), medtech_records::describe, stop.clone()).await?;
 
     // Live channels: the rules of every module, the commands that clients may call, and who is where.
     let rules = [
@@ -142,8 +142,6 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     tasks.push(tokio::spawn(joints::follow_rooms(room_events, visits.clone())));
     tasks.push(tokio::spawn(joints::follow_presence(hub.presence_changes(), visits.clone())));
     tasks.extend(notifications.clone().start(stop.clone()));
-    let (mqtt, device_tasks) = devices.start().await?;
-    tasks.extend(device_tasks);
     let visits = Arc::new(visits);
     tasks.extend(consume(&ctx, &clinic.identity, &stop));
     tasks.extend(consume(&ctx, &tenants, &stop));
@@ -165,11 +163,11 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         .merge(module(&visits))
         .merge(messaging.clone().file_routes())
         .merge(notifications.clone().outbox_routes())
-        .merge(devices.routes())
+        .merge(devices.router())
         .merge(hub.router())
         .merge(livekit.router())
         .merge(medtech_web_client::router());
-    Ok(Running { router, mqtt, hub, livekit, tasks })
+    Ok(Running { router, mqtt: devices.addr(), hub, livekit, tasks })
 }
 
 impl Running {
