@@ -153,7 +153,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
 
     // Every mount point.
     let router = Router::new()
-        .nest("/fhir/R4", clinic.fhir.router())
+        .merge(clinic.fhir.router())
         .merge(module(&clinic.identity))
         .merge(module(&tenants))
         .merge(module(&clinic.records))

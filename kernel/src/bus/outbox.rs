@@ -112,7 +112,7 @@ pub(super) async fn run<F, Fut>(
     Fut: Future<Output = Result<()>> + Send + 'static,
 {
     let mut wake = bus.0.wake.subscribe();
-    loop {
+    while !*stop.borrow() {
         for tenant in tenants.all() {
             if *stop.borrow() {
                 return;
