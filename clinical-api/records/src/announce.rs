@@ -9,7 +9,7 @@ use crate::{
 use medtech_kernel::{
     Module, Result, TenantId,
     bus::{Event, once},
-    clock::rfc3339,
+    clock::{Millis, parse_rfc3339, rfc3339},
     id,
 };
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,13 @@ struct News {
     recipients: Vec<String>,
 }
 
+/// A result issued longer ago than this when it comes in is history being brought along.
+const HISTORY: Millis = 2 * 86_400_000;
+
+fn is_history(resource: &Value, at: Millis) -> bool {
+    text(resource, "issued").and_then(parse_rfc3339).is_some_and(|issued| issued < at - HISTORY)
+}
+
 impl Records {
     /// A DiagnosticReport or an Observation was written.
     pub(crate) async fn on_result(&self, event: Event) -> Result<()> {
@@ -89,9 +96,11 @@ impl Records {
                 resource = report;
             }
         }
+        let old = is_history(&resource, event.at);
         match self.news(event.tenant, &resource).await? {
-            Some(news) => self.tell(event, news).await,
-            None => Ok(()),
+            // Years of results brought in from elsewhere are no news; a critical one always is.
+            Some(news) if news.card.critical || !old => self.tell(event, news).await,
+            _ => Ok(()),
         }
     }
 

@@ -272,6 +272,15 @@ async fn results_are_announced_once_and_again_when_they_change() {
             let last = alerts(w).await.pop().unwrap();
             assert_eq!((&last["alert"]["severity"], &last["recipients"]), (&json!("info"), &json!(["user:other"])));
 
+            // History that is brought in stays quiet, unless it is critical.
+            for (flag, heard) in [("H", 3), ("LL", 4)] {
+                let mut old = potassium(flag, 5.4);
+                old["issued"] = json!("2020-01-01T00:00:00Z");
+                let old = fhir.create(t, "lab", old).await?;
+                house.twice(w, "fhir.Observation.changed", "old", changed("Observation", &old.id, "create")).await?;
+                assert_eq!(alerts(w).await.len(), heard);
+            }
+
             // Neither a vital sign nor a report without a result is news.
             let mut vital = potassium("HH", 1.0);
             vital["category"] = json!([{"coding": [{"code": "vital-signs"}]}]);
@@ -280,7 +289,7 @@ async fn results_are_announced_once_and_again_when_they_change() {
             let registered = json!({"resourceType": "DiagnosticReport", "status": "registered", "subject": subject, "code": {"text": "x"}});
             let registered = fhir.create(t, "x", registered).await?;
             house.twice(w, "fhir.DiagnosticReport.changed", "r2", changed("DiagnosticReport", &registered.id, "create")).await?;
-            assert_eq!(alerts(w).await.len(), 3);
+            assert_eq!(alerts(w).await.len(), 4);
             Ok(())
         })
     })
