@@ -125,6 +125,8 @@ impl Default for Mail {
     }
 }
 
+/// `MEDTECH_LOG` is read by the log itself, `MEDTECH_TEST_PG` by tests.
+const NOT_KEYS: [&str; 2] = ["log", "test_pg"];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
 const SECTIONS: [&str; 5] = ["http", "database", "media", "mqtt", "mail"];
 
@@ -143,6 +145,9 @@ impl Config {
             let Some(key) = name.strip_prefix("MEDTECH_").map(str::to_ascii_lowercase) else {
                 continue;
             };
+            if NOT_KEYS.contains(&key.as_str()) {
+                continue;
+            }
             let section = SECTIONS
                 .iter()
                 .find_map(|s| key.strip_prefix(s)?.strip_prefix('_').map(|rest| (*s, rest.to_owned())));

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
-export const binary = process.env.MEDTECH_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/medtech");
+export const binary = process.env.E2E_SERVER ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/medtech");
 
 const freePort = () =>
   new Promise((resolve, reject) => {
@@ -27,8 +27,9 @@ export class Server {
     const [http, mqtt, udp] = [await freePort(), await freePort(), await freePort()];
     server.mqttPort = mqtt;
     server.url = `http://localhost:${http}`;
+    const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("MEDTECH_"));
     server.env = {
-      ...process.env,
+      ...Object.fromEntries(inherited),
       MEDTECH_DATA_DIR: server.dir,
       MEDTECH_DEMO: "true",
       MEDTECH_HTTP_BIND: `127.0.0.1:${http}`,
@@ -48,7 +49,7 @@ export class Server {
     this.addresses = {};
     this.log = "";
     this.process = spawn(binary, ["serve"], { env: this.env, stdio: ["ignore", "pipe", "pipe"] });
-    this.gone = new Promise((resolve) => this.process.once("exit", resolve));
+    this.gone = new Promise((resolve) => this.process.once("exit", resolve).once("error", resolve));
     this.process.stderr.on("data", (chunk) => (this.log = (this.log + chunk).slice(-200_000)));
     await new Promise((resolve, reject) => {
       let printed = "";

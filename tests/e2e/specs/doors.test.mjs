@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { Centrifuge } from "centrifuge";
-import FhirClient from "fhir-kit-client";
+import { Client as FhirClient } from "fhir-kit-client";
 import * as tus from "tus-js-client";
 import WebSocket from "ws";
 import { Server, eventually } from "../lib/server.mjs";
