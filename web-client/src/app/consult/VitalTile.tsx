@@ -26,5 +26,5 @@ export function VitalTile({ series }: { series: Series }) {
 
 /** UCUM codes that a reader would not say aloud. */
 function unitWords(unit: string): string {
-  return unit === '/min' || unit === '{beats}/min' || unit === 'beat/min' ? 'bpm' : unit === 'mm[Hg]' ? 'mmHg' : unit === 'Cel' ? '°C' : unit.replace(/[{}]/g, '');
+  return /^(?:\{?beats?\}?)?\/min(?:ute)?$/.test(unit) ? 'bpm' : unit === 'mm[Hg]' ? 'mmHg' : unit === 'Cel' ? '°C' : unit.replace(/[{}]/g, '');
 }

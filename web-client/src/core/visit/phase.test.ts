@@ -24,6 +24,12 @@ describe('the screen of a patient', () => {
     expect(newer(visit('in_consult'), visit('waiting')).state).toBe('waiting');
   });
 
+  it('an answer that a live event has overtaken does not bring the past back', () => {
+    expect(newer(visit('admitted', { rev: 5 }), visit('waiting', { rev: 4 })).state).toBe('admitted');
+    expect(newer(visit('admitted', { rev: 5 }), visit('waiting', { rev: 6 })).state).toBe('waiting');
+    expect(newer(visit('waiting', { rev: 5, position: 2 }), visit('waiting', { rev: 5, position: 1 })).position).toBe(1);
+  });
+
   it('knows who was sent back to wait', () => {
     expect(sentBack(visit('waiting'))).toBe(false);
     expect(sentBack(visit('waiting', { admitted_at: '2026-01-01T00:00:00Z' }))).toBe(true);
