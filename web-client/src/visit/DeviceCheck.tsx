@@ -88,7 +88,7 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
       ) : access.camera === 'skipped' ? (
         <div className="preview preview-none"><Icon name="cameraOff" size={30} /><span>{t('visit.devices.no_video_chosen')}</span></div>
       ) : null}
-      {cameraBad ? <DeviceHelp trouble={cameraBad} what="camera" onRetry={() => again(true)} /> : null}
+      {cameraBad ? <DeviceHelp trouble={cameraBad} what={micBad === cameraBad ? 'both' : 'camera'} onRetry={() => again(true)} /> : null}
       {micBad && micBad !== cameraBad ? <DeviceHelp trouble={micBad} what="microphone" onRetry={() => again(access.camera !== 'skipped')} /> : null}
       <ul className="checks card">
         <li data-testid="check-microphone" data-state={access.microphone}>
