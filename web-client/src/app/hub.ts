@@ -18,6 +18,14 @@ export const queries = new QueryClient({
   },
 });
 
+// What one person has read must not be there for the next one who signs in on this tab.
+let last = hub.user.get()?.id;
+hub.user.subscribe(() => {
+  const now = hub.user.get()?.id;
+  if (now !== last) queries.clear();
+  last = now;
+});
+
 export function restartReads(queryKey: readonly unknown[]): void {
   if (queries.isFetching({ queryKey, exact: true }) > 0) void queries.invalidateQueries({ queryKey, exact: true });
 }

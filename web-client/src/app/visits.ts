@@ -26,7 +26,8 @@ export function takeVisit(visit: Visit): void {
   queries.setQueryData<{ visits: Visit[] }>(LIST, (known) => {
     if (!known) return known;
     const rest = known.visits.filter((v) => v.id !== visit.id);
-    return { visits: visit.state === 'ended' ? rest : [...rest, visit] };
+    const latest = newer(known.visits.find((v) => v.id === visit.id) ?? null, visit);
+    return { visits: latest.state === 'ended' ? rest : [...rest, latest] };
   });
   restartReads(one(visit.id));
   restartReads(LIST);

@@ -9,6 +9,7 @@ import { Button, Notice } from '../ui/parts';
 import { useT } from '../ui/store';
 import { Video } from '../ui/Video';
 import { DeviceHelp } from './DeviceHelp';
+import { DevicePicker } from './DevicePicker';
 import { Level } from './Level';
 import { Heading, Page } from './Page';
 
@@ -60,7 +61,7 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
     playTestSound().then(() => setSpeaker('asked'), () => setSpeaker('asked'));
   };
 
-  if (phase !== 'shown' || !access) {
+  if (!access) {
     return (
       <Page clinic={clinic} step={1} onBack={onBack}
         action={<Button variant="primary" size="l" busy={phase === 'asking'} onClick={() => void ask(true)} data-testid="device-allow">{t('visit.devices.allow')}</Button>}>
@@ -88,7 +89,7 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
       ) : access.camera === 'skipped' ? (
         <div className="preview preview-none"><Icon name="cameraOff" size={30} /><span>{t('visit.devices.no_video_chosen')}</span></div>
       ) : null}
-      {cameraBad ? <DeviceHelp trouble={cameraBad} what="camera" onRetry={() => again(true)} /> : null}
+      {cameraBad ? <DeviceHelp trouble={cameraBad} what={micBad === cameraBad ? 'both' : 'camera'} onRetry={() => again(true)} /> : null}
       {micBad && micBad !== cameraBad ? <DeviceHelp trouble={micBad} what="microphone" onRetry={() => again(access.camera !== 'skipped')} /> : null}
       <ul className="checks card">
         <li data-testid="check-microphone" data-state={access.microphone}>
@@ -111,6 +112,7 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
           )}
         </li>
       </ul>
+      <DevicePicker preview={preview} onChange={() => again(access.camera !== 'skipped')} />
     </Page>
   );
 }

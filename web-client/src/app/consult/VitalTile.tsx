@@ -11,7 +11,7 @@ export function VitalTile({ series }: { series: Series }) {
   const last = series.points.at(-1);
   if (!last) return null;
   const state = freshness(series, now);
-  const path = tracePath(series.points, 100, 24);
+  const path = series.live ? tracePath(series.points, 100, 24) : '';
   const value = new Intl.NumberFormat(language, { maximumFractionDigits: 1 }).format(last.value);
   const ago = t('chart.ago', { age: age(now - last.at, language) });
   return (
@@ -26,5 +26,5 @@ export function VitalTile({ series }: { series: Series }) {
 
 /** UCUM codes that a reader would not say aloud. */
 function unitWords(unit: string): string {
-  return unit === '/min' || unit === '{beats}/min' || unit === 'beat/min' ? 'bpm' : unit === 'mm[Hg]' ? 'mmHg' : unit === 'Cel' ? '°C' : unit.replace(/[{}]/g, '');
+  return /^(?:\{?beats?\}?)?\/min(?:ute)?$/.test(unit) ? 'bpm' : unit === 'mm[Hg]' ? 'mmHg' : unit === 'Cel' ? '°C' : unit.replace(/[{}]/g, '');
 }

@@ -9,6 +9,8 @@ export type VisitState = 'scheduled' | 'device_check' | 'waiting' | 'admitted' |
 
 export interface Visit {
   id: string;
+  /** Of two views of a visit the one with the greater revision is the newer. */
+  rev?: number;
   title: string;
   state: VisitState;
   start: string;
@@ -18,7 +20,8 @@ export interface Visit {
   admitted_at?: string | null;
   ended_at?: string | null;
   position?: number | null;
-  conversation_id: string;
+  /** Absent until the visit has a conversation. */
+  conversation_id?: string | null;
   subject_ref?: string | null;
   participants?: Array<Person & { intervals: Array<{ from: string; to?: string | null }> }>;
 }
@@ -57,7 +60,7 @@ export interface Message {
 export interface Member extends Person { delivered_upto: number; read_upto: number }
 export interface Conversation { id: string; title?: string; members: Member[]; last_seq: number }
 
-export interface Vital { code: string; name: string; value: number; unit: string; at: string }
+export interface Vital { code: string; name: string; value: number | string | null; unit?: string | null; at: string }
 export interface ResultObservation { name: string; value: string | number; unit?: string | null; range?: string | null; flag?: string | null }
 export interface ResultReport {
   id: string;

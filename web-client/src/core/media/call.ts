@@ -46,8 +46,8 @@ export class Call {
       hasCamera: this.#video !== null, hasMic: this.#audio !== null, audioBlocked: false,
     });
     this.#room = this.#makeRoom();
-    if (!choice.micOn) void this.#audio?.mute();
-    if (!choice.cameraOn) void this.#video?.mute();
+    if (!choice.micOn) this.#audio?.mute().catch(() => undefined);
+    if (!choice.cameraOn) this.#video?.mute().catch(() => undefined);
   }
 
   async start(): Promise<void> {
@@ -80,7 +80,8 @@ export class Call {
 
   async setMic(on: boolean): Promise<void> {
     this.#patch({ micOn: on });
-    await (on ? this.#audio?.unmute() : this.#audio?.mute());
+    // A device that was taken away in between must not end in an unhandled rejection; the state says what is.
+    await (on ? this.#audio?.unmute() : this.#audio?.mute())?.catch(() => this.#patch({ micOn: !on }));
   }
 
   /** Turning the camera on asks for one where there was none before. Answers whether it is on now. */
@@ -93,13 +94,18 @@ export class Call {
       this.#patch({ localVideo: this.#video, hasCamera: true });
     }
     this.#patch({ cameraOn: on && this.#video !== null });
-    await (on ? this.#video?.unmute() : this.#video?.mute());
+    try {
+      await (on ? this.#video?.unmute() : this.#video?.mute());
+    } catch {
+      this.#patch({ cameraOn: !on });
+      return !on;
+    }
     if (on) this.#followPermission();
     return on;
   }
 
   async startAudio(): Promise<void> {
-    await this.#room.startAudio();
+    await this.#room.startAudio().catch(() => undefined);
     this.#look();
   }
 

@@ -130,6 +130,15 @@ export async function playTestSound(): Promise<void> {
   await context.close();
 }
 
+export interface Choices { cameras: MediaDeviceInfo[]; microphones: MediaDeviceInfo[] }
+
+/** What there is to choose from. Names are known only after the permission. */
+export async function listDevices(): Promise<Choices> {
+  const all = (await navigator.mediaDevices?.enumerateDevices?.().catch(() => [])) ?? [];
+  const named = all.filter((d) => d.label !== '' && d.deviceId !== '');
+  return { cameras: named.filter((d) => d.kind === 'videoinput'), microphones: named.filter((d) => d.kind === 'audioinput') };
+}
+
 /** Where camera and microphone were already allowed, the check can start without a question. */
 export async function alreadyAllowed(): Promise<boolean> {
   try {

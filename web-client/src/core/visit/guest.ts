@@ -116,7 +116,7 @@ export class GuestVisit {
   /** From the waiting room on there is a conversation. */
   #talk(): void {
     const { visit, live, thread, me } = this.state.get();
-    if (!visit || !live || !me || thread) return;
+    if (!visit?.conversation_id || !live || !me || thread) return;
     if (visit.state !== 'waiting' && visit.state !== 'admitted' && visit.state !== 'in_consult') return;
     this.#patch({ thread: new Thread(visit.conversation_id, me.subject, this.api, live) });
   }

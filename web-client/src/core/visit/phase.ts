@@ -15,9 +15,10 @@ export function screenFor(visit: Visit, step: Step): Screen {
   }
 }
 
-/** A visit's two copies: an answer and a live event may cross. The state that is further in time wins. */
+/** A visit's two copies: an answer and a live event may cross. The greater revision wins; among equals the later to arrive. */
 export function newer(known: Visit | null, incoming: Visit): Visit {
   if (known === null || known.id !== incoming.id) return incoming;
+  if (known.rev !== undefined && incoming.rev !== undefined && incoming.rev < known.rev) return known;
   return known.state === 'ended' && incoming.state !== 'ended' ? known : incoming;
 }
 

@@ -16,7 +16,8 @@ export interface Reading { code: string; name: string; value: number; unit: stri
 export function fromChart(vitals: readonly Vital[]): readonly Series[] {
   return vitals.flatMap((v) => {
     const at = millis(v.at);
-    return at === null ? [] : [{ code: v.code, name: v.name, unit: v.unit, points: [{ at, value: v.value }], live: false }];
+    const value = typeof v.value === 'number' ? v.value : Number.parseFloat(v.value ?? '');
+    return at === null || !Number.isFinite(value) ? [] : [{ code: v.code, name: v.name, unit: v.unit ?? '', points: [{ at, value }], live: false }];
   });
 }
 
