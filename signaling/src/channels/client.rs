@@ -22,6 +22,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Refused commands in a row after which a client is cut: it does not listen.
 const PATIENCE: u32 = 200;
 
+/// How often a connection that lives on is looked at again.
+const RECHECK: Millis = 300_000;
+
 /// What a command leads to.
 type Step = Result<(), Disconnect>;
 
@@ -54,6 +57,10 @@ struct Client {
 struct Identity {
     principal: Principal,
     info: Arc<Info>,
+    token: Box<str>,
+    /// When the token and the subscriptions were last looked at, and how often the hub had been in doubt by then.
+    checked: Millis,
+    doubts: u64,
 }
 
 impl Client {
@@ -100,6 +107,9 @@ impl Client {
                 add(&self.hub.counters.malformed, 1);
             }
             return Ok(false);
+        }
+        if self.is_due() {
+            Box::pin(self.recheck()).await?;
         }
         for message in inbox {
             match message {
@@ -219,6 +229,9 @@ impl Client {
         self.identity = Some(Box::new(Identity {
             principal,
             info: Arc::new(info),
+            token: token.into(),
+            checked: hub.ctx.clock.now_ms(),
+            doubts: hub.doubts.load(Ordering::Acquire),
         }));
         self.enter_home().await?;
         // A session that ended between the look-up and the entry would be missed by the revocation: look again.
@@ -247,7 +260,7 @@ impl Client {
             return Ok(());
         }
         let client = identity.info.client;
-        identity.principal = fresh;
+        (identity.principal, identity.token) = (fresh, token.into());
         self.enter_home().await?;
         let body = format!(
             r#"{{"client":{},"version":{},"expires":false}}"#,
@@ -256,6 +269,64 @@ impl Client {
         );
         self.send(&protocol::reply(id, "refresh", &body));
         Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| {
+            identity.doubts != self.hub.doubts.load(Ordering::Acquire)
+                || self.hub.ctx.clock.now_ms() - identity.checked >= RECHECK
+        })
+    }
+
+    /// Does the token still hold, and may its owner still be in every channel? What ends without an event, as a session
+    /// or a relation whose time is over, ends here.
+    async fn recheck(&mut self) -> Step {
+        let Some(identity) = &mut self.identity else {
+            return Ok(());
+        };
+        identity.doubts = self.hub.doubts.load(Ordering::Acquire);
+        identity.checked = self.hub.ctx.clock.now_ms();
+        match self.hub.ctx.sessions.verify(self.tenant, &identity.token).await {
+            Ok(principal) => identity.principal = principal,
+            Err(e) if e.code == "auth.token_expired" => return Err(Disconnect::EXPIRED),
+            Err(e) if e.kind == Kind::Unauthorized => return Err(Disconnect::REVOKED),
+            // The store is out of reach: that says nothing about the session. The next round asks again.
+            Err(e) => tracing::warn!(code = e.code, "live: a session could not be looked at again"),
+        }
+        let names: Vec<Arc<str>> = self.channels.iter().cloned().collect();
+        for name in names {
+            self.expel_unless_allowed(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn expel_unless_allowed(&self, channel: &str) -> Step {
+        let Some(identity) = &self.identity else { return Ok(()) };
+        let Some((rule, resource)) = self.hub.rule_of(channel) else {
+            return Ok(());
+        };
+        match self
+            .hub
+            .ctx
+            .policy
+            .require(&identity.principal, rule.subscribe, &resource)
+            .await
+        {
+            Err(e) if e.kind == Kind::Forbidden => {
+                let key = self.key(channel);
+                let subject = identity.principal.subject.clone();
+                self.hub
+                    .to_channel(
+                        &key,
+                        Msg::Expel {
+                            key: key.clone(),
+                            subject,
+                        },
+                    )
+                    .await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `None` when the failure has been answered and the client may try again.
@@ -299,6 +370,7 @@ impl Client {
         let Some(identity) = &self.identity else {
             return Err(Disconnect::BAD_REQUEST);
         };
+        let before = self.hub.withdrawals.load(Ordering::Acquire);
         if let Err(e) = self
             .hub
             .ctx
@@ -320,16 +392,21 @@ impl Client {
         let member = Member {
             conn: self.conn,
             socket: Arc::clone(&self.socket),
+            info,
         };
         let subscribe = Subscribe {
             key: key.clone(),
             rule,
             member,
-            info,
             id,
             recover,
         };
-        self.hub.to_channel(&key, Msg::Subscribe(Box::new(subscribe))).await
+        self.hub.to_channel(&key, Msg::Subscribe(Box::new(subscribe))).await?;
+        // Access that was withdrawn between the question and the entry would be missed: ask again.
+        if self.hub.withdrawals.load(Ordering::Acquire) != before {
+            return self.expel_unless_allowed(&key.name).await;
+        }
+        Ok(())
     }
 
     async fn unsubscribe(&mut self, id: u32, channel: &str) -> Step {

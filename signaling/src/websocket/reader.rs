@@ -115,6 +115,7 @@ impl Reader {
         }
         if let Err(fault) = result {
             self.socket.close(fault.code(), &fault.to_string());
+            self.socket.end_if_flushed();
             return Err(End::Fault(fault));
         }
         Ok(())
