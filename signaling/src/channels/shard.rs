@@ -2,7 +2,7 @@
 
 use super::{
     counters::{Counters, add},
-    history::Stream,
+    history::{Stream, page},
     members::{Member, Members},
     protocol::{self, Disconnect, Failure, Position, json},
 };
@@ -215,6 +215,8 @@ pub(super) fn run(shared: Shared, mut inbox: mpsc::Receiver<Msg>) {
         // A fault in one message must not end the channels of everyone else for good: the shard starts afresh.
         if catch_unwind(AssertUnwindSafe(|| shard.handle(msg))).is_err() {
             tracing::error!("live: a shard failed and starts afresh");
+            // Those who watch the presence learn that nobody is left, and clients come again.
+            let _ = catch_unwind(AssertUnwindSafe(|| shard.lost()));
             shard.drain(Disconnect::SERVER_ERROR);
             shard = Shard::new(shard.shared);
         }
@@ -539,13 +541,13 @@ fn answer_of(channel: &mut Channel, what: &Question, now: Millis) -> Result<Stri
                         .stream
                         .backwards(since.as_ref(), now)
                         .ok_or(Failure::UNRECOVERABLE)?;
-                    protocol::array(found.take(limit))
+                    protocol::array(page(found, limit))
                 }
                 (Some(since), false) => {
                     let found = channel.stream.since(since, now).ok_or(Failure::UNRECOVERABLE)?;
-                    protocol::array(found.take(limit))
+                    protocol::array(page(found, limit))
                 }
-                (None, false) => protocol::array(channel.stream.forwards(now).take(limit)),
+                (None, false) => protocol::array(page(channel.stream.forwards(now), limit)),
             };
             Ok(format!(
                 r#"{{"publications":{entries},"epoch":{},"offset":{offset}}}"#,

@@ -37,6 +37,8 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(socket: Arc<Socket>, early: Bytes) -> Self {
         let decoder = Decoder::new(socket.limits().message);
+        // Even empty it would keep the 8 KiB of the HTTP connection alive for as long as the reader lives.
+        let early = if early.is_empty() { Bytes::new() } else { early };
         Self {
             socket,
             decoder,
