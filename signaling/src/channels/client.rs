@@ -1,6 +1,7 @@
 //! One connection: reads commands in order and answers them, itself or through the shard that owns the channel.
 
 use super::{
+    bucket::Bucket,
     counters::{add, sub},
     hub::Inner,
     members::Member,
@@ -10,7 +11,7 @@ use super::{
 use crate::websocket::{End, Message, Reader, Socket};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use medtech_kernel::{ChannelRule, Error, TenantId, auth::Principal, clock::Millis, error::Kind, id, policy::Resource};
+use medtech_kernel::{Error, TenantId, auth::Principal, clock::Millis, error::Kind, id};
 use serde_json::value::RawValue;
 use std::{
     collections::HashSet,
@@ -69,11 +70,7 @@ impl Client {
         add(&hub.counters.accepted, 1);
         let conn = hub.next_conn.fetch_add(1, Ordering::Relaxed);
         let socket = Arc::clone(reader.socket());
-        let bucket = Bucket {
-            tokens: hub.options.burst,
-            at: hub.ctx.clock.now_ms(),
-            refused: 0,
-        };
+        let bucket = Bucket::new(&hub.options, hub.ctx.clock.now_ms());
         Self {
             hub,
             tenant,
@@ -141,7 +138,7 @@ impl Client {
     async fn command(&mut self, command: Command<'_>) -> Step {
         add(&self.hub.counters.commands, 1);
         let id = command.id;
-        if !self.bucket.take(&self.hub) {
+        if !self.take() {
             return self.admit(id);
         }
         if let Some(connect) = command.connect {
@@ -201,7 +198,7 @@ impl Client {
     /// Without a token left in the bucket a command is refused, and after too many refusals the client is cut. A pong
     /// (`id` 0) costs nothing unless it comes in floods.
     fn admit(&mut self, id: u32) -> Step {
-        if id == 0 && self.bucket.take(&self.hub) {
+        if id == 0 && self.take() {
             return Ok(());
         }
         self.bucket.refused += 1;
@@ -212,6 +209,10 @@ impl Client {
             self.fail(id, &Failure::TOO_MANY);
         }
         Ok(())
+    }
+
+    fn take(&mut self) -> bool {
+        self.bucket.take(&self.hub.options, self.hub.ctx.clock.now_ms())
     }
 
     async fn connect(&mut self, id: u32, token: &str) -> Step {
@@ -524,53 +525,4 @@ impl Drop for Client {
         sub(&self.hub.counters.connections, 1);
         self.hub.gone.notify_waiters();
     }
-}
-
-/// Commands a client may send: a token bucket.
-struct Bucket {
-    tokens: u32,
-    at: Millis,
-    refused: u32,
-}
-
-impl Bucket {
-    fn take(&mut self, hub: &Inner) -> bool {
-        let now = hub.ctx.clock.now_ms();
-        let earned = (now - self.at).max(0) * i64::from(hub.options.commands_per_second) / 1000;
-        if earned > 0 {
-            self.tokens = u32::try_from(earned)
-                .unwrap_or(u32::MAX)
-                .saturating_add(self.tokens)
-                .min(hub.options.burst);
-            self.at = now;
-        }
-        if self.tokens == 0 {
-            return false;
-        }
-        self.tokens -= 1;
-        // Patience is renewed by anyone who slows down to the pace for a while.
-        if self.tokens > hub.options.burst / 2 {
-            self.refused = 0;
-        }
-        true
-    }
-}
-
-/// The rule of a channel and the question to the policy.
-pub(super) fn split<'c>(
-    rules: &std::collections::HashMap<&'static str, &'static ChannelRule>,
-    channel: &'c str,
-) -> Option<(&'static ChannelRule, &'c str)> {
-    let (kind, id) = channel.split_once(':')?;
-    // Names are for identifiers; a longer or stranger one is nobody's.
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-    if id.is_empty() || channel.len() > 255 || !id.chars().all(plain) {
-        return None;
-    }
-    rules.get(kind).map(|rule| (*rule, id))
-}
-
-/// The question asked of the policy before someone joins.
-pub(super) fn resource(rule: &'static ChannelRule, id: &str) -> Resource {
-    Resource::new(rule.kind, id)
 }

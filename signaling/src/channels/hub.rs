@@ -5,6 +5,7 @@ use super::{
     counters::{Counters, add},
     live,
     protocol::{Disconnect, one_line},
+    rules,
     shard::{self, Key, Msg, PresenceChange, Present, Shared},
 };
 use crate::websocket::{Limits, Upgrade};
@@ -192,7 +193,7 @@ impl Hub {
                 "The publication is too large.",
             ));
         }
-        let (rule, _) = client::split(&self.0.rules, channel).ok_or_else(unknown_channel)?;
+        let (rule, _) = rules::split(&self.0.rules, channel).ok_or_else(unknown_channel)?;
         let key = Key {
             tenant,
             name: channel.into(),
@@ -308,7 +309,7 @@ fn unknown_channel() -> Error {
 
 impl Inner {
     pub(super) fn rule_of(&self, channel: &str) -> Option<(&'static ChannelRule, Resource)> {
-        client::split(&self.rules, channel).map(|(rule, id)| (rule, client::resource(rule, id)))
+        rules::split(&self.rules, channel).map(|(rule, id)| (rule, rules::resource(rule, id)))
     }
 
     pub(super) fn handler(&self, method: &str) -> Option<Handler> {
@@ -416,7 +417,7 @@ async fn deliver(hub: &Inner, event: &Event) {
     let Some(channel) = event.channel.as_deref() else {
         return;
     };
-    let Some((rule, _)) = client::split(&hub.rules, channel) else {
+    let Some((rule, _)) = rules::split(&hub.rules, channel) else {
         tracing::warn!(kind = %event.kind, "live: an event names a channel that no rule covers");
         return;
     };

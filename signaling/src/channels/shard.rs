@@ -1,8 +1,9 @@
 //! A shard: the one owner of its channels and of the connections whose home it is. One thread, one bounded inbox.
 
 use super::{
+    answers::{answer_of, subscribed},
     counters::{Counters, add},
-    history::{Stream, page},
+    history::Stream,
     members::{Member, Members},
     protocol::{self, Disconnect, Failure, Position, json},
 };
@@ -47,7 +48,7 @@ pub(super) struct Info {
 }
 
 impl Info {
-    fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         let (client, user, name) = (json(&self.client), json(&self.subject), json(&self.name));
         format!(r#"{{"client":{client},"user":{user},"conn_info":{{"name":{name}}}}}"#)
     }
@@ -164,9 +165,9 @@ pub(super) struct Shard {
     history_bytes: usize,
 }
 
-struct Channel {
-    rule: &'static ChannelRule,
-    stream: Stream,
+pub(super) struct Channel {
+    pub(super) rule: &'static ChannelRule,
+    pub(super) stream: Stream,
     members: Members,
     /// The last publication, joining or leaving.
     touched: Millis,
@@ -184,12 +185,12 @@ impl Channel {
     }
 
     /// Who is there, as far as the rule shows it.
-    fn present(&self) -> impl Iterator<Item = &Info> {
+    pub(super) fn present(&self) -> impl Iterator<Item = &Info> {
         let shown = if self.rule.presence { self.members.all() } else { &[] };
         shown.iter().map(|m| &*m.info)
     }
 
-    fn is_positioned(&self) -> bool {
+    pub(super) fn is_positioned(&self) -> bool {
         self.rule.history > 0
     }
 }
@@ -478,82 +479,6 @@ impl Shared {
             joined,
         };
         let _ = self.changes.send(change);
-    }
-}
-
-impl Question {
-    fn method(&self) -> &'static str {
-        match self {
-            Self::Presence => "presence",
-            Self::PresenceStats => "presence_stats",
-            Self::History { .. } => "history",
-        }
-    }
-}
-
-/// The body of a subscribe reply on a positioned channel.
-fn subscribed(stream: &mut Stream, recover: Option<&Position>, now: Millis, counters: &Counters) -> String {
-    let Position { offset, epoch } = stream.position();
-    let head = format!(r#""recoverable":true,"positioned":true,"epoch":{}"#, json(&epoch));
-    let Some(from) = recover else {
-        return format!(r#"{{{head},"offset":{offset}}}"#);
-    };
-    match stream.recover(from, now) {
-        Some(missed) => {
-            add(&counters.recovered, 1);
-            // The offset recovered from: each publication handed over moves the client's position on.
-            let (missed, at) = (protocol::array(missed), from.offset);
-            format!(r#"{{{head},"offset":{at},"was_recovering":true,"recovered":true,"publications":{missed}}}"#)
-        }
-        None => {
-            add(&counters.unrecovered, 1);
-            format!(r#"{{{head},"offset":{offset},"was_recovering":true}}"#)
-        }
-    }
-}
-
-fn answer_of(channel: &mut Channel, what: &Question, now: Millis) -> Result<String, Failure> {
-    match what {
-        Question::Presence | Question::PresenceStats if !channel.rule.presence => Err(Failure::NOT_AVAILABLE),
-        Question::History { .. } if !channel.is_positioned() => Err(Failure::NOT_AVAILABLE),
-        Question::Presence => {
-            let clients: Vec<String> = channel
-                .present()
-                .map(|i| format!("{}:{}", json(&i.client), i.json()))
-                .collect();
-            Ok(format!(r#"{{"presence":{{{}}}}}"#, clients.join(",")))
-        }
-        Question::PresenceStats => {
-            let mut users: Vec<&str> = channel.present().map(|i| i.subject.as_str()).collect();
-            let clients = users.len();
-            users.sort_unstable();
-            users.dedup();
-            Ok(format!(r#"{{"num_clients":{},"num_users":{}}}"#, clients, users.len()))
-        }
-        Question::History { limit, since, reverse } => {
-            let Position { offset, epoch } = channel.stream.position();
-            // 0 asks for the position alone, a negative limit for all there is.
-            let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
-            let entries = match (since, reverse) {
-                _ if limit == 0 => "[]".to_owned(),
-                (since, true) => {
-                    let found = channel
-                        .stream
-                        .backwards(since.as_ref(), now)
-                        .ok_or(Failure::UNRECOVERABLE)?;
-                    protocol::array(page(found, limit))
-                }
-                (Some(since), false) => {
-                    let found = channel.stream.since(since, now).ok_or(Failure::UNRECOVERABLE)?;
-                    protocol::array(page(found, limit))
-                }
-                (None, false) => protocol::array(page(channel.stream.forwards(now), limit)),
-            };
-            Ok(format!(
-                r#"{{"publications":{entries},"epoch":{},"offset":{offset}}}"#,
-                json(&epoch)
-            ))
-        }
     }
 }
 
