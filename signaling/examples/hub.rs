@@ -4,7 +4,7 @@
 //!
 //! Prints one JSON line `{port, tokens: {north, south, east}}`; ends when its standard input ends.
 
-use medtech_kernel::{ChannelRule, Error, auth::Role, policy::Action, testkit::World};
+use medtech_kernel::{ChannelRule, Clock, Ctx, Error, auth::Role, policy::Action, testkit::World};
 use medtech_signaling::channels::Hub;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -33,7 +33,12 @@ struct Publish {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let world = World::sqlite(&[]).await?;
-    let hub = Hub::start(world.ctx.clone(), vec![&BOARD, &PATIENT])?;
+    // The test world's clock stands still; limits and histories need one that runs.
+    let ctx = Ctx {
+        clock: Clock::system(),
+        ..world.ctx.clone()
+    };
+    let hub = Hub::start(ctx, vec![&BOARD, &PATIENT])?;
     hub.rpc("echo", |_, data| async move { Ok(data) });
     let publisher = hub.clone();
     hub.rpc("publish", move |who, data| {

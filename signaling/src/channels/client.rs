@@ -1,6 +1,7 @@
 //! One connection: reads commands in order and answers them, itself or through the shard that owns the channel.
 
 use super::{
+    bucket::Bucket,
     counters::{add, sub},
     hub::Inner,
     members::Member,
@@ -10,7 +11,7 @@ use super::{
 use crate::websocket::{End, Message, Reader, Socket};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use medtech_kernel::{ChannelRule, Error, TenantId, auth::Principal, clock::Millis, error::Kind, id, policy::Resource};
+use medtech_kernel::{Error, TenantId, auth::Principal, clock::Millis, error::Kind, id};
 use serde_json::value::RawValue;
 use std::{
     collections::HashSet,
@@ -21,6 +22,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// Refused commands in a row after which a client is cut: it does not listen.
 const PATIENCE: u32 = 200;
+
+/// How often a connection that lives on is looked at again.
+const RECHECK: Millis = 300_000;
 
 /// What a command leads to.
 type Step = Result<(), Disconnect>;
@@ -54,6 +58,10 @@ struct Client {
 struct Identity {
     principal: Principal,
     info: Arc<Info>,
+    token: Box<str>,
+    /// When the token and the subscriptions were last looked at, and how often the hub had been in doubt by then.
+    checked: Millis,
+    doubts: u64,
 }
 
 impl Client {
@@ -62,11 +70,7 @@ impl Client {
         add(&hub.counters.accepted, 1);
         let conn = hub.next_conn.fetch_add(1, Ordering::Relaxed);
         let socket = Arc::clone(reader.socket());
-        let bucket = Bucket {
-            tokens: hub.options.burst,
-            at: hub.ctx.clock.now_ms(),
-            refused: 0,
-        };
+        let bucket = Bucket::new(&hub.options, hub.ctx.clock.now_ms());
         Self {
             hub,
             tenant,
@@ -101,6 +105,9 @@ impl Client {
             }
             return Ok(false);
         }
+        if self.is_due() {
+            Box::pin(self.recheck()).await?;
+        }
         for message in inbox {
             match message {
                 // The pong: by far the most frequent frame.
@@ -131,7 +138,7 @@ impl Client {
     async fn command(&mut self, command: Command<'_>) -> Step {
         add(&self.hub.counters.commands, 1);
         let id = command.id;
-        if !self.bucket.take(&self.hub) {
+        if !self.take() {
             return self.admit(id);
         }
         if let Some(connect) = command.connect {
@@ -191,7 +198,7 @@ impl Client {
     /// Without a token left in the bucket a command is refused, and after too many refusals the client is cut. A pong
     /// (`id` 0) costs nothing unless it comes in floods.
     fn admit(&mut self, id: u32) -> Step {
-        if id == 0 && self.bucket.take(&self.hub) {
+        if id == 0 && self.take() {
             return Ok(());
         }
         self.bucket.refused += 1;
@@ -202,6 +209,10 @@ impl Client {
             self.fail(id, &Failure::TOO_MANY);
         }
         Ok(())
+    }
+
+    fn take(&mut self) -> bool {
+        self.bucket.take(&self.hub.options, self.hub.ctx.clock.now_ms())
     }
 
     async fn connect(&mut self, id: u32, token: &str) -> Step {
@@ -219,6 +230,9 @@ impl Client {
         self.identity = Some(Box::new(Identity {
             principal,
             info: Arc::new(info),
+            token: token.into(),
+            checked: hub.ctx.clock.now_ms(),
+            doubts: hub.doubts.load(Ordering::Acquire),
         }));
         self.enter_home().await?;
         // A session that ended between the look-up and the entry would be missed by the revocation: look again.
@@ -247,7 +261,7 @@ impl Client {
             return Ok(());
         }
         let client = identity.info.client;
-        identity.principal = fresh;
+        (identity.principal, identity.token) = (fresh, token.into());
         self.enter_home().await?;
         let body = format!(
             r#"{{"client":{},"version":{},"expires":false}}"#,
@@ -256,6 +270,64 @@ impl Client {
         );
         self.send(&protocol::reply(id, "refresh", &body));
         Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| {
+            identity.doubts != self.hub.doubts.load(Ordering::Acquire)
+                || self.hub.ctx.clock.now_ms() - identity.checked >= RECHECK
+        })
+    }
+
+    /// Does the token still hold, and may its owner still be in every channel? What ends without an event, as a session
+    /// or a relation whose time is over, ends here.
+    async fn recheck(&mut self) -> Step {
+        let Some(identity) = &mut self.identity else {
+            return Ok(());
+        };
+        identity.doubts = self.hub.doubts.load(Ordering::Acquire);
+        identity.checked = self.hub.ctx.clock.now_ms();
+        match self.hub.ctx.sessions.verify(self.tenant, &identity.token).await {
+            Ok(principal) => identity.principal = principal,
+            Err(e) if e.code == "auth.token_expired" => return Err(Disconnect::EXPIRED),
+            Err(e) if e.kind == Kind::Unauthorized => return Err(Disconnect::REVOKED),
+            // The store is out of reach: that says nothing about the session. The next round asks again.
+            Err(e) => tracing::warn!(code = e.code, "live: a session could not be looked at again"),
+        }
+        let names: Vec<Arc<str>> = self.channels.iter().cloned().collect();
+        for name in names {
+            self.expel_unless_allowed(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn expel_unless_allowed(&self, channel: &str) -> Step {
+        let Some(identity) = &self.identity else { return Ok(()) };
+        let Some((rule, resource)) = self.hub.rule_of(channel) else {
+            return Ok(());
+        };
+        match self
+            .hub
+            .ctx
+            .policy
+            .require(&identity.principal, rule.subscribe, &resource)
+            .await
+        {
+            Err(e) if e.kind == Kind::Forbidden => {
+                let key = self.key(channel);
+                let subject = identity.principal.subject.clone();
+                self.hub
+                    .to_channel(
+                        &key,
+                        Msg::Expel {
+                            key: key.clone(),
+                            subject,
+                        },
+                    )
+                    .await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `None` when the failure has been answered and the client may try again.
@@ -299,6 +371,7 @@ impl Client {
         let Some(identity) = &self.identity else {
             return Err(Disconnect::BAD_REQUEST);
         };
+        let before = self.hub.withdrawals.load(Ordering::Acquire);
         if let Err(e) = self
             .hub
             .ctx
@@ -320,16 +393,21 @@ impl Client {
         let member = Member {
             conn: self.conn,
             socket: Arc::clone(&self.socket),
+            info,
         };
         let subscribe = Subscribe {
             key: key.clone(),
             rule,
             member,
-            info,
             id,
             recover,
         };
-        self.hub.to_channel(&key, Msg::Subscribe(Box::new(subscribe))).await
+        self.hub.to_channel(&key, Msg::Subscribe(Box::new(subscribe))).await?;
+        // Access that was withdrawn between the question and the entry would be missed: ask again.
+        if self.hub.withdrawals.load(Ordering::Acquire) != before {
+            return self.expel_unless_allowed(&key.name).await;
+        }
+        Ok(())
     }
 
     async fn unsubscribe(&mut self, id: u32, channel: &str) -> Step {
@@ -447,53 +525,4 @@ impl Drop for Client {
         sub(&self.hub.counters.connections, 1);
         self.hub.gone.notify_waiters();
     }
-}
-
-/// Commands a client may send: a token bucket.
-struct Bucket {
-    tokens: u32,
-    at: Millis,
-    refused: u32,
-}
-
-impl Bucket {
-    fn take(&mut self, hub: &Inner) -> bool {
-        let now = hub.ctx.clock.now_ms();
-        let earned = (now - self.at).max(0) * i64::from(hub.options.commands_per_second) / 1000;
-        if earned > 0 {
-            self.tokens = u32::try_from(earned)
-                .unwrap_or(u32::MAX)
-                .saturating_add(self.tokens)
-                .min(hub.options.burst);
-            self.at = now;
-        }
-        if self.tokens == 0 {
-            return false;
-        }
-        self.tokens -= 1;
-        // Patience is renewed by anyone who slows down to the pace for a while.
-        if self.tokens > hub.options.burst / 2 {
-            self.refused = 0;
-        }
-        true
-    }
-}
-
-/// The rule of a channel and the question to the policy.
-pub(super) fn split<'c>(
-    rules: &std::collections::HashMap<&'static str, &'static ChannelRule>,
-    channel: &'c str,
-) -> Option<(&'static ChannelRule, &'c str)> {
-    let (kind, id) = channel.split_once(':')?;
-    // Names are for identifiers; a longer or stranger one is nobody's.
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-    if id.is_empty() || channel.len() > 255 || !id.chars().all(plain) {
-        return None;
-    }
-    rules.get(kind).map(|rule| (*rule, id))
-}
-
-/// The question asked of the policy before someone joins.
-pub(super) fn resource(rule: &'static ChannelRule, id: &str) -> Resource {
-    Resource::new(rule.kind, id)
 }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use medtech_kernel::clock::Millis;
 use std::collections::VecDeque;
 
-/// Bytes of publications that one recovery may hand over. A client that missed more is told that it was not recovered and
-/// reads the present state instead.
+/// Bytes of publications in one answer; one publication is always shorter. A client that missed more is told that it was
+/// not recovered and reads the present state instead.
 const MAX_RECOVERED: usize = 512 * 1024;
 
 pub(super) struct Stream {
@@ -123,6 +123,15 @@ impl Stream {
     }
 }
 
+/// The first of `entries`, at most `limit` and no more than fits one answer: whoever wants the rest asks on from there.
+pub(super) fn page<'a>(entries: impl Iterator<Item = &'a Bytes>, limit: usize) -> impl Iterator<Item = &'a Bytes> {
+    let mut bytes = 0;
+    entries.take(limit).take_while(move |entry| {
+        bytes += entry.len();
+        bytes <= MAX_RECOVERED
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +192,10 @@ mod tests {
         s.append(0, vec![b'x'; 1].into());
         assert!(s.recover(&at(0), 0).is_none());
         assert!(s.recover(&at(1), 0).is_some());
+        assert_eq!(page(s.forwards(0), 10).count(), 1);
+        s.append(0, vec![b'x'; 1].into());
+        assert_eq!(page(s.backwards(None, 0).unwrap(), 10).count(), 2);
+        assert_eq!(page(s.backwards(None, 0).unwrap(), 1).count(), 1);
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use super::{
     counters::{Counters, add},
     live,
     protocol::{Disconnect, one_line},
+    rules,
     shard::{self, Key, Msg, PresenceChange, Present, Shared},
 };
 use crate::websocket::{Limits, Upgrade};
@@ -74,7 +75,7 @@ impl Default for Options {
 
 /// The live channels. Clones share them.
 #[derive(Clone)]
-pub struct Hub(pub(super) Arc<Inner>);
+pub struct Hub(Arc<Inner>);
 
 type Handler = Arc<dyn Fn(Principal, Box<RawValue>) -> BoxFuture<'static, Result<Box<RawValue>>> + Send + Sync>;
 type Listener = Box<dyn Fn(&Event) + Send + Sync>;
@@ -86,6 +87,10 @@ pub(super) struct Inner {
     pub(super) next_conn: AtomicU64,
     /// Bumped before a revocation is handed to the shards.
     pub(super) revocations: AtomicU64,
+    /// Bumped before a withdrawal of access is handed to the shards.
+    pub(super) withdrawals: AtomicU64,
+    /// Bumped when events were lost that may have been revocations: every connection is looked at again.
+    pub(super) doubts: AtomicU64,
     /// A connection ended.
     pub(super) gone: Notify,
     rules: HashMap<&'static str, &'static ChannelRule>,
@@ -137,6 +142,8 @@ impl Hub {
             counters,
             next_conn: AtomicU64::new(0),
             revocations: AtomicU64::new(0),
+            withdrawals: AtomicU64::new(0),
+            doubts: AtomicU64::new(0),
             gone: Notify::new(),
             rules: rules.into_iter().map(|rule| (rule.kind, rule)).collect(),
             handlers: RwLock::default(),
@@ -186,7 +193,7 @@ impl Hub {
                 "The publication is too large.",
             ));
         }
-        let (rule, _) = client::split(&self.0.rules, channel).ok_or_else(unknown_channel)?;
+        let (rule, _) = rules::split(&self.0.rules, channel).ok_or_else(unknown_channel)?;
         let key = Key {
             tenant,
             name: channel.into(),
@@ -242,12 +249,14 @@ impl Hub {
             .push(Box::new(listener));
     }
 
-    /// Ends a subject's subscriptions to a channel with presence: access was withdrawn. The connection stays.
+    /// Ends a subject's subscriptions to a channel: access was withdrawn (call it after the commit). The connection stays.
+    /// Without this call it happens within five minutes.
     pub async fn expel(&self, tenant: TenantId, channel: &str, subject: &str) {
         let key = Key {
             tenant,
             name: channel.into(),
         };
+        self.0.withdrawals.fetch_add(1, Ordering::AcqRel);
         // Fails only when stopped, and then there are no subscriptions.
         let _ = self
             .0
@@ -300,7 +309,7 @@ fn unknown_channel() -> Error {
 
 impl Inner {
     pub(super) fn rule_of(&self, channel: &str) -> Option<(&'static ChannelRule, Resource)> {
-        client::split(&self.rules, channel).map(|(rule, id)| (rule, client::resource(rule, id)))
+        rules::split(&self.rules, channel).map(|(rule, id)| (rule, rules::resource(rule, id)))
     }
 
     pub(super) fn handler(&self, method: &str) -> Option<Handler> {
@@ -329,7 +338,7 @@ impl Inner {
         reach(self.at(conn), msg).await
     }
 
-    pub(super) async fn to_all(&self, msg: impl Fn() -> Msg) {
+    async fn to_all(&self, msg: impl Fn() -> Msg) {
         for lane in &self.shards {
             let _ = lane.inbox.send(msg()).await;
         }
@@ -366,58 +375,72 @@ fn must_reach(lane: Option<&Lane>, msg: Msg) {
 /// From the bus to the shards, in order. When a shard is full this waits, and the bus counts what it has to drop.
 async fn feed(hub: Weak<Inner>, mut live: mpsc::Receiver<Event>) {
     let mut dropped = 0;
+    // As in a shard: what was lost came after the events that waited then.
+    let mut lost_in = None;
     while let Some(event) = live.recv().await {
         let Some(hub) = hub.upgrade() else { return };
         // Publications of any channel may be among what was dropped, and so may revocations.
         let now_dropped = hub.ctx.bus.dropped();
         if now_dropped != dropped {
             dropped = now_dropped;
-            hub.to_all(|| Msg::Lost).await;
+            lost_in = Some(live.len());
+            hub.doubts.fetch_add(1, Ordering::AcqRel);
         }
-        if event.kind == "session.revoked" {
-            match event.parse::<Revoked>() {
-                Ok(Revoked { session, .. }) => {
-                    hub.revocations.fetch_add(1, Ordering::AcqRel);
-                    hub.to_all(|| Msg::Revoke {
-                        tenant: event.tenant,
-                        session,
-                    })
-                    .await;
-                }
-                Err(e) => tracing::error!(code = e.code, "live: a revocation could not be read"),
+        deliver(&hub, &event).await;
+        lost_in = match lost_in {
+            Some(0) => {
+                hub.to_all(|| Msg::Lost).await;
+                None
             }
-        }
-        for listener in hub.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            listener(&event);
-        }
-        let Some(channel) = event.channel.as_deref() else {
-            continue;
+            waiting => waiting.map(|n| n - 1),
         };
-        let Some((rule, _)) = client::split(&hub.rules, channel) else {
-            tracing::warn!(kind = %event.kind, "live: an event names a channel that no rule covers");
-            continue;
-        };
-        let data = live::data(&event);
-        if data.len() > MAX_PUBLICATION {
-            tracing::warn!(kind = %event.kind, "live: an event is too large to publish");
-            continue;
-        }
-        let key = Key {
-            tenant: event.tenant,
-            name: channel.into(),
-        };
-        let data = one_line(&data).into_owned();
-        let _ = hub
-            .to_channel(
-                &key,
-                Msg::Publish {
-                    key: key.clone(),
-                    rule,
-                    data,
-                },
-            )
-            .await;
     }
+}
+
+async fn deliver(hub: &Inner, event: &Event) {
+    if event.kind == "session.revoked" {
+        match event.parse::<Revoked>() {
+            Ok(Revoked { session, .. }) => {
+                hub.revocations.fetch_add(1, Ordering::AcqRel);
+                hub.to_all(|| Msg::Revoke {
+                    tenant: event.tenant,
+                    session,
+                })
+                .await;
+            }
+            Err(e) => tracing::error!(code = e.code, "live: a revocation could not be read"),
+        }
+    }
+    for listener in hub.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        listener(event);
+    }
+    let Some(channel) = event.channel.as_deref() else {
+        return;
+    };
+    let Some((rule, _)) = rules::split(&hub.rules, channel) else {
+        tracing::warn!(kind = %event.kind, "live: an event names a channel that no rule covers");
+        return;
+    };
+    let data = live::data(event);
+    if data.len() > MAX_PUBLICATION {
+        tracing::warn!(kind = %event.kind, "live: an event is too large to publish");
+        return;
+    }
+    let key = Key {
+        tenant: event.tenant,
+        name: channel.into(),
+    };
+    let data = one_line(&data).into_owned();
+    let _ = hub
+        .to_channel(
+            &key,
+            Msg::Publish {
+                key: key.clone(),
+                rule,
+                data,
+            },
+        )
+        .await;
 }
 
 async fn wheel(hub: Weak<Inner>, second: Duration) {

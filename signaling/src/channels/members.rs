@@ -1,5 +1,6 @@
 //! The subscribers of a channel: dense for the fan-out, indexed for leaving.
 
+use super::shard::Info;
 use crate::websocket::Socket;
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,6 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 pub(super) struct Member {
     pub(super) conn: u64,
     pub(super) socket: Arc<Socket>,
+    pub(super) info: Arc<Info>,
 }
 
 /// Up to here a scan is cheaper than a map, and most channels have one or two members.

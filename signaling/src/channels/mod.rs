@@ -11,6 +11,8 @@
 //!   and subscribers are told to subscribe again, so `recovered: true` is never a lie.
 //! * Nothing waits for a slow client: its queue is bounded, and then it is cut with 3008.
 
+mod answers;
+mod bucket;
 mod client;
 mod counters;
 mod history;
@@ -18,6 +20,7 @@ mod hub;
 mod live;
 mod members;
 mod protocol;
+mod rules;
 mod shard;
 #[cfg(test)]
 mod tests;

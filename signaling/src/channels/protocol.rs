@@ -14,6 +14,7 @@ pub(super) struct Disconnect(pub(super) u16, pub(super) &'static str);
 impl Disconnect {
     pub(super) const SHUTDOWN: Self = Self(3001, "shutdown");
     pub(super) const SERVER_ERROR: Self = Self(3004, "internal server error");
+    pub(super) const EXPIRED: Self = Self(3005, "connection expired");
     pub(super) const SLOW: Self = Self(3008, "slow");
     pub(super) const NO_PONG: Self = Self(3012, "no pong");
     pub(super) const INVALID_TOKEN: Self = Self(3500, "invalid token");

@@ -1,6 +1,7 @@
 //! A shard: the one owner of its channels and of the connections whose home it is. One thread, one bounded inbox.
 
 use super::{
+    answers::{answer_of, subscribed},
     counters::{Counters, add},
     history::Stream,
     members::{Member, Members},
@@ -47,7 +48,7 @@ pub(super) struct Info {
 }
 
 impl Info {
-    fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         let (client, user, name) = (json(&self.client), json(&self.subject), json(&self.name));
         format!(r#"{{"client":{client},"user":{user},"conn_info":{{"name":{name}}}}}"#)
     }
@@ -84,7 +85,6 @@ pub(super) struct Subscribe {
     pub(super) key: Key,
     pub(super) rule: &'static ChannelRule,
     pub(super) member: Member,
-    pub(super) info: Arc<Info>,
     pub(super) id: u32,
     pub(super) recover: Option<Position>,
 }
@@ -165,11 +165,10 @@ pub(super) struct Shard {
     history_bytes: usize,
 }
 
-struct Channel {
-    rule: &'static ChannelRule,
-    stream: Stream,
+pub(super) struct Channel {
+    pub(super) rule: &'static ChannelRule,
+    pub(super) stream: Stream,
     members: Members,
-    presence: HashMap<u64, Arc<Info>>,
     /// The last publication, joining or leaving.
     touched: Millis,
 }
@@ -181,12 +180,17 @@ impl Channel {
             rule,
             stream,
             members: Members::default(),
-            presence: HashMap::new(),
             touched: now,
         }
     }
 
-    fn is_positioned(&self) -> bool {
+    /// Who is there, as far as the rule shows it.
+    pub(super) fn present(&self) -> impl Iterator<Item = &Info> {
+        let shown = if self.rule.presence { self.members.all() } else { &[] };
+        shown.iter().map(|m| &*m.info)
+    }
+
+    pub(super) fn is_positioned(&self) -> bool {
         self.rule.history > 0
     }
 }
@@ -199,16 +203,31 @@ fn fresh_epoch() -> String {
 /// Runs a shard on the calling thread until it is told to stop or nobody is left to send to it.
 pub(super) fn run(shared: Shared, mut inbox: mpsc::Receiver<Msg>) {
     let mut shard = Shard::new(shared);
+    // What was lost came after the messages that waited then, so these are handled before the epochs change: whoever
+    // subscribes in between must be told as well.
+    let mut lost_in = None;
     while let Some(msg) = inbox.blocking_recv() {
         if matches!(msg, Msg::Stop) {
             return;
         }
+        if shard.shared.lossy.swap(false, Ordering::AcqRel) {
+            lost_in = Some(inbox.len());
+        }
         // A fault in one message must not end the channels of everyone else for good: the shard starts afresh.
         if catch_unwind(AssertUnwindSafe(|| shard.handle(msg))).is_err() {
             tracing::error!("live: a shard failed and starts afresh");
+            // Those who watch the presence learn that nobody is left, and clients come again.
+            let _ = catch_unwind(AssertUnwindSafe(|| shard.lost()));
             shard.drain(Disconnect::SERVER_ERROR);
             shard = Shard::new(shard.shared);
         }
+        lost_in = match lost_in {
+            Some(0) => {
+                shard.lost();
+                None
+            }
+            waiting => waiting.map(|n| n - 1),
+        };
     }
 }
 
@@ -225,9 +244,6 @@ impl Shard {
     }
 
     fn handle(&mut self, msg: Msg) {
-        if self.shared.lossy.swap(false, Ordering::Relaxed) {
-            self.lost();
-        }
         match msg {
             Msg::Publish { key, rule, data } => self.publish(key, rule, &data),
             Msg::Subscribe(ask) => self.subscribe(*ask),
@@ -249,7 +265,7 @@ impl Shard {
                 }
             }
             Msg::Present { key, answer } => {
-                let infos = self.channels.get(&key).into_iter().flat_map(|c| c.presence.values());
+                let infos = self.channels.get(&key).into_iter().flat_map(Channel::present);
                 let present = infos.map(|i| Present {
                     client: i.client,
                     subject: i.subject.clone(),
@@ -306,7 +322,6 @@ impl Shard {
             key,
             rule,
             member,
-            info,
             id,
             recover,
         } = ask;
@@ -330,10 +345,10 @@ impl Shard {
             format!("{{{was}}}")
         };
         if rule.presence {
+            let info = &member.info;
             let joined = protocol::push(&name, "join", &format!(r#"{{"info":{}}}"#, info.json()));
             fan_out(&self.shared.counters, channel.members.all(), &joined);
-            self.shared.changed(tenant, &name, &info, true);
-            channel.presence.insert(member.conn, info);
+            self.shared.changed(tenant, &name, info, true);
         }
         let socket = Arc::clone(&member.socket);
         channel.members.insert(member);
@@ -344,10 +359,11 @@ impl Shard {
         let channel = self.channels.get_mut(key)?;
         let member = channel.members.remove(conn)?;
         channel.touched = self.shared.clock.now_ms();
-        if let Some(info) = channel.presence.remove(&conn) {
+        if channel.rule.presence {
+            let info = &member.info;
             let left = protocol::push(&key.name, "leave", &format!(r#"{{"info":{}}}"#, info.json()));
             fan_out(&self.shared.counters, channel.members.all(), &left);
-            self.shared.changed(key.tenant, &key.name, &info, false);
+            self.shared.changed(key.tenant, &key.name, info, false);
         }
         if channel.members.is_empty() && !channel.is_positioned() {
             self.channels.remove(key);
@@ -357,7 +373,7 @@ impl Shard {
 
     fn expel(&mut self, key: &Key, subject: &str) {
         let Some(channel) = self.channels.get(key) else { return };
-        let wanted = |m: &&Member| channel.presence.get(&m.conn).is_some_and(|i| i.subject == subject);
+        let wanted = |m: &&Member| m.info.subject == subject;
         let conns: Vec<u64> = channel.members.all().iter().filter(wanted).map(|m| m.conn).collect();
         // 2000: "unsubscribed by the server"; below 2500 a client does not subscribe again by itself.
         let told = protocol::push(
@@ -430,9 +446,10 @@ impl Shard {
                 "unsubscribe",
                 r#"{"code":2500,"reason":"insufficient state"}"#,
             );
-            fan_out(&self.shared.counters, &channel.members.take_all(), &told);
-            for info in channel.presence.drain().map(|(_, info)| info) {
-                self.shared.changed(key.tenant, &key.name, &info, false);
+            let members = channel.members.take_all();
+            fan_out(&self.shared.counters, &members, &told);
+            for member in members.iter().filter(|_| channel.rule.presence) {
+                self.shared.changed(key.tenant, &key.name, &member.info, false);
             }
         }
         self.channels.retain(|_, channel| !channel.is_positioned());
@@ -462,86 +479,6 @@ impl Shared {
             joined,
         };
         let _ = self.changes.send(change);
-    }
-}
-
-impl Question {
-    fn method(&self) -> &'static str {
-        match self {
-            Self::Presence => "presence",
-            Self::PresenceStats => "presence_stats",
-            Self::History { .. } => "history",
-        }
-    }
-}
-
-/// The body of a subscribe reply on a positioned channel.
-fn subscribed(stream: &mut Stream, recover: Option<&Position>, now: Millis, counters: &Counters) -> String {
-    let Position { offset, epoch } = stream.position();
-    let head = format!(r#""recoverable":true,"positioned":true,"epoch":{}"#, json(&epoch));
-    let Some(from) = recover else {
-        return format!(r#"{{{head},"offset":{offset}}}"#);
-    };
-    match stream.recover(from, now) {
-        Some(missed) => {
-            add(&counters.recovered, 1);
-            // The offset recovered from: each publication handed over moves the client's position on.
-            let (missed, at) = (protocol::array(missed), from.offset);
-            format!(r#"{{{head},"offset":{at},"was_recovering":true,"recovered":true,"publications":{missed}}}"#)
-        }
-        None => {
-            add(&counters.unrecovered, 1);
-            format!(r#"{{{head},"offset":{offset},"was_recovering":true}}"#)
-        }
-    }
-}
-
-fn answer_of(channel: &mut Channel, what: &Question, now: Millis) -> Result<String, Failure> {
-    match what {
-        Question::Presence | Question::PresenceStats if !channel.rule.presence => Err(Failure::NOT_AVAILABLE),
-        Question::History { .. } if !channel.is_positioned() => Err(Failure::NOT_AVAILABLE),
-        Question::Presence => {
-            let clients: Vec<String> = channel
-                .presence
-                .values()
-                .map(|i| format!("{}:{}", json(&i.client), i.json()))
-                .collect();
-            Ok(format!(r#"{{"presence":{{{}}}}}"#, clients.join(",")))
-        }
-        Question::PresenceStats => {
-            let mut users: Vec<&str> = channel.presence.values().map(|i| i.subject.as_str()).collect();
-            users.sort_unstable();
-            users.dedup();
-            Ok(format!(
-                r#"{{"num_clients":{},"num_users":{}}}"#,
-                channel.presence.len(),
-                users.len()
-            ))
-        }
-        Question::History { limit, since, reverse } => {
-            let Position { offset, epoch } = channel.stream.position();
-            // 0 asks for the position alone, a negative limit for all there is.
-            let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
-            let entries = match (since, reverse) {
-                _ if limit == 0 => "[]".to_owned(),
-                (since, true) => {
-                    let found = channel
-                        .stream
-                        .backwards(since.as_ref(), now)
-                        .ok_or(Failure::UNRECOVERABLE)?;
-                    protocol::array(found.take(limit))
-                }
-                (Some(since), false) => {
-                    let found = channel.stream.since(since, now).ok_or(Failure::UNRECOVERABLE)?;
-                    protocol::array(found.take(limit))
-                }
-                (None, false) => protocol::array(channel.stream.forwards(now).take(limit)),
-            };
-            Ok(format!(
-                r#"{{"publications":{entries},"epoch":{},"offset":{offset}}}"#,
-                json(&epoch)
-            ))
-        }
     }
 }
 

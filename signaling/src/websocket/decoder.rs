@@ -81,7 +81,13 @@ impl Decoder {
 
     /// Decodes `input`, unmasking it in place, and appends the messages that it completes. After a fault or a close frame
     /// the decoder takes nothing more.
-    pub fn decode(&mut self, mut input: &mut [u8], out: &mut Vec<Message>) -> Result<(), Fault> {
+    pub fn decode(&mut self, input: &mut [u8], out: &mut Vec<Message>) -> Result<(), Fault> {
+        let result = self.run(input, out);
+        self.closed |= result.is_err();
+        result
+    }
+
+    fn run(&mut self, mut input: &mut [u8], out: &mut Vec<Message>) -> Result<(), Fault> {
         while !self.closed {
             let mut frame = match self.frame.take() {
                 Some(frame) => frame,

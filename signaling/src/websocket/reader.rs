@@ -37,6 +37,8 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(socket: Arc<Socket>, early: Bytes) -> Self {
         let decoder = Decoder::new(socket.limits().message);
+        // Even empty it would keep the 8 KiB of the HTTP connection alive for as long as the reader lives.
+        let early = if early.is_empty() { Bytes::new() } else { early };
         Self {
             socket,
             decoder,
@@ -115,6 +117,7 @@ impl Reader {
         }
         if let Err(fault) = result {
             self.socket.close(fault.code(), &fault.to_string());
+            self.socket.end_if_flushed();
             return Err(End::Fault(fault));
         }
         Ok(())

@@ -195,6 +195,13 @@ impl Socket {
         let _ = SockRef::from(&self.stream).shutdown(Shutdown::Read);
     }
 
+    /// Ends our direction once the close frame is on the wire, for a peer that is not expected to answer it in order.
+    pub(super) fn end_if_flushed(&self) {
+        if matches!(*self.lock(), Out::Closing(None)) {
+            let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+        }
+    }
+
     /// True from the start of the closing handshake.
     #[must_use]
     pub fn is_closing(&self) -> bool {

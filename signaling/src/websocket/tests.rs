@@ -187,3 +187,64 @@ proptest! {
         }
     }
 }
+
+/// One echo server for each way of serving that the product may use.
+#[tokio::test]
+async fn the_raw_stream_is_reached_under_every_listener() {
+    use axum::{Router, routing::get};
+    use futures_util::{SinkExt, StreamExt};
+    use hyper_util::{
+        rt::{TokioExecutor, TokioIo},
+        server::conn::auto,
+        service::TowerToHyperService,
+    };
+    use tokio::net::{TcpListener, TcpStream};
+
+    let echo = |upgrade: super::Upgrade| async move {
+        upgrade.accept(|mut reader| async move {
+            let mut messages = Vec::new();
+            while reader.next(&mut messages).await.is_ok() {
+                for message in messages.drain(..) {
+                    if let Message::Text(text) = message {
+                        reader.socket().send(&frame::text(&text));
+                    }
+                }
+            }
+        })
+    };
+    let router = Router::new().route("/echo", get(echo));
+    for way in ["axum", "auto", "http1"] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = router.clone();
+        let server = tokio::spawn(async move {
+            if way == "axum" {
+                axum::serve(listener, router).await.unwrap();
+                return;
+            }
+            let (stream, _) = listener.accept().await.unwrap();
+            let (io, service) = (TokioIo::new(stream), TowerToHyperService::new(router));
+            if way == "auto" {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                builder.serve_connection_with_upgrades(io, service).await.unwrap();
+            } else {
+                let builder = hyper::server::conn::http1::Builder::new();
+                builder.serve_connection(io, service).with_upgrades().await.unwrap();
+            }
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut ws, _) = tokio_tungstenite::client_async(format!("ws://{address}/echo"), stream)
+            .await
+            .unwrap();
+        let long = "€".repeat(20_000);
+        ws.send(long.clone().into()).await.unwrap();
+        assert_eq!(ws.next().await.unwrap().unwrap().into_text().unwrap(), long, "{way}");
+        ws.close(None).await.unwrap();
+        assert!(ws.next().await.unwrap().unwrap().is_close(), "{way}");
+        assert!(
+            ws.next().await.is_none(),
+            "{way}: the server ends the connection after the closing handshake"
+        );
+        server.abort();
+    }
+}

@@ -6,8 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use std::future::Future;
 use tokio::net::TcpStream;
@@ -114,16 +115,15 @@ impl Upgrade {
         let Self { on, accept, limits, .. } = self;
         tokio::spawn(async move {
             let Ok(upgraded) = on.await else { return };
-            // Our own listener and `axum::serve` both hand over plain TCP; anything else is a mistake of composition.
-            let Ok(parts) = downcast::<TokioIo<TcpStream>>(upgraded) else {
+            let Some((stream, early)) = plain_tcp(upgraded) else {
                 tracing::error!("websocket: the connection under the upgrade is not a plain TCP stream");
                 return;
             };
-            let Ok(socket) = Socket::new(parts.io.into_inner(), limits) else {
+            let Ok(socket) = Socket::new(stream, limits) else {
                 return;
             };
             // A second task, so that the state of the upgrade is freed while the connection lives.
-            tokio::spawn(run(Reader::new(socket, parts.read_buf)));
+            tokio::spawn(run(Reader::new(socket, early)));
         });
         let headers = [
             (header::CONNECTION, HeaderValue::from_static("Upgrade")),
@@ -131,6 +131,19 @@ impl Upgrade {
             (header::SEC_WEBSOCKET_ACCEPT, accept),
         ];
         (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    }
+}
+
+/// The stream under hyper's connection, and what was read beyond the request. `axum::serve` and a listener of our own over
+/// `hyper_util`'s automatic or hyper's HTTP/1 connection all hand over plain TCP; anything else is a mistake of
+/// composition.
+fn plain_tcp(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    match downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+            Some((parts.io.into_inner(), parts.read_buf))
+        }
     }
 }
 

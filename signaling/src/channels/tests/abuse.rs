@@ -51,7 +51,11 @@ async fn raw(bench: &Bench, after: &[u8]) -> TcpStream {
     }
     let head = String::from_utf8(head).unwrap();
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    assert!(
+        head.to_lowercase()
+            .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
+        "{head}"
+    );
     assert!(!head.to_lowercase().contains("sec-websocket-extensions"));
     stream
 }
@@ -70,14 +74,29 @@ async fn malformed_frames_get_their_code_and_the_others_go_on() {
         (masked(true, Opcode::Binary, b"{}"), 3501),
         (masked(true, Opcode::Text, b"{\"id\":"), 3501),
         (masked(true, Opcode::Text, b"[]"), 3501),
-        (masked(true, Opcode::Text, b"{\"id\":1,\"subscribe\":{\"channel\":\"board:main\"}}"), 3501),
-        (masked(true, Opcode::Text, b"{\"id\":1,\"connect\":{\"token\":\"mt_1_nonsense\"}}"), 3500),
+        (
+            masked(
+                true,
+                Opcode::Text,
+                b"{\"id\":1,\"subscribe\":{\"channel\":\"board:main\"}}",
+            ),
+            3501,
+        ),
+        (
+            masked(
+                true,
+                Opcode::Text,
+                b"{\"id\":1,\"connect\":{\"token\":\"mt_1_nonsense\"}}",
+            ),
+            3500,
+        ),
     ] {
         let mut stream = raw(&bench, &bytes).await;
         assert_eq!(close_code(&mut stream).await, code, "{bytes:?}");
     }
     let mut bad = bench.enter("north").await;
-    bad.text("{\"id\":7,\"ping\":{}}\n{\"id\":8,\"subscribe\":{\"channel\":7}}").await;
+    bad.text("{\"id\":7,\"ping\":{}}\n{\"id\":8,\"subscribe\":{\"channel\":7}}")
+        .await;
     assert_eq!(bad.next().await["id"], 7, "what was sound is answered");
     assert_eq!(closed(&mut bad).await, (3501, "bad request".into()));
     bench.publish("north", CHANNEL, &json!(1));
@@ -89,21 +108,35 @@ async fn a_page_of_another_origin_is_refused() {
     let bench = Bench::start(options()).await;
     let own = format!("http://north.localhost:{}", bench.port);
     assert!(bench.refusal("north", Some(&own)).await.contains("101"));
-    assert!(bench.refusal("north", Some("http://evil.example")).await.contains("403"));
+    assert!(
+        bench
+            .refusal("north", Some("http://evil.example"))
+            .await
+            .contains("403")
+    );
     assert!(bench.refusal("nobody", None).await.contains("404"));
 }
 
 #[tokio::test]
 async fn who_never_connects_is_cut() {
     let deadline = std::time::Duration::from_millis(50);
-    let bench = Bench::start(Options { connect_deadline: deadline, ..options() }).await;
+    let bench = Bench::start(Options {
+        connect_deadline: deadline,
+        ..options()
+    })
+    .await;
     let mut idle = bench.dial("north").await;
     assert_eq!(closed(&mut idle).await, (3502, "stale".into()));
 }
 
 #[tokio::test]
 async fn limits_on_channels_and_commands() {
-    let bench = Bench::start(Options { channels_per_client: 2, burst: 20, ..options() }).await;
+    let bench = Bench::start(Options {
+        channels_per_client: 2,
+        burst: 20,
+        ..options()
+    })
+    .await;
     let mut client = bench.enter("north").await;
     client.subscribe("patient:1").await;
     client.subscribe("patient:2").await;
@@ -125,7 +158,11 @@ async fn limits_on_channels_and_commands() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_with_3008_and_delays_nobody() {
-    let socket = Limits { queue: 128 * 1024, closing: std::time::Duration::from_secs(30), ..Limits::default() };
+    let socket = Limits {
+        queue: 128 * 1024,
+        closing: std::time::Duration::from_secs(30),
+        ..Limits::default()
+    };
     let bench = Bench::start(Options { socket, ..options() }).await;
     let mut slow = bench.enter("north").await;
     slow.subscribe(CHANNEL).await;

@@ -19,15 +19,37 @@ pub(super) const CHANNEL: &str = "board:main";
 /// Keeps five publications.
 pub(super) const SHORT: &str = "patient:1";
 
-static RULES: [ChannelRule; 2] = [
-    ChannelRule { kind: "board", subscribe: Action::Subscribe, history: 1000, ttl_ms: 60_000, presence: true },
-    ChannelRule { kind: "patient", subscribe: Action::Subscribe, history: 5, ttl_ms: 60_000, presence: false },
+/// Keeps nothing, and is for members only.
+pub(super) const CONVERSATION: &str = "conversation:1";
+
+const fn rule(kind: &'static str, history: usize, presence: bool) -> ChannelRule {
+    ChannelRule {
+        kind,
+        subscribe: Action::Subscribe,
+        history,
+        ttl_ms: 60_000,
+        presence,
+    }
+}
+
+static RULES: [ChannelRule; 3] = [
+    rule("board", 1000, true),
+    rule("patient", 5, false),
+    rule("conversation", 0, false),
 ];
 
 /// Two shards whatever the machine, a wheel that is turned by hand, a short patience with those who do not close.
 pub(super) fn options() -> Options {
-    let socket = Limits { closing: Duration::from_secs(2), ..Limits::default() };
-    Options { shards: 2, second: None, socket, ..Options::default() }
+    let socket = Limits {
+        closing: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    Options {
+        shards: 2,
+        second: None,
+        socket,
+        ..Options::default()
+    }
 }
 
 pub(super) struct Bench {
@@ -51,7 +73,12 @@ impl Bench {
         let port = listener.local_addr().unwrap().port();
         let router = hub.router();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { world, hub, port, server }
+        Self {
+            world,
+            hub,
+            port,
+            server,
+        }
     }
 
     pub(super) fn tenants(&self) -> [TenantId; 3] {
@@ -73,19 +100,39 @@ impl Bench {
 
     /// An open socket that has said nothing yet.
     pub(super) async fn dial(&self, tenant: &str) -> Client {
-        let mut request = format!("ws://{tenant}.localhost:{}/connection/websocket", self.port).into_client_request().unwrap();
+        let mut request = format!("ws://{tenant}.localhost:{}/connection/websocket", self.port)
+            .into_client_request()
+            .unwrap();
         let origin = format!("http://{tenant}.localhost:{}", self.port);
         request.headers_mut().insert("origin", origin.parse().unwrap());
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let (ws, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        Client { ws, id: 0, subject: String::new(), waiting: VecDeque::new() }
+        Client {
+            ws,
+            id: 0,
+            subject: String::new(),
+            waiting: VecDeque::new(),
+        }
     }
 
     pub(super) async fn enter_with(&self, tenant: &str, token: &str) -> Client {
         let mut client = self.dial(tenant).await;
-        let reply = client.ask(json!({ "connect": { "token": token, "name": "test" } })).await;
-        assert_eq!((&reply["connect"]["ping"], &reply["connect"]["pong"]), (&json!(25), &json!(true)), "{reply}");
-        client.subject = self.world.ctx.sessions.verify(self.tenant(tenant).id, token).await.unwrap().subject;
+        let reply = client
+            .ask(json!({ "connect": { "token": token, "name": "test" } }))
+            .await;
+        assert_eq!(
+            (&reply["connect"]["ping"], &reply["connect"]["pong"]),
+            (&json!(25), &json!(true)),
+            "{reply}"
+        );
+        client.subject = self
+            .world
+            .ctx
+            .sessions
+            .verify(self.tenant(tenant).id, token)
+            .await
+            .unwrap()
+            .subject;
         client
     }
 
@@ -96,7 +143,9 @@ impl Bench {
     }
 
     pub(super) fn publish(&self, tenant: &str, channel: &str, data: &Value) {
-        self.hub.publish(self.tenant(tenant).id, channel, data.to_string()).unwrap();
+        self.hub
+            .publish(self.tenant(tenant).id, channel, data.to_string())
+            .unwrap();
     }
 
     pub(super) fn count(&self, name: &str) -> u64 {
@@ -106,7 +155,10 @@ impl Bench {
     /// The status line of a handshake, by hand.
     pub(super) async fn refusal(&self, tenant: &str, origin: Option<&str>) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        stream.write_all(handshake(tenant, self.port, origin).as_bytes()).await.unwrap();
+        stream
+            .write_all(handshake(tenant, self.port, origin).as_bytes())
+            .await
+            .unwrap();
         let mut answer = [0; 64];
         let n = stream.read(&mut answer).await.unwrap();
         String::from_utf8_lossy(&answer[..n]).lines().next().unwrap().to_owned()
@@ -153,7 +205,11 @@ impl Client {
     }
 
     async fn read(&mut self) -> Message {
-        tokio::time::timeout(PATIENCE, self.ws.next()).await.expect("an answer").expect("an open socket").unwrap()
+        tokio::time::timeout(PATIENCE, self.ws.next())
+            .await
+            .expect("an answer")
+            .expect("an open socket")
+            .unwrap()
     }
 
     /// Sends a command with a fresh number and answers its reply.

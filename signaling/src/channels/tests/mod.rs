@@ -5,8 +5,8 @@ mod kit;
 mod recovery;
 
 use super::shard::PING_SECONDS;
-use kit::{Bench, CHANNEL, Client, closed, options};
-use medtech_kernel::{Error, auth::Role, bus::Event};
+use kit::{Bench, CHANNEL, CONVERSATION, Client, closed, options};
+use medtech_kernel::{Error, auth::Role, bus::Event, policy::relate};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -33,7 +33,9 @@ async fn an_event_of_the_bus_reaches_its_tenants_subscribers_and_nobody_else() {
     }
     // Offsets, presence and history are the tenant's own too: each stands at one publication and one member.
     for client in &mut clients {
-        let history = client.ask(json!({ "history": { "channel": CHANNEL, "limit": -1 } })).await;
+        let history = client
+            .ask(json!({ "history": { "channel": CHANNEL, "limit": -1 } }))
+            .await;
         assert_eq!(history["history"]["publications"].as_array().unwrap().len(), 1);
         let stats = client.ask(json!({ "presence_stats": { "channel": CHANNEL } })).await;
         assert_eq!(stats["presence_stats"], json!({ "num_clients": 1, "num_users": 1 }));
@@ -53,13 +55,18 @@ async fn a_token_of_another_tenant_is_worth_nothing() {
 async fn an_ended_session_is_cut_at_once_and_others_stay() {
     let bench = Bench::start(options()).await;
     let token = bench.token("north", Role::Clinician).await;
-    let (mut first, mut second) = (bench.enter_with("north", &token).await, bench.enter_with("north", &token).await);
+    let (mut first, mut second) = (
+        bench.enter_with("north", &token).await,
+        bench.enter_with("north", &token).await,
+    );
     let mut other = bench.enter("north").await;
     let ctx = bench.world.ctx.clone();
     let (sessions, north) = (ctx.sessions.clone(), bench.world.north.id);
     let session = sessions.verify(north, &token).await.unwrap().session;
     let revoker = sessions.clone();
-    let revoke = ctx.db.write(north, move |tx| Box::pin(async move { revoker.revoke(tx, session).await }));
+    let revoke = ctx.db.write(north, move |tx| {
+        Box::pin(async move { revoker.revoke(tx, session).await })
+    });
     revoke.await.unwrap();
     assert_eq!(closed(&mut first).await.0, 3500);
     assert_eq!(closed(&mut second).await.0, 3500);
@@ -75,16 +82,45 @@ async fn joining_asks_the_policy_and_publishing_is_not_for_clients() {
     let token = bench.token("north", Role::Guest).await;
     let mut guest = bench.enter_with("north", &token).await;
     let code = |reply: &Value| reply["error"]["code"].as_i64();
-    assert_eq!(code(&guest.ask(json!({ "subscribe": { "channel": CHANNEL } })).await), Some(103));
-    assert_eq!(code(&guest.ask(json!({ "subscribe": { "channel": "nothing:1" } })).await), Some(102));
-    assert_eq!(code(&guest.ask(json!({ "subscribe": { "channel": "board" } })).await), Some(102));
+    assert_eq!(
+        code(&guest.ask(json!({ "subscribe": { "channel": CHANNEL } })).await),
+        Some(103)
+    );
+    assert_eq!(
+        code(&guest.ask(json!({ "subscribe": { "channel": "nothing:1" } })).await),
+        Some(102)
+    );
+    assert_eq!(
+        code(&guest.ask(json!({ "subscribe": { "channel": "board" } })).await),
+        Some(102)
+    );
     // Neither may someone outside of a channel look into it.
-    assert_eq!(code(&guest.ask(json!({ "history": { "channel": CHANNEL, "limit": 5 } })).await), Some(103));
-    assert_eq!(code(&guest.ask(json!({ "presence": { "channel": CHANNEL } })).await), Some(103));
+    assert_eq!(
+        code(
+            &guest
+                .ask(json!({ "history": { "channel": CHANNEL, "limit": 5 } }))
+                .await
+        ),
+        Some(103)
+    );
+    assert_eq!(
+        code(&guest.ask(json!({ "presence": { "channel": CHANNEL } })).await),
+        Some(103)
+    );
     let mut clinician = bench.enter("north").await;
     clinician.subscribe(CHANNEL).await;
-    assert_eq!(code(&clinician.ask(json!({ "subscribe": { "channel": CHANNEL } })).await), Some(105));
-    assert_eq!(code(&clinician.ask(json!({ "publish": { "channel": CHANNEL, "data": {} } })).await), Some(103));
+    assert_eq!(
+        code(&clinician.ask(json!({ "subscribe": { "channel": CHANNEL } })).await),
+        Some(105)
+    );
+    assert_eq!(
+        code(
+            &clinician
+                .ask(json!({ "publish": { "channel": CHANNEL, "data": {} } }))
+                .await
+        ),
+        Some(103)
+    );
 }
 
 #[tokio::test]
@@ -94,19 +130,30 @@ async fn calls_reach_their_handler_as_the_caller_and_keep_their_order() {
         let answer = json!({ "subject": who.subject, "tenant": who.tenant, "data": serde_json::from_str::<Value>(data.get()).unwrap() });
         Ok(serde_json::value::to_raw_value(&answer).unwrap())
     });
-    bench.hub.rpc("no", |_, _| async { Err(Error::conflict("visit.link_in_use", "Open on another device.")) });
+    bench.hub.rpc("no", |_, _| async {
+        Err(Error::conflict("visit.link_in_use", "Open on another device."))
+    });
     bench.hub.rpc("fault", |_, _| async { panic!("a handler's fault") });
     let mut client = bench.enter("south").await;
-    let reply = client.ask(json!({ "rpc": { "method": "who", "data": { "x": [1] } } })).await;
+    let reply = client
+        .ask(json!({ "rpc": { "method": "who", "data": { "x": [1] } } }))
+        .await;
     let expected = json!({ "subject": client.subject, "tenant": bench.world.south.id, "data": { "x": [1] } });
     assert_eq!(reply["rpc"]["data"], expected);
     let error = client.ask(json!({ "rpc": { "method": "no" } })).await["error"].clone();
     assert_eq!(error, json!({ "code": 409, "message": "Open on another device." }));
-    assert_eq!(client.ask(json!({ "rpc": { "method": "fault" } })).await["error"]["code"], 100);
-    assert_eq!(client.ask(json!({ "rpc": { "method": "unknown" } })).await["error"]["code"], 104);
+    assert_eq!(
+        client.ask(json!({ "rpc": { "method": "fault" } })).await["error"]["code"],
+        100
+    );
+    assert_eq!(
+        client.ask(json!({ "rpc": { "method": "unknown" } })).await["error"]["code"],
+        104
+    );
     // Several commands in one frame, answered in their order.
-    let frame: Vec<String> =
-        (100..110).map(|id| json!({ "id": id, "rpc": { "method": "who", "data": id } }).to_string()).collect();
+    let frame: Vec<String> = (100..110)
+        .map(|id| json!({ "id": id, "rpc": { "method": "who", "data": id } }).to_string())
+        .collect();
     client.text(&frame.join("\n")).await;
     for id in 100..110 {
         let reply = client.next().await;
@@ -130,8 +177,14 @@ async fn presence_tells_who_is_there_and_who_comes_and_goes() {
     let mut expected = [json!(first.subject), json!(second.subject)];
     expected.sort_by_key(|u| u.to_string());
     assert_eq!(users, expected.iter().collect::<Vec<_>>());
-    assert_eq!(bench.hub.presence(bench.world.north.id, CHANNEL).await.unwrap().len(), 2);
-    assert_eq!(bench.hub.presence(bench.world.south.id, CHANNEL).await.unwrap().len(), 0);
+    assert_eq!(
+        bench.hub.presence(bench.world.north.id, CHANNEL).await.unwrap().len(),
+        2
+    );
+    assert_eq!(
+        bench.hub.presence(bench.world.south.id, CHANNEL).await.unwrap().len(),
+        0
+    );
     let left = second.subject.clone();
     drop(second);
     assert_eq!(first.push("leave").await["leave"]["info"]["user"], json!(left));
@@ -140,9 +193,15 @@ async fn presence_tells_who_is_there_and_who_comes_and_goes() {
         let change = changes.recv().await.unwrap();
         seen.push((change.subject, change.joined));
     }
-    assert_eq!(seen, [(first.subject.clone(), true), (left.clone(), true), (left, false)]);
+    assert_eq!(
+        seen,
+        [(first.subject.clone(), true), (left.clone(), true), (left, false)]
+    );
     // Access withdrawn: the subscription ends, the connection stays.
-    bench.hub.expel(bench.world.north.id, CHANNEL, &first.subject.clone()).await;
+    bench
+        .hub
+        .expel(bench.world.north.id, CHANNEL, &first.subject.clone())
+        .await;
     assert_eq!(first.push("unsubscribe").await["unsubscribe"]["code"], 2000);
     assert_eq!(first.ask(json!({ "ping": {} })).await["ping"], json!({}));
 }
@@ -162,7 +221,13 @@ async fn history_pages_both_ways_and_refuses_a_strangers_epoch() {
         let mut body = body;
         body["channel"] = json!(CHANNEL);
         let reply = client.ask(json!({ "history": body })).await;
-        let list = |v: &Value| v.as_array().unwrap().iter().map(|p| p["data"].as_i64().unwrap()).collect::<Vec<_>>();
+        let list = |v: &Value| {
+            v.as_array()
+                .unwrap()
+                .iter()
+                .map(|p| p["data"].as_i64().unwrap())
+                .collect::<Vec<_>>()
+        };
         match reply["history"]["publications"] {
             Value::Null => Err(reply["error"]["code"].as_i64()),
             ref list_of => Ok((list(list_of), reply["history"]["offset"].as_i64())),
@@ -170,11 +235,23 @@ async fn history_pages_both_ways_and_refuses_a_strangers_epoch() {
     };
     assert_eq!(ask(json!({})).await, Ok((vec![], Some(4))));
     assert_eq!(ask(json!({ "limit": 2 })).await, Ok((vec![1, 2], Some(4))));
-    assert_eq!(ask(json!({ "limit": -1, "reverse": true })).await, Ok((vec![4, 3, 2, 1], Some(4))));
+    assert_eq!(
+        ask(json!({ "limit": -1, "reverse": true })).await,
+        Ok((vec![4, 3, 2, 1], Some(4)))
+    );
     let since = json!({ "offset": 2, "epoch": epoch });
-    assert_eq!(ask(json!({ "limit": 10, "since": since })).await, Ok((vec![3, 4], Some(4))));
-    assert_eq!(ask(json!({ "limit": 10, "since": since, "reverse": true })).await, Ok((vec![1], Some(4))));
-    assert_eq!(ask(json!({ "limit": 10, "since": { "offset": 2, "epoch": "other" } })).await, Err(Some(112)));
+    assert_eq!(
+        ask(json!({ "limit": 10, "since": since })).await,
+        Ok((vec![3, 4], Some(4)))
+    );
+    assert_eq!(
+        ask(json!({ "limit": 10, "since": since, "reverse": true })).await,
+        Ok((vec![1], Some(4)))
+    );
+    assert_eq!(
+        ask(json!({ "limit": 10, "since": { "offset": 2, "epoch": "other" } })).await,
+        Err(Some(112))
+    );
 }
 
 #[tokio::test]
@@ -213,4 +290,46 @@ async fn shutting_down_sends_clients_elsewhere_and_takes_no_more() {
     shutdown.await.unwrap();
     assert_eq!(bench.count("connections"), 0);
     assert!(bench.refusal("north", None).await.contains("503"));
+}
+
+#[tokio::test]
+async fn what_ends_by_time_alone_ends_a_live_connection_too() {
+    let bench = Bench::start(options()).await;
+    let (clock, north) = (bench.world.ctx.clock.clone(), bench.world.north.id);
+    let mut client = bench.enter("north").await;
+    let (subject, until) = (client.subject.clone(), clock.now_ms() + 60_000);
+    let related = bench.world.ctx.db.write(north, move |tx| {
+        Box::pin(async move { relate(tx, &subject, "member", CONVERSATION, Some(until)).await })
+    });
+    related.await.unwrap();
+    let reply = client.subscribe(CONVERSATION).await;
+    assert_eq!(reply, json!({}), "a channel that keeps nothing is not recoverable");
+    bench.publish("north", CONVERSATION, &json!("typing"));
+    assert_eq!(client.push("pub").await["pub"], json!({ "data": "typing" }));
+    clock.advance(300_000);
+    client.text("{}").await;
+    assert_eq!(client.push("unsubscribe").await["unsubscribe"]["code"], 2000);
+    bench.publish("north", CONVERSATION, &json!("not for them"));
+    assert_eq!(client.ask(json!({ "ping": {} })).await["ping"], json!({}));
+    // The session itself lasts an hour.
+    clock.advance(3_600_000);
+    client.text("{}").await;
+    assert_eq!(closed(&mut client).await, (3005, "connection expired".into()));
+}
+
+#[tokio::test]
+async fn access_withdrawn_by_a_module_ends_the_subscription_at_once() {
+    let bench = Bench::start(options()).await;
+    let (mut first, mut second) = (bench.enter("north").await, bench.enter("north").await);
+    first.subscribe("patient:7").await;
+    second.subscribe("patient:7").await;
+    bench
+        .hub
+        .expel(bench.world.north.id, "patient:7", &first.subject.clone())
+        .await;
+    bench.publish("north", "patient:7", &json!(1));
+    assert_eq!(second.push("pub").await["pub"]["data"], 1);
+    assert_eq!(first.next().await["push"]["unsubscribe"]["code"], 2000);
+    // Nothing came after it: the next thing it hears is the answer to its own question.
+    assert_eq!(first.ask(json!({ "ping": {} })).await["ping"], json!({}));
 }

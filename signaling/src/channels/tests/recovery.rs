@@ -1,7 +1,7 @@
 //! Recovery tells the truth: after any disconnect a client has each message exactly once, or is told that it has not.
 
 use super::kit::{Bench, CHANNEL, Client, SHORT, options};
-use crate::channels::shard::Msg;
+use crate::channels::Options;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -165,18 +165,39 @@ async fn old_publications_are_not_recovered_and_the_client_is_told() {
     assert_eq!((follower.told, follower.seen.len()), (1, 0));
 }
 
-#[tokio::test]
+/// An inbox of one message, and a publisher that does not wait: publications are lost, and whoever is subscribed is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_publications_change_the_epoch_and_subscribers_subscribe_again() {
-    let bench = Bench::start(options()).await;
+    let bench = Bench::start(Options { inbox: 1, ..options() }).await;
     let mut client = bench.enter("north").await;
     let mut follower = Follower::default();
-    follower.subscribe(&mut client, SHORT).await;
-    bench.publish("north", SHORT, &json!(1));
-    follower.take(&client.push("pub").await["pub"]);
+    follower.subscribe(&mut client, CHANNEL).await;
     let before = follower.epoch.clone();
-    bench.hub.0.to_all(|| Msg::Lost).await;
-    assert_eq!(client.push("unsubscribe").await["unsubscribe"]["code"], 2500);
-    follower.subscribe(&mut client, SHORT).await;
+    let mut sent = 0;
+    while bench.count("lost") == 0 {
+        sent += 1;
+        assert!(sent < 1_000_000, "an inbox of one never overflowed");
+        bench.publish("north", CHANNEL, &json!(sent));
+        if sent % 64 == 0 {
+            // Something to notice the loss by, as the ping wheel's tick is.
+            bench.hub.turn().await;
+        }
+    }
+    loop {
+        let push = client.next().await["push"].clone();
+        if push["unsubscribe"]["code"] == 2500 {
+            break;
+        }
+        follower.take(&push["pub"]);
+    }
+    assert!(follower.seen.is_sorted_by(|a, b| a < b) && follower.seen.len() < sent);
+    // A second loss that is still to be noticed is noticed now.
+    for _ in 0..3 {
+        bench.hub.turn().await;
+    }
+    follower.subscribe(&mut client, CHANNEL).await;
     assert_ne!(follower.epoch, before);
     assert_eq!(bench.count("unrecovered"), 1);
+    bench.publish("north", CHANNEL, &json!(1_000_001));
+    assert_eq!(client.push("pub").await["pub"]["data"], 1_000_001);
 }
