@@ -18,8 +18,8 @@ export function UserMenu({ user }: { user: User }) {
   const [theme, setTheme] = useState<Theme>(readTheme);
   return (
     <MenuTrigger>
-      <AriaButton className="user-btn" aria-label={t('menu.open', { name: user.name })} data-testid="user-menu">
-        <Avatar name={user.name} size="s" /><span>{user.name}</span><Icon name="more" size={18} />
+      <AriaButton className="user-btn" data-testid="user-menu">
+        <Avatar name={user.name} size="s" /><span>{user.name}</span><span className="sr-only">{t('menu.open')}</span><Icon name="more" size={18} />
       </AriaButton>
       <Popover className="popover" placement="top start">
         <Menu className="menu">
