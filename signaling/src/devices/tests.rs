@@ -273,8 +273,15 @@ async fn others(world: &World) -> Result<()> {
         (&json!(w.id), &json!("patient:p1"))
     );
     let measured = rfc3339(world.ctx.clock.now_ms() - 2_000);
-    assert_eq!((&lines[1]["received_at"], &lines[1]["at"], &lines[1]["unit"]), (&json!(now), &json!(measured), &json!("%")));
-    assert_eq!(lines[1]["value"].to_string(), "97.50", "the digits as the device wrote them");
+    assert_eq!(
+        (&lines[1]["received_at"], &lines[1]["at"], &lines[1]["unit"]),
+        (&json!(now), &json!(measured), &json!("%"))
+    );
+    assert_eq!(
+        lines[1]["value"].to_string(),
+        "97.50",
+        "the digits as the device wrote them"
+    );
     assert!(d.recorded(&world.south).await?.is_empty());
 
     for (what, args) in [
@@ -557,12 +564,9 @@ async fn an_external_broker_is_consumed() -> Result<()> {
         .port();
     let conf = world.dir.path().join("mosquitto.conf");
     std::fs::write(&conf, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).expect("conf");
-    let mut broker = Command::new("mosquitto")
-        .arg("-c")
-        .arg(&conf)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("mosquitto is installed");
+    let quiet = std::process::Stdio::null();
+    let broker = Command::new("mosquitto").arg("-c").arg(&conf).stderr(quiet).spawn();
+    let _broker = Stopped(broker.expect("mosquitto is installed"));
     let mut d = door(&world, Some(format!("mqtt://127.0.0.1:{port}"))).await?;
     d.consumed();
     let w = d.wearable(&world.south, Some("patient:p9")).await?;
@@ -583,9 +587,7 @@ async fn an_external_broker_is_consumed() -> Result<()> {
         }
     })
     .await;
-    let event = outcome
-        .inspect_err(|_| drop(broker.kill()))
-        .expect("a reading came through");
+    let event = outcome.expect("a reading came through");
     assert_eq!(
         (event.tenant, event.channel.as_deref()),
         (world.south.id, Some("patient:p9"))
@@ -603,8 +605,16 @@ async fn an_external_broker_is_consumed() -> Result<()> {
     .expect("recorded")?;
     assert_eq!(recorded[0]["device"], json!(w.id));
     assert!(d.recorded(&world.north).await?.is_empty());
-    broker.kill().and_then(|()| broker.wait()).expect("stopped");
     Ok(())
+}
+
+/// A program that ends with the test.
+struct Stopped(std::process::Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
 
 async fn mosquitto_to(port: u16, topic: &str, payload: &str) {
