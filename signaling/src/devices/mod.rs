@@ -82,7 +82,15 @@ impl Devices {
         let addr = listener.local_addr().map_err(failed)?;
         let ingest = Ingest::new(ctx.clone());
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
-        let devices = Self(Arc::new(Inner { ctx, describe, ingest, registry: Registry::default(), slots, stop, addr }));
+        let devices = Self(Arc::new(Inner {
+            ctx,
+            describe,
+            ingest,
+            registry: Registry::default(),
+            slots,
+            stop,
+            addr,
+        }));
         if let Some(url) = &devices.0.ctx.config.mqtt.broker {
             broker::start(devices.clone(), url)?;
         }
@@ -103,7 +111,6 @@ impl Devices {
     }
 
     /// `/mqtt`: MQTT over WebSocket.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         mqtt::websocket::routes(self.clone())
     }

@@ -200,6 +200,18 @@ fn connect(version: u8, user: &str, password: &str, client: &str) -> Vec<u8> {
     packet(0x10, &body)
 }
 
+fn connect_alive(w: &Wearable, seconds: u8) -> Vec<u8> {
+    let body = [
+        &text("MQTT")[..],
+        &[5, 0xC2, 0, seconds, 0],
+        &text("alive"),
+        &text(&w.id),
+        &text(&w.token),
+    ]
+    .concat();
+    packet(0x10, &body)
+}
+
 fn publish(version: u8, qos: u8, id: u16, topic: &str, payload: &str) -> Vec<u8> {
     let mut body = text(topic);
     if qos > 0 {
@@ -273,8 +285,15 @@ async fn others(world: &World) -> Result<()> {
         (&json!(w.id), &json!("patient:p1"))
     );
     let measured = rfc3339(world.ctx.clock.now_ms() - 2_000);
-    assert_eq!((&lines[1]["received_at"], &lines[1]["at"], &lines[1]["unit"]), (&json!(now), &json!(measured), &json!("%")));
-    assert_eq!(lines[1]["value"].to_string(), "97.50", "the digits as the device wrote them");
+    assert_eq!(
+        (&lines[1]["received_at"], &lines[1]["at"], &lines[1]["unit"]),
+        (&json!(now), &json!(measured), &json!("%"))
+    );
+    assert_eq!(
+        lines[1]["value"].to_string(),
+        "97.50",
+        "the digits as the device wrote them"
+    );
     assert!(d.recorded(&world.south).await?.is_empty());
 
     for (what, args) in [
@@ -292,6 +311,58 @@ async fn others(world: &World) -> Result<()> {
         let (_, said) = d.mosquitto_pub(&w, &args).await;
         assert_eq!(d.recorded(&world.north).await?.len(), before, "{what}: {said}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rumqttc_is_told_why_and_hears_its_commands() -> Result<()> {
+    use rumqttc::v5::{
+        AsyncClient, Event as Heard, MqttOptions,
+        mqttbytes::{QoS, v5::Packet},
+    };
+    let world = World::sqlite(&[]).await?;
+    let d = door(&world, None).await?;
+    d.consumed();
+    let w = d.wearable(&world.north, Some("patient:p1")).await?;
+    let mut options = MqttOptions::new("phone", "127.0.0.1", d.address.port());
+    options.set_credentials(&w.id, &w.token);
+    let (client, mut events) = AsyncClient::new(options, 16);
+    client
+        .subscribe(format!("devices/{}/commands", w.id), QoS::AtLeastOnce)
+        .await
+        .expect("queued");
+    let topic = format!("devices/{}/readings", w.id);
+    for payload in ["[]", PACK] {
+        client
+            .publish(&topic, QoS::AtLeastOnce, false, payload)
+            .await
+            .expect("queued");
+    }
+    let (mut acks, mut command) = (Vec::new(), None);
+    while acks.len() < 2 || command.is_none() {
+        match timeout(Duration::from_secs(20), events.poll())
+            .await
+            .expect("in time")
+            .expect("connected")
+        {
+            Heard::Incoming(Packet::PubAck(ack)) => {
+                acks.push((ack.reason as u32, ack.properties.and_then(|p| p.reason_string)))
+            }
+            Heard::Incoming(Packet::SubAck(_)) => {
+                assert_eq!(d.devices.command(world.north.id, &w.id, "beep".into()), 1)
+            }
+            Heard::Incoming(Packet::Publish(publish)) => command = Some(publish.payload),
+            _ => {}
+        }
+    }
+    assert_eq!(
+        acks[0].1.as_deref(),
+        Some("a pack holds 1 to 200 records with measurements")
+    );
+    assert_eq!(acks[1].1, None);
+    assert_ne!(acks[0].0, acks[1].0);
+    assert_eq!(command.as_deref(), Some(&b"beep"[..]));
+    assert_eq!(d.recorded(&world.north).await?.len(), 1);
     Ok(())
 }
 
@@ -493,6 +564,33 @@ async fn hostile_packets_end_with_a_reason() -> Result<()> {
         raw.send(&bytes).await;
         assert!(raw.last_words().await.is_empty(), "{what}");
     }
+    // A will is for the own readings; who falls silent is cut.
+    let properties: &[u8] = &[0];
+    let will = |topic: &str| {
+        let body = [
+            &text("MQTT")[..],
+            &[5, 0xC6, 0, 1],
+            properties,
+            &text("w"),
+            properties,
+            &text(topic),
+            &text(PACK),
+        ]
+        .concat();
+        packet(0x10, &[body, text(&w.id), text(&w.token)].concat())
+    };
+    let mut raw = Raw(TcpStream::connect(d.address).await.expect("connect"));
+    raw.send(&will("devices/x/readings")).await;
+    assert_eq!(raw.last_words().await.get(3), Some(&0x87));
+    let mut raw = Raw(TcpStream::connect(d.address).await.expect("connect"));
+    raw.send(&connect_alive(&w, 1)).await;
+    assert_eq!(raw.packet().await[0], 0x20);
+    let words = raw.last_words().await;
+    assert_eq!(
+        (words.first(), words.get(2)),
+        (Some(&0xE0), Some(&0x8D)),
+        "{words:02x?}"
+    );
     // Subscriptions: own commands, nothing else; then a command arrives.
     let mut raw = d.connect(5, &w, "c").await;
     let own = format!("devices/{}/commands", w.id);
@@ -557,12 +655,9 @@ async fn an_external_broker_is_consumed() -> Result<()> {
         .port();
     let conf = world.dir.path().join("mosquitto.conf");
     std::fs::write(&conf, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).expect("conf");
-    let mut broker = Command::new("mosquitto")
-        .arg("-c")
-        .arg(&conf)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("mosquitto is installed");
+    let quiet = std::process::Stdio::null();
+    let broker = Command::new("mosquitto").arg("-c").arg(&conf).stderr(quiet).spawn();
+    let _broker = Stopped(broker.expect("mosquitto is installed"));
     let mut d = door(&world, Some(format!("mqtt://127.0.0.1:{port}"))).await?;
     d.consumed();
     let w = d.wearable(&world.south, Some("patient:p9")).await?;
@@ -583,9 +678,7 @@ async fn an_external_broker_is_consumed() -> Result<()> {
         }
     })
     .await;
-    let event = outcome
-        .inspect_err(|_| drop(broker.kill()))
-        .expect("a reading came through");
+    let event = outcome.expect("a reading came through");
     assert_eq!(
         (event.tenant, event.channel.as_deref()),
         (world.south.id, Some("patient:p9"))
@@ -603,8 +696,16 @@ async fn an_external_broker_is_consumed() -> Result<()> {
     .expect("recorded")?;
     assert_eq!(recorded[0]["device"], json!(w.id));
     assert!(d.recorded(&world.north).await?.is_empty());
-    broker.kill().and_then(|()| broker.wait()).expect("stopped");
     Ok(())
+}
+
+/// A program that ends with the test.
+struct Stopped(std::process::Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
 
 async fn mosquitto_to(port: u16, topic: &str, payload: &str) {

@@ -281,7 +281,7 @@ impl Visit {
     /// Opens an interval for each connected side that has none open; both inside makes it a consultation.
     fn open_connected(&mut self, at: Millis) {
         for presence in [&mut self.host, &mut self.guest] {
-            if presence.connection.is_some() && !presence.intervals.last().is_some_and(|i| i.to.is_none()) {
+            if presence.connection.is_some() && presence.intervals.last().is_none_or(|i| i.to.is_some()) {
                 let from = presence
                     .intervals
                     .last()

@@ -1,6 +1,6 @@
 //! Is the guest there? Kept in memory: media connections, live-channel connections and requests.
 //!
-//! One entry for each visit whose guest was seen since the start of the process; it goes when the visit ends.
+//! One entry for each visit whose guest is connected or was seen a moment ago.
 
 use medtech_kernel::{TenantId, clock::Millis};
 use std::{
@@ -92,13 +92,15 @@ impl Presence {
     /// The visits whose `online` differs from what was last shown; they count as shown from now on.
     pub(crate) fn turned(&self, now: Millis) -> Vec<Key> {
         let mut turned = Vec::new();
-        for (key, seen) in self.guests().iter_mut() {
+        self.guests().retain(|key, seen| {
             let online = seen.online(now);
             if online != seen.shown {
                 seen.shown = online;
                 turned.push(*key);
             }
-        }
+            // Nothing is said by an entry of one who has long been away.
+            seen.connected() || now - seen.last < HOLD_MS
+        });
         turned
     }
 

@@ -1,7 +1,7 @@
 //! `/api/visits`: the same commands as over the live socket, and what only a page needs.
 
 use super::{
-    Command, Visits, ended,
+    Command, LINK_LIFE_MS, Visits, ended,
     machine::{Input, Side, State},
     model::{Consent, DeviceCheck, Record, View},
     not_found,
@@ -62,7 +62,8 @@ async fn list(Shared(visits): Shared<Visits>, who: Principal, Query(which): Quer
     if all && !staff {
         return Err(Error::forbidden("policy.denied", "You do not have access to this."));
     }
-    let records = store::open(&visits.0.ctx.db, who.tenant, (!all).then_some(&*who.subject)).await?;
+    let since = visits.0.ctx.clock.now_ms() - LINK_LIFE_MS;
+    let records = store::open(&visits.0.ctx.db, who.tenant, (!all).then_some(&*who.subject), since).await?;
     let mut shown = Vec::with_capacity(records.len());
     for record in &records {
         shown.push(visits.view(&who, record).await?);

@@ -30,12 +30,12 @@ const READ: &str = concat!("SELECT ", columns!(), " FROM visit WHERE tenant = $1
 const OF_HOST: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM visit WHERE tenant = $1 AND host = $2 AND state <> 'ended' ORDER BY start_at, id LIMIT 200"
+    " FROM visit WHERE tenant = $1 AND host = $2 AND state <> 'ended' AND (arrived_at IS NOT NULL OR start_at > $3) ORDER BY start_at, id LIMIT 200"
 );
 const OF_TENANT: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM visit WHERE tenant = $1 AND state <> 'ended' ORDER BY start_at, id LIMIT 500"
+    " FROM visit WHERE tenant = $1 AND state <> 'ended' AND (arrived_at IS NOT NULL OR start_at > $2) ORDER BY start_at, id LIMIT 500"
 );
 const WAITING: &str =
     "SELECT id FROM visit WHERE tenant = $1 AND host = $2 AND state = 'waiting' ORDER BY arrived_at, id LIMIT 200";
@@ -122,11 +122,11 @@ pub(crate) async fn read(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<R
     complete(db, tenant, &row).await.map(Some)
 }
 
-/// Open visits: a host's, or the whole tenant's.
-pub(crate) async fn open(db: &Db, tenant: TenantId, host: Option<&str>) -> Result<Vec<Record>> {
+/// Open visits: a host's, or the whole tenant's. One to which nobody came is left out when it began before `since`.
+pub(crate) async fn open(db: &Db, tenant: TenantId, host: Option<&str>, since: Millis) -> Result<Vec<Record>> {
     let rows = match host {
-        Some(host) => db.query(tenant, OF_HOST, &[host.into()]).await?,
-        None => db.query(tenant, OF_TENANT, &[]).await?,
+        Some(host) => db.query(tenant, OF_HOST, &[host.into(), since.into()]).await?,
+        None => db.query(tenant, OF_TENANT, &[since.into()]).await?,
     };
     let mut records = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -336,6 +336,18 @@ async fn story(world: &World) -> Result<()> {
         .await;
     assert_eq!(visit["state"], "in_consult", "a retried command is not done twice");
 
+    // The same commands over the live socket.
+    let (principal, _) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let params = serde_json::value::to_raw_value(&json!({"id": b.id})).expect("json");
+    let answer = rpc::handle(&s.visits, "visit.admit", &principal, &params).await?;
+    assert_eq!(
+        serde_json::from_str::<Value>(answer.get()).expect("json")["state"],
+        "in_consult"
+    );
+    let nonsense = serde_json::value::to_raw_value(&json!({"id": 7})).expect("json");
+    let refused = rpc::handle(&s.visits, "visit.end", &principal, &nonsense).await;
+    assert_eq!(refused.expect_err("refused").code, "rpc.params");
+
     clock.advance(4_000);
     s.event(north, b.id, &b.guest, "g1", false).await?;
     clock.advance(2_000);

@@ -3,8 +3,10 @@
 use super::{
     super::{Devices, senml},
     registry::Seat,
-    wire::{Hello, Reason, Refusal},
+    session::read,
+    wire::{Hello, In, Reason, Refusal, Start, Wire},
 };
+use bytes::BytesMut;
 use medtech_kernel::{
     Error, TenantId,
     auth::{Role, tenant_of},
@@ -13,6 +15,7 @@ use medtech_kernel::{
     policy::{Action, Resource},
 };
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 /// Seconds a silent client is kept when it asks for no limit, or for a longer one.
 const LONGEST_SILENCE: u16 = 3_600;
@@ -36,12 +39,63 @@ pub(super) struct Device {
     pub seat: Seat,
 }
 
+/// Reads the CONNECT, decides, answers.
+pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    devices: &Devices,
+    io: &mut S,
+    buf: &mut BytesMut,
+    peer: &str,
+) -> Option<(Wire, Device)> {
+    let mut wire = loop {
+        match Wire::start(buf) {
+            Start::Speaks(wire) => break wire,
+            Start::Refuse(answer) => {
+                tracing::info!(peer, "mqtt: not a CONNECT that is served here");
+                let _ = io.write_all(answer).await;
+                let _ = io.shutdown().await;
+                return None;
+            }
+            Start::More => {
+                read(io, buf).await.ok()?;
+            }
+        }
+    };
+    let outcome = loop {
+        match wire.read(buf) {
+            Ok(Some(In::Hello(hello))) => break admit(devices, *hello).await,
+            Ok(Some(_)) => break Err(Refusal(Reason::Protocol, "the first packet must be CONNECT")),
+            Ok(None) => {
+                read(io, buf).await.ok()?;
+            }
+            Err(refusal) => break Err(refusal),
+        }
+    };
+    let mut out = BytesMut::new();
+    match outcome {
+        Ok(device) => {
+            wire.welcome(&mut out, device.assigned.as_deref(), device.told_keep_alive);
+            if io.write_all(&out).await.is_err() {
+                devices.0.registry.leave(device.tenant, &device.id, device.seat.serial);
+                return None;
+            }
+            Some((wire, device))
+        }
+        Err(refusal) => {
+            tracing::info!(peer, reason = refusal.1, "mqtt: connection refused");
+            wire.unwelcome(&mut out, refusal);
+            let _ = io.write_all(&out).await;
+            let _ = io.shutdown().await;
+            None
+        }
+    }
+}
+
 const BAD: Refusal = Refusal(
     Reason::BadCredentials,
     "user name is the device's id, password its token",
 );
 
-pub(super) async fn admit(devices: &Devices, hello: Hello) -> Result<Device, Refusal> {
+async fn admit(devices: &Devices, hello: Hello) -> Result<Device, Refusal> {
     let ctx = &devices.0.ctx;
     let (Some(name), Some(password)) = (hello.username, hello.password) else {
         return Err(BAD);

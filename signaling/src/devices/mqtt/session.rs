@@ -2,9 +2,9 @@
 
 use super::{
     super::{Devices, Durable, senml},
-    connect::{Device, admit, from_error},
+    connect::{Device, from_error, greet},
     registry::End,
-    wire::{Granted, In, RECEIVE_MAX, Reason, Refusal, Start, Version, Wire},
+    wire::{Granted, In, RECEIVE_MAX, Reason, Refusal, Version, Wire},
 };
 use bytes::{Bytes, BytesMut};
 use medtech_kernel::Result as KernelResult;
@@ -29,8 +29,10 @@ use tokio::{
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// A client that does not take its answers this long is cut.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// The credential and what the device feeds are looked up again this often.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// The credential is looked up again this often, in case its withdrawal was not heard of.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+/// How long what the device feeds is believed.
+const FEEDS_FOR: Duration = Duration::from_secs(5);
 const MAX_PENDING: usize = RECEIVE_MAX as usize;
 
 thread_local! {
@@ -85,59 +87,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(devices: Dev
     let _ = timeout(WRITE_WITHIN, io.shutdown()).await;
 }
 
-/// Reads the CONNECT, decides, answers.
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
-    devices: &Devices,
-    io: &mut S,
-    buf: &mut BytesMut,
-    peer: &str,
-) -> Option<(Wire, Device)> {
-    let mut wire = loop {
-        match Wire::start(buf) {
-            Start::Speaks(wire) => break wire,
-            Start::Refuse(answer) => {
-                tracing::info!(peer, "mqtt: not a CONNECT that is served here");
-                let _ = io.write_all(answer).await;
-                let _ = io.shutdown().await;
-                return None;
-            }
-            Start::More => {
-                read(io, buf).await.ok()?;
-            }
-        }
-    };
-    let outcome = loop {
-        match wire.read(buf) {
-            Ok(Some(In::Hello(hello))) => break admit(devices, *hello).await,
-            Ok(Some(_)) => break Err(Refusal(Reason::Protocol, "the first packet must be CONNECT")),
-            Ok(None) => {
-                read(io, buf).await.ok()?;
-            }
-            Err(refusal) => break Err(refusal),
-        }
-    };
-    let mut out = BytesMut::new();
-    match outcome {
-        Ok(device) => {
-            wire.welcome(&mut out, device.assigned.as_deref(), device.told_keep_alive);
-            if io.write_all(&out).await.is_err() {
-                devices.0.registry.leave(device.tenant, &device.id, device.seat.serial);
-                return None;
-            }
-            Some((wire, device))
-        }
-        Err(refusal) => {
-            tracing::info!(peer, reason = refusal.1, "mqtt: connection refused");
-            wire.unwelcome(&mut out, refusal);
-            let _ = io.write_all(&out).await;
-            let _ = io.shutdown().await;
-            None
-        }
-    }
-}
-
 /// More bytes; an end of the stream is an error.
-async fn read<S: AsyncRead + Unpin>(io: &mut S, buf: &mut BytesMut) -> io::Result<()> {
+pub(super) async fn read<S: AsyncRead + Unpin>(io: &mut S, buf: &mut BytesMut) -> io::Result<()> {
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut space = ReadBuf::new(scratch);
@@ -414,7 +365,7 @@ impl Session {
 
     async fn feeds(&mut self) -> KernelResult<Option<String>> {
         if let Some((since, feeds)) = &self.feeds
-            && since.elapsed() < CHECK_EVERY
+            && since.elapsed() < FEEDS_FOR
         {
             return Ok(feeds.clone());
         }
