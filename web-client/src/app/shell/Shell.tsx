@@ -41,7 +41,7 @@ export function Shell() {
         <ul>
           {entries.map((entry) => (
             <li key={entry.to}>
-              <Link to={entry.to} className="nav-link" title={t(entry.label)} aria-label={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5)}`}>
+              <Link to={entry.to} className="nav-link" title={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5)}`}>
                 <Icon name={entry.icon} /><span>{t(entry.label)}</span>{entry.to === '/app/queue' ? <WaitingCount /> : null}
               </Link>
             </li>
