@@ -1,5 +1,5 @@
 //! LiveKit signalling as a client's socket sees it: tokens, tenants, the lobby, resuming, the room service.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
