@@ -256,6 +256,14 @@ impl Engine {
             }
             wanting.extend(room.tracks.keys().map(|track| (*id, *track)));
         }
+        let mut subscribers = Vec::new();
+        for (id, room) in &mut self.rooms {
+            room.tracks.values_mut().for_each(|track| track.measure(TICK));
+            subscribers.extend(room.participants.keys().map(|participant| (*id, *participant)));
+        }
+        for (room, participant) in subscribers {
+            self.share_bandwidth(room, participant);
+        }
         for (room, track) in wanting {
             self.ask_keyframes(room, track);
         }
@@ -336,6 +344,7 @@ impl Engine {
                 }
             }
             PeerEvent::KeyframeWanted { mid } => self.subscriber_wants_keyframe(room, participant, mid),
+            PeerEvent::Estimate(estimate) => self.estimated(room, participant, key, estimate),
             PeerEvent::Connected => self.events.push_back(Event::Connected {
                 room,
                 participant,

@@ -1,5 +1,6 @@
 //! One subscription's view of a track: which layer it gets, and the rewriting that hides every switch.
 
+use crate::allocator::Grant;
 use crate::ids::{Layer, MediaKind};
 use crate::keyframe::starts_keyframe;
 use crate::layers::{AliveLayers, choose};
@@ -11,6 +12,8 @@ pub(crate) struct Forwarder {
     kind: MediaKind,
     /// The largest layer the subscriber has a use for.
     max: Layer,
+    /// What the path allows.
+    grant: Grant,
     /// The layer it shall get, and the one it gets until the next key frame of the other.
     target: Option<Layer>,
     current: Option<Layer>,
@@ -23,6 +26,7 @@ impl Forwarder {
         Forwarder {
             kind,
             max,
+            grant: Grant::UpTo(Layer::HIGH),
             target: None,
             current: None,
             munger: Munger::new(clock_rate, sent),
@@ -33,9 +37,28 @@ impl Forwarder {
         self.max = max;
     }
 
+    pub(crate) fn max(&self) -> Layer {
+        self.max
+    }
+
+    pub(crate) fn grant(&self) -> Grant {
+        self.grant
+    }
+
+    /// What the path allows changed; [`Forwarder::retarget`] puts it into effect.
+    pub(crate) fn set_grant(&mut self, grant: Grant) {
+        if grant == Grant::Paused {
+            self.pause();
+        }
+        self.grant = grant;
+    }
+
     /// Choose again after a layer appeared, died, or the wish changed.
     pub(crate) fn retarget(&mut self, alive: AliveLayers) {
-        self.target = choose(alive, self.max);
+        self.target = match self.grant {
+            Grant::UpTo(layer) => choose(alive, self.max.min(layer)),
+            Grant::Paused => None,
+        };
     }
 
     /// The layer of which a key frame is needed before anything (better) can be shown.

@@ -11,6 +11,8 @@
 //! A room lives on exactly one thread; nothing on the packet path is locked, parsed as JSON or written to a store.
 //! The crate knows rooms, participants and tracks by number only: names, tokens and tenants are the caller's.
 
+mod allocator;
+mod bandwidth;
 mod engine;
 mod forwarder;
 mod ids;

@@ -229,6 +229,13 @@ pub enum Event {
         audio: u32,
         video: u32,
     },
+    /// The path to a subscriber has no room for the picture of a track, or has again.
+    StreamPaused {
+        room: RoomId,
+        participant: ParticipantId,
+        track: TrackId,
+        paused: bool,
+    },
     /// The first packet of a track arrived.
     TrackStarted { room: RoomId, track: TrackId },
     Data {

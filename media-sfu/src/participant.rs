@@ -21,6 +21,8 @@ pub(crate) struct Participant {
     /// Receiving sections asked of the client and not seen yet.
     pub asked_audio: u32,
     pub asked_video: u32,
+    /// Bits a second that the path to it carries, if known.
+    pub estimate: Option<u64>,
 }
 
 /// Where a participant receives.
@@ -81,6 +83,7 @@ impl Participant {
             unbound: Vec::new(),
             asked_audio: 0,
             asked_video: 0,
+            estimate: None,
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use str0m::bwe::{Bitrate, BweKind};
 use str0m::change::{SdpAnswer, SdpApi, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
@@ -28,6 +29,9 @@ const RELIABLE_LABEL: &str = "_reliable";
 const LOSSY_LABEL: &str = "_lossy";
 /// Reliable data waiting for the association; beyond it the participant is told to start over.
 const DATA_QUEUE_BYTES: usize = 1 << 20;
+
+/// Bits a second assumed of a path that was not measured yet.
+const INITIAL_ESTIMATE: u64 = 2_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Codec {
@@ -82,6 +86,8 @@ pub(crate) enum PeerEvent {
     KeyframeWanted {
         mid: Mid,
     },
+    /// What the path to the subscriber carries, bits a second; `None` when that cannot be known.
+    Estimate(Option<u64>),
     Connected,
     Disconnected,
     Recovered,
@@ -137,6 +143,7 @@ impl PeerFactory {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_dtls_version(DtlsVersion::Auto)
+            .enable_bwe(Some(Bitrate::bps(INITIAL_ESTIMATE)))
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
@@ -262,6 +269,13 @@ impl Peer {
         if let Some(stream) = self.rtc.direct_api().stream_rx(&ssrc.into()) {
             stream.request_keyframe(KeyframeRequestKind::Pli);
         }
+        self.tick(now, sink)
+    }
+
+    /// Tell the estimator how much would be of use, so that it looks for it.
+    pub(crate) fn set_desired(&mut self, bits: u64, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        self.settle(now, sink)?;
+        self.rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(bits));
         self.tick(now, sink)
     }
 
@@ -408,6 +422,9 @@ impl Peer {
             {
                 PeerEvent::Recovered
             }
+            Event::EgressBitrateEstimate(BweKind::Twcc {
+                estimate, can_probe, ..
+            }) => PeerEvent::Estimate(can_probe.then_some(estimate.as_u64())),
             Event::ChannelOpen(id, label) => {
                 match label.as_str() {
                     RELIABLE_LABEL => self.channels.insert(DataKind::Reliable, id),

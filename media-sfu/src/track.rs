@@ -1,5 +1,6 @@
 //! A published track and those who receive it.
 
+use crate::allocator::{Grant, Rates};
 use crate::engine::PeerKey;
 use crate::forwarder::Forwarder;
 use crate::ids::{Layer, MediaKind, ParticipantId, TrackId};
@@ -24,6 +25,9 @@ pub(crate) struct Track {
     pub subscriptions: Vec<Subscription>,
     alive: AliveLayers,
     throttles: [KeyframeThrottle; 3],
+    /// Payload bytes of the running interval, and the smoothed rate in bits a second, of each layer.
+    bytes: [u64; 3],
+    rates: [u64; 3],
 }
 
 /// A subscriber's section on which the track is sent.
@@ -49,6 +53,8 @@ impl Track {
             subscriptions: Vec::new(),
             alive: AliveLayers::default(),
             throttles: Default::default(),
+            bytes: [0; 3],
+            rates: [0; 3],
         }
     }
 
@@ -71,6 +77,10 @@ impl Track {
     /// Note an arriving packet.
     pub(crate) fn observe(&mut self, packet: &MediaPacket) {
         self.started = true;
+        if let Some(bytes) = self.bytes.get_mut(packet.layer.index()) {
+            // Headers, encryption and their like are paid for too.
+            *bytes += packet.payload.len() as u64 + 40;
+        }
         if let Some(level) = packet.audio_level {
             self.meter.observe(level);
         }
@@ -83,6 +93,41 @@ impl Track {
                 subscription.forwarder.retarget(self.alive);
             }
         }
+    }
+
+    /// Close a measuring interval of this length.
+    pub(crate) fn measure(&mut self, interval: std::time::Duration) {
+        let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        for (bytes, rate) in self.bytes.iter_mut().zip(&mut self.rates) {
+            let now = std::mem::take(bytes) * 8 * 1000 / millis;
+            *rate = if *rate == 0 { now } else { (*rate * 3 + now) / 4 };
+        }
+    }
+
+    /// What each living layer costs.
+    pub(crate) fn rates(&self) -> Rates {
+        let mut out = Rates::default();
+        for layer in self.alive.iter() {
+            if let (Some(out), Some(rate)) = (out.get_mut(layer.index()), self.rates.get(layer.index())) {
+                *out = Some(*rate);
+            }
+        }
+        out
+    }
+
+    /// The path to a subscriber allows this much. True when its picture was paused or came back.
+    pub(crate) fn grant(&mut self, participant: ParticipantId, grant: Grant) -> bool {
+        let alive = self.alive;
+        let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.participant == participant) else {
+            return false;
+        };
+        let before = subscription.forwarder.grant();
+        if before == grant {
+            return false;
+        }
+        subscription.forwarder.set_grant(grant);
+        subscription.forwarder.retarget(alive);
+        (before == Grant::Paused) != (grant == Grant::Paused)
     }
 
     pub(crate) fn attach(&mut self, mut subscription: Subscription) {

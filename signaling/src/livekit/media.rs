@@ -64,6 +64,34 @@ impl State {
                 };
                 self.tell(room, participant, Response::MediaSectionsRequirement(need));
             }
+            Event::StreamPaused {
+                room,
+                participant,
+                track,
+                paused,
+            } => {
+                let Some((owner, sid)) = self.rooms.get(&room).and_then(|r| {
+                    r.participants
+                        .values()
+                        .find_map(|p| Some((p.sid.clone(), p.tracks.get(&track)?.info.sid.clone())))
+                }) else {
+                    return;
+                };
+                let state = if paused {
+                    proto::StreamState::Paused
+                } else {
+                    proto::StreamState::Active
+                };
+                let info = proto::StreamStateInfo {
+                    participant_sid: owner,
+                    track_sid: sid,
+                    state: state.into(),
+                };
+                let update = proto::StreamStateUpdate {
+                    stream_states: vec![info],
+                };
+                self.tell(room, participant, Response::StreamStateUpdate(update));
+            }
             Event::TrackStarted { .. } => {}
             Event::Data {
                 room,

@@ -53,6 +53,7 @@ const SPEND: &str =
 const LINK: &str = "SELECT visit, expires_at, device FROM visit_link WHERE tenant = $1 AND hash = $2";
 const BIND: &str = "UPDATE visit_link SET device = $3, device_name = $4, bound_at = $5 WHERE tenant = $1 AND hash = $2";
 const BEAT: &str = "UPDATE visit_participant SET last_seen = $2 WHERE tenant = $1 AND connection IS NOT NULL";
+const UNDER_WAY: &str = "SELECT id FROM visit WHERE tenant = $1 AND state <> 'scheduled' AND state <> 'ended'";
 const CONNECTED: &str = "SELECT DISTINCT visit FROM visit_participant WHERE tenant = $1 AND connection IS NOT NULL";
 
 /// Makes a visit with its link and participants. `false`: it is there already.
@@ -254,6 +255,15 @@ pub(crate) async fn beat(tx: &mut Tx) -> Result<u64> {
 /// Visits that believe somebody is connected.
 pub(crate) async fn connected(db: &Db, tenant: TenantId) -> Result<Vec<Uuid>> {
     db.query(tenant, CONNECTED, &[])
+        .await?
+        .iter()
+        .map(|r| r.uuid(0))
+        .collect()
+}
+
+/// Visits that somebody has come to and that have not ended.
+pub(super) async fn under_way(db: &Db, tenant: TenantId) -> Result<Vec<Uuid>> {
+    db.query(tenant, UNDER_WAY, &[])
         .await?
         .iter()
         .map(|r| r.uuid(0))

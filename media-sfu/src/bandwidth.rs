@@ -1,0 +1,79 @@
+//! From the estimate of a path to what is sent on it.
+
+use crate::allocator::{Demand, Grant, allocate, desired};
+use crate::engine::{Engine, PeerKey};
+use crate::ids::{Layer, MediaKind, ParticipantId, RoomId, TrackId};
+use crate::messages::Event;
+
+/// Set aside for the voice of each subscribed track, bits a second.
+const VOICE: u64 = 48_000;
+
+impl Engine {
+    pub(crate) fn estimated(&mut self, room: RoomId, participant: ParticipantId, key: PeerKey, estimate: Option<u64>) {
+        let Some(p) = self.participant(room, participant) else {
+            return;
+        };
+        if p.receiving_peer() != Some(key) {
+            return;
+        }
+        let before = std::mem::replace(&mut p.estimate, estimate);
+        // Falling is acted on at once; rising can wait for the next measurement.
+        if estimate.is_none() || before.is_none_or(|before| estimate.is_some_and(|now| now < before)) {
+            self.share_bandwidth(room, participant);
+        }
+    }
+
+    /// Give every subscription of a participant its share.
+    pub(crate) fn share_bandwidth(&mut self, room: RoomId, participant: ParticipantId) {
+        let Some(r) = self.rooms.get(&room) else { return };
+        let Some(p) = r.participants.get(&participant) else {
+            return;
+        };
+        let (estimate, peer) = (p.estimate, p.receiving_peer());
+        let (mut voices, mut tracks, mut demands) = (0, Vec::<TrackId>::new(), Vec::<Demand>::new());
+        // In the order of publication, so that the outcome does not depend on chance.
+        for id in p.wanted.keys() {
+            let Some(track) = r.tracks.get(id) else { continue };
+            let Some(s) = track
+                .subscriptions
+                .iter()
+                .find(|s| s.participant == participant && s.enabled)
+            else {
+                continue;
+            };
+            if track.kind() == MediaKind::Audio {
+                voices += 1;
+                continue;
+            }
+            tracks.push(*id);
+            demands.push(Demand {
+                rates: track.rates(),
+                max: s.forwarder.max(),
+                granted: s.forwarder.grant(),
+            });
+        }
+        if tracks.is_empty() {
+            return;
+        }
+        let voice = voices * VOICE;
+        let grants = match estimate {
+            Some(estimate) => allocate(estimate.saturating_sub(voice), &demands),
+            None => vec![Grant::UpTo(Layer::HIGH); demands.len()],
+        };
+        for (track, grant) in tracks.into_iter().zip(grants) {
+            if self.track(room, track).is_some_and(|t| t.grant(participant, grant)) {
+                let paused = grant == Grant::Paused;
+                self.events.push_back(Event::StreamPaused {
+                    room,
+                    participant,
+                    track,
+                    paused,
+                });
+            }
+        }
+        if let (Some(_), Some(key)) = (estimate, peer) {
+            let wish = (desired(&demands) + voice) * 5 / 4;
+            self.drive(key, |peer, now, sink| peer.set_desired(wish, now, sink));
+        }
+    }
+}
