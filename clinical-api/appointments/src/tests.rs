@@ -281,9 +281,9 @@ async fn bad_input_is_refused_at_the_door() {
     on_both_engines(TABLES, |w| {
         Box::pin(async move {
             let house = House::open(w, &w.north).await?;
-            let good = json!({"patient_id": house.patient, "practitioner_id": house.practitioner, "start": rfc3339(START), "end": rfc3339(START + 30 * MINUTE)});
+            let good = json!({"patient_id": house.patient, "practitioner_id": house.practitioner, "start": rfc3339(START + MINUTE), "end": rfc3339(START + 30 * MINUTE)});
             for (field, value, code) in [
-                ("end", json!(rfc3339(START)), "appointments.times"),
+                ("end", json!(rfc3339(START + MINUTE)), "appointments.times"),
                 ("end", json!(rfc3339(START + 13 * 60 * MINUTE)), "appointments.times"),
                 ("reason", json!("x".repeat(1001)), "appointments.reason"),
                 ("patient_id", json!("none"), "appointments.participant"),
