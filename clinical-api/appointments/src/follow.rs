@@ -112,10 +112,11 @@ fn next(status: &str, kind: &str, came: bool) -> Option<&'static str> {
     before.contains(&status).then_some(next)
 }
 
+/// What is over, even before its planned end, leaves the rest of the time free.
 fn takes_time(status: &str) -> bool {
     !matches!(
         status,
-        "cancelled" | "noshow" | "entered-in-error" | "waitlist" | "proposed"
+        "cancelled" | "noshow" | "entered-in-error" | "waitlist" | "proposed" | "fulfilled"
     )
 }
 

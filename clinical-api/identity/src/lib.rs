@@ -183,19 +183,6 @@ impl Identity {
             .await
     }
 
-    /// A sign-in link's secret for the oldest user with the role: good for a day, and for as often as a developer or
-    /// an operator opens it. 404 when there is no such user.
-    pub async fn link_for_role(&self, tenant: TenantId, role: Role) -> Result<String> {
-        let user = self.find_by_role(tenant, role).await?.ok_or_else(unknown_user)?;
-        self.issue_link(tenant, user.id, 24 * 3_600_000, 1000).await
-    }
-
-    /// An access token for the oldest user with the role. 404 when there is no such user.
-    pub async fn token_for_role(&self, tenant: TenantId, role: Role) -> Result<String> {
-        let user = self.find_by_role(tenant, role).await?.ok_or_else(unknown_user)?;
-        self.issue_token(tenant, user.id, SESSION, "medtech token").await
-    }
-
     /// A session for an address and its password. One answer, and one amount of work, for an unknown address and for a
     /// wrong password.
     pub(crate) async fn sign_in(&self, tenant: TenantId, email: &str, password: &str) -> Result<Opened> {

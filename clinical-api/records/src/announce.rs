@@ -64,7 +64,9 @@ struct News {
 const HISTORY: Millis = 2 * 86_400_000;
 
 fn is_history(resource: &Value, at: Millis) -> bool {
-    text(resource, "issued").and_then(parse_rfc3339).is_some_and(|issued| issued < at - HISTORY)
+    text(resource, "issued")
+        .and_then(parse_rfc3339)
+        .is_some_and(|issued| issued < at - HISTORY)
 }
 
 impl Records {

@@ -63,7 +63,7 @@ impl House {
     }
 
     async fn visit(&self, w: &World, kind: &'static str, stays: Value) -> Result<()> {
-        let arrived = (kind != "visit.requested").then(|| "2026-03-02T09:00:00Z");
+        let arrived = (kind != "visit.requested").then_some("2026-03-02T09:00:00Z");
         let body = json!({
             "visit_id": VISIT, "title": "Video visit", "start": "2026-03-02T09:00:00Z", "context_ref": "Appointment/a1",
             "subject_ref": format!("Patient/{}", self.patient), "conversation_id": "0190a000-0000-7000-8000-0000000000cc",

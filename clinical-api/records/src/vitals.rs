@@ -138,7 +138,9 @@ static VITALS: &[Vital] = &[
 /// The LOINC code and the plain name of a measurement, by the device's own name for it or by a code.
 #[must_use]
 pub fn describe(name: &str) -> Option<(String, String)> {
-    let vital = VITALS.iter().find(|v| v.names.contains(&name) || v.loinc.iter().any(|(code, _)| *code == name))?;
+    let vital = VITALS
+        .iter()
+        .find(|v| v.names.contains(&name) || v.loinc.iter().any(|(code, _)| *code == name))?;
     let (code, _) = vital.loinc.first()?;
     Some(((*code).to_owned(), vital.text.to_owned()))
 }

@@ -24,31 +24,63 @@ struct Test {
 }
 
 const fn test(code: &'static str, name: &'static str, unit: &'static str, low: f64, high: f64, digits: i32) -> Test {
-    Test { code, name, unit, low, high, digits }
+    Test {
+        code,
+        name,
+        unit,
+        low,
+        high,
+        digits,
+    }
 }
 
 const PANELS: &[Panel] = &[
-    ("metabolic", "24321-2", "Basic metabolic panel", &[
-        test("2951-2", "Sodium", "mmol/L", 136.0, 145.0, 0),
-        test("2823-3", "Potassium", "mmol/L", 3.5, 5.1, 1),
-        test("2345-7", "Glucose", "mg/dL", 70.0, 99.0, 0),
-        test("3094-0", "Urea nitrogen", "mg/dL", 7.0, 20.0, 0),
-        test("2160-0", "Creatinine", "mg/dL", 0.6, 1.2, 2),
-    ]),
-    ("lipids", "24331-1", "Lipid panel", &[
-        test("2093-3", "Cholesterol", "mg/dL", 120.0, 200.0, 0),
-        test("2085-9", "HDL cholesterol", "mg/dL", 40.0, 90.0, 0),
-        test("13457-7", "LDL cholesterol (calculated)", "mg/dL", 50.0, 130.0, 0),
-        test("2571-8", "Triglyceride", "mg/dL", 40.0, 150.0, 0),
-    ]),
-    ("blood", "58410-2", "Blood count", &[
-        test("718-7", "Haemoglobin", "g/dL", 12.0, 16.0, 1),
-        test("6690-2", "Leukocytes", "10*3/uL", 4.0, 11.0, 1),
-        test("777-3", "Platelets", "10*3/uL", 150.0, 400.0, 0),
-        test("4544-3", "Haematocrit", "%", 36.0, 47.0, 1),
-    ]),
-    ("hba1c", "4548-4", "Haemoglobin A1c", &[test("4548-4", "Haemoglobin A1c", "%", 4.0, 5.6, 1)]),
-    ("thyroid", "3016-3", "Thyrotropin", &[test("3016-3", "Thyrotropin", "m[IU]/L", 0.4, 4.0, 2)]),
+    (
+        "metabolic",
+        "24321-2",
+        "Basic metabolic panel",
+        &[
+            test("2951-2", "Sodium", "mmol/L", 136.0, 145.0, 0),
+            test("2823-3", "Potassium", "mmol/L", 3.5, 5.1, 1),
+            test("2345-7", "Glucose", "mg/dL", 70.0, 99.0, 0),
+            test("3094-0", "Urea nitrogen", "mg/dL", 7.0, 20.0, 0),
+            test("2160-0", "Creatinine", "mg/dL", 0.6, 1.2, 2),
+        ],
+    ),
+    (
+        "lipids",
+        "24331-1",
+        "Lipid panel",
+        &[
+            test("2093-3", "Cholesterol", "mg/dL", 120.0, 200.0, 0),
+            test("2085-9", "HDL cholesterol", "mg/dL", 40.0, 90.0, 0),
+            test("13457-7", "LDL cholesterol (calculated)", "mg/dL", 50.0, 130.0, 0),
+            test("2571-8", "Triglyceride", "mg/dL", 40.0, 150.0, 0),
+        ],
+    ),
+    (
+        "blood",
+        "58410-2",
+        "Blood count",
+        &[
+            test("718-7", "Haemoglobin", "g/dL", 12.0, 16.0, 1),
+            test("6690-2", "Leukocytes", "10*3/uL", 4.0, 11.0, 1),
+            test("777-3", "Platelets", "10*3/uL", 150.0, 400.0, 0),
+            test("4544-3", "Haematocrit", "%", 36.0, 47.0, 1),
+        ],
+    ),
+    (
+        "hba1c",
+        "4548-4",
+        "Haemoglobin A1c",
+        &[test("4548-4", "Haemoglobin A1c", "%", 4.0, 5.6, 1)],
+    ),
+    (
+        "thyroid",
+        "3016-3",
+        "Thyrotropin",
+        &[test("3016-3", "Thyrotropin", "m[IU]/L", 0.4, 4.0, 2)],
+    ),
 ];
 
 /// Collects entries; each resource has a name of its own inside the bundle.
@@ -60,9 +92,14 @@ struct Bundle {
 impl Bundle {
     /// Adds a resource; answers the reference to it.
     fn add(&mut self, resource: Value) -> String {
-        let name = format!("urn:uuid:00000000-0000-4000-8000-{:06x}{:06x}", self.number, self.entries.len());
+        let name = format!(
+            "urn:uuid:00000000-0000-4000-8000-{:06x}{:06x}",
+            self.number,
+            self.entries.len()
+        );
         let url = resource.get("resourceType").cloned().unwrap_or_default();
-        self.entries.push(json!({"fullUrl": name, "resource": resource, "request": {"method": "POST", "url": url}}));
+        self.entries
+            .push(json!({"fullUrl": name, "resource": resource, "request": {"method": "POST", "url": url}}));
         name
     }
 }
@@ -70,7 +107,10 @@ impl Bundle {
 /// Everything the clinic knows of a person. `number` makes the values differ from patient to patient; `practitioner` is
 /// who saw them; `now` is when "three months ago" counts from.
 pub(super) fn bundle(person: &Person, number: usize, practitioner: &str, now: Millis) -> Value {
-    let mut b = Bundle { entries: Vec::new(), number };
+    let mut b = Bundle {
+        entries: Vec::new(),
+        number,
+    };
     let patient = b.add(json!({
         "resourceType": "Patient",
         "identifier": [{"use": "usual", "system": NUMBERS, "value": record_number(number)}],
@@ -83,7 +123,12 @@ pub(super) fn bundle(person: &Person, number: usize, practitioner: &str, now: Mi
         "generalPractitioner": [{"reference": practitioner}],
     }));
     let subject = json!({"reference": patient});
-    for (i, problem) in person.problems.iter().filter_map(|k| PROBLEMS.iter().find(|p| p.key == *k)).enumerate() {
+    for (i, problem) in person
+        .problems
+        .iter()
+        .filter_map(|k| PROBLEMS.iter().find(|p| p.key == *k))
+        .enumerate()
+    {
         let years = 2 + (number * 3 + i * 5) % 12;
         let condition = b.add(json!({
             "resourceType": "Condition",
@@ -127,7 +172,14 @@ pub(super) fn bundle(person: &Person, number: usize, practitioner: &str, now: Mi
     for key in person.panels {
         for (round, ago) in [24_usize, 203].into_iter().enumerate() {
             if let Some(panel) = PANELS.iter().find(|p| p.0 == *key) {
-                results(&mut b, panel, &subject, practitioner, (number, round), at_ten(now - days(ago + number % 7)));
+                results(
+                    &mut b,
+                    panel,
+                    &subject,
+                    practitioner,
+                    (number, round),
+                    at_ten(now - days(ago + number % 7)),
+                );
             }
         }
     }
@@ -139,9 +191,19 @@ pub(super) fn record_number(number: usize) -> String {
 }
 
 /// A past consultation at the clinic, with what was measured.
-fn seen(b: &mut Bundle, person: &Person, subject: &Value, practitioner: &str, (number, visit): (usize, usize), start: Millis) {
+fn seen(
+    b: &mut Bundle,
+    person: &Person,
+    subject: &Value,
+    practitioner: &str,
+    (number, visit): (usize, usize),
+    start: Millis,
+) {
     let end = start + 20 * 60_000;
-    let reason = ["Follow-up", "Medication review", "Routine check"].get(visit).copied().unwrap_or("Check");
+    let reason = ["Follow-up", "Medication review", "Routine check"]
+        .get(visit)
+        .copied()
+        .unwrap_or("Check");
     let encounter = b.add(json!({
         "resourceType": "Encounter",
         "status": "finished",
@@ -152,9 +214,14 @@ fn seen(b: &mut Bundle, person: &Person, subject: &Value, practitioner: &str, (n
         "reasonCode": [{"text": reason}],
     }));
     let child = person.birth > "2008";
-    let pressure = if person.problems.contains(&"hypertension") { 138.0 } else { 118.0 };
+    let pressure = if person.problems.contains(&"hypertension") {
+        138.0
+    } else {
+        118.0
+    };
     let vary = |salt: usize, span: f64| (wobble(number, visit * 16 + salt) - 0.5) * span;
-    let quantity = |value: f64, unit: &str, code: &str| json!({"value": value, "unit": unit, "system": UCUM, "code": code});
+    let quantity =
+        |value: f64, unit: &str, code: &str| json!({"value": value, "unit": unit, "system": UCUM, "code": code});
     let mut vital = |profile: &str, code: &str, name: &str, value: Value, parts: Option<Value>| {
         let mut o = json!({
             "resourceType": "Observation",
@@ -174,24 +241,47 @@ fn seen(b: &mut Bundle, person: &Person, subject: &Value, practitioner: &str, (n
         b.add(o);
     };
     let rate = if child { 96.0 } else { 72.0 };
-    vital("heartrate", "8867-4", "Heart rate", quantity((rate + vary(1, 16.0)).round(), "beats/minute", "/min"), None);
-    vital("bodytemp", "8310-5", "Body temperature", quantity(round(36.7 + vary(2, 0.8), 1), "°C", "Cel"), None);
+    vital(
+        "heartrate",
+        "8867-4",
+        "Heart rate",
+        quantity((rate + vary(1, 16.0)).round(), "beats/minute", "/min"),
+        None,
+    );
+    vital(
+        "bodytemp",
+        "8310-5",
+        "Body temperature",
+        quantity(round(36.7 + vary(2, 0.8), 1), "°C", "Cel"),
+        None,
+    );
     if !child {
-        let half = |code: &str, name: &str, value: f64| {
-            json!({"code": {"coding": [{"system": LOINC, "code": code, "display": name}], "text": name}, "valueQuantity": quantity(value.round(), "mmHg", "mm[Hg]")})
-        };
+        let half = |code: &str, name: &str, value: f64| json!({"code": {"coding": [{"system": LOINC, "code": code, "display": name}], "text": name}, "valueQuantity": quantity(value.round(), "mmHg", "mm[Hg]")});
         let parts = json!([
             half("8480-6", "Systolic blood pressure", pressure + vary(3, 18.0)),
             half("8462-4", "Diastolic blood pressure", pressure * 0.62 + vary(4, 10.0)),
         ]);
         vital("bp", "85354-9", "Blood pressure", Value::Null, Some(parts));
         let weight = if person.sex == "male" { 82.0 } else { 68.0 };
-        vital("bodyweight", "29463-7", "Body weight", quantity(round(weight + wobble(number, 99) * 14.0 + vary(5, 2.0), 1), "kg", "kg"), None);
+        vital(
+            "bodyweight",
+            "29463-7",
+            "Body weight",
+            quantity(round(weight + wobble(number, 99) * 14.0 + vary(5, 2.0), 1), "kg", "kg"),
+            None,
+        );
     }
 }
 
 /// A laboratory report of the past. None of them is critical: the demo begins with a quiet board.
-fn results(b: &mut Bundle, panel: &Panel, subject: &Value, practitioner: &str, (number, round_no): (usize, usize), at: Millis) {
+fn results(
+    b: &mut Bundle,
+    panel: &Panel,
+    subject: &Value,
+    practitioner: &str,
+    (number, round_no): (usize, usize),
+    at: Millis,
+) {
     let (key, code, name, tests) = panel;
     let category = concept("observation-category", "laboratory", "Laboratory");
     let mut list = Vec::new();
@@ -276,12 +366,22 @@ mod tests {
             let entries = bundle["entry"].as_array().unwrap();
             let names: Vec<&str> = entries.iter().map(|e| e["fullUrl"].as_str().unwrap()).collect();
             let text = bundle.to_string();
-            for reference in text.split("\"reference\":\"").skip(1).map(|t| t.split('"').next().unwrap()) {
-                assert!(reference == "Practitioner/p" || names.contains(&reference), "{reference}");
+            for reference in text
+                .split("\"reference\":\"")
+                .skip(1)
+                .map(|t| t.split('"').next().unwrap())
+            {
+                assert!(
+                    reference == "Practitioner/p" || names.contains(&reference),
+                    "{reference}"
+                );
             }
             for e in entries {
                 for field in ["effectiveDateTime", "issued"] {
-                    if let Some(at) = e["resource"][field].as_str().and_then(medtech_kernel::clock::parse_rfc3339) {
+                    if let Some(at) = e["resource"][field]
+                        .as_str()
+                        .and_then(medtech_kernel::clock::parse_rfc3339)
+                    {
                         assert!(at < NOW - DAY, "{field}");
                     }
                 }
@@ -292,10 +392,22 @@ mod tests {
     #[test]
     fn every_key_of_a_patient_is_known_and_no_result_is_critical() {
         for (number, p) in PATIENTS.iter().enumerate() {
-            assert!(p.problems.iter().all(|k| PROBLEMS.iter().any(|x| x.key == *k)), "{}", p.family);
-            assert!(p.panels.iter().all(|k| PANELS.iter().any(|x| x.0 == *k)), "{}", p.family);
+            assert!(
+                p.problems.iter().all(|k| PROBLEMS.iter().any(|x| x.key == *k)),
+                "{}",
+                p.family
+            );
+            assert!(
+                p.panels.iter().all(|k| PANELS.iter().any(|x| x.0 == *k)),
+                "{}",
+                p.family
+            );
             let text = bundle(p, number, "Practitioner/p", NOW).to_string();
-            assert!(["HH", "LL", "AA"].iter().all(|flag| !text.contains(&format!("\"code\":\"{flag}\""))));
+            assert!(
+                ["HH", "LL", "AA"]
+                    .iter()
+                    .all(|flag| !text.contains(&format!("\"code\":\"{flag}\"")))
+            );
         }
         assert_eq!(PATIENTS.len(), 25);
     }

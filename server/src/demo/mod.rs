@@ -46,13 +46,18 @@ pub(crate) async fn ensure(clinic: &Clinic) -> Result<()> {
 /// The visit page of the patient whose appointment is ready, `/visit#TOKEN`; `None` when nothing can be opened now.
 pub(crate) async fn patient_page(clinic: &Clinic, tenant: &Tenant) -> Result<Option<String>> {
     let doctor = clinic.identity.find_by_email(tenant.id, &address("marsh")).await?;
-    let Some(practitioner) = doctor.and_then(|d| d.practitioner) else { return Ok(None) };
+    let Some(practitioner) = doctor.and_then(|d| d.practitioner) else {
+        return Ok(None);
+    };
     let around = near(clinic, tenant, &practitioner).await?;
     Ok(ready(&around, clinic.ctx.clock.now_ms()).map(|p| p.visit_link.clone()))
 }
 
 fn absent() -> Error {
-    Error::not_found("demo.absent", "There is no demo clinic here yet. Run `medtech demo` first.")
+    Error::not_found(
+        "demo.absent",
+        "There is no demo clinic here yet. Run `medtech demo` first.",
+    )
 }
 
 fn address(key: &str) -> String {
@@ -103,13 +108,22 @@ async fn employ(clinic: &Clinic, tenant: &Tenant, worker: &people::Worker) -> Re
 async fn once(clinic: &Clinic, tenant: &Tenant, kind: &str, number: &str, resource: Value) -> Result<String> {
     match numbered(clinic, tenant, kind, number).await? {
         Some(id) => Ok(id),
-        None => Ok(clinic.fhir.create(tenant.id, ACTOR, resource).await.map_err(Error::from)?.id),
+        None => Ok(clinic
+            .fhir
+            .create(tenant.id, ACTOR, resource)
+            .await
+            .map_err(Error::from)?
+            .id),
     }
 }
 
 async fn numbered(clinic: &Clinic, tenant: &Tenant, kind: &str, number: &str) -> Result<Option<String>> {
     let query = format!("identifier={NUMBERS}|{number}&_count=1");
-    let found = clinic.fhir.search(tenant.id, &Access::All, kind, &query).await.map_err(Error::from)?;
+    let found = clinic
+        .fhir
+        .search(tenant.id, &Access::All, kind, &query)
+        .await
+        .map_err(Error::from)?;
     Ok(found.resources.into_iter().next().map(|r| r.id))
 }
 
@@ -122,9 +136,15 @@ async fn patients(clinic: &Clinic, tenant: &Tenant, practitioner: &str) -> Resul
             Some(id) => id,
             None => {
                 let bundle = chart::bundle(person, number, &practitioner, now);
-                let written = clinic.fhir.transaction(tenant.id, ACTOR, bundle).await.map_err(Error::from)?;
+                let written = clinic
+                    .fhir
+                    .transaction(tenant.id, ACTOR, bundle)
+                    .await
+                    .map_err(Error::from)?;
                 let patient = written.into_iter().find(|r| r.resource_type == "Patient");
-                patient.ok_or_else(|| Error::internal("demo.patient", "the patient's bundle answered no patient"))?.id
+                patient
+                    .ok_or_else(|| Error::internal("demo.patient", "the patient's bundle answered no patient"))?
+                    .id
             }
         };
         ids.push(id);
@@ -134,7 +154,9 @@ async fn patients(clinic: &Clinic, tenant: &Tenant, practitioner: &str) -> Resul
 
 /// The first patient can sign in too.
 async fn patient_account(clinic: &Clinic, tenant: &Tenant, patient: Option<&String>) -> Result<()> {
-    let (Some(id), Some(person)) = (patient, PATIENTS.first()) else { return Ok(()) };
+    let (Some(id), Some(person)) = (patient, PATIENTS.first()) else {
+        return Ok(());
+    };
     let email = address(&person.given.to_lowercase());
     if clinic.identity.find_by_email(tenant.id, &email).await?.is_none() {
         let new = NewUser {
@@ -159,9 +181,15 @@ async fn today(clinic: &Clinic, tenant: &Tenant, practitioner: &str, patients: &
     }
     let first = now - now.rem_euclid(GRID);
     // A clinic that has a day already only needs the next one to begin.
-    let plan = if around.iter().any(|p| p.start > now) { DAY_PLAN.get(..1).unwrap_or(DAY_PLAN) } else { DAY_PLAN };
+    let plan = if around.iter().any(|p| p.start > now) {
+        DAY_PLAN.get(..1).unwrap_or(DAY_PLAN)
+    } else {
+        DAY_PLAN
+    };
     for (minutes, length, patient, reason) in plan {
-        let Some(patient) = patients.get(*patient) else { continue };
+        let Some(patient) = patients.get(*patient) else {
+            continue;
+        };
         let mut start = first + minutes * MINUTE;
         // Beside what is there: the next free time within the hour.
         let limit = start + 60 * MINUTE;
@@ -186,15 +214,20 @@ async fn today(clinic: &Clinic, tenant: &Tenant, practitioner: &str, patients: &
 /// Appointments from two hours before now to two hours after.
 async fn near(clinic: &Clinic, tenant: &Tenant, practitioner: &str) -> Result<Vec<Planned>> {
     let (now, span) = (clinic.ctx.clock.now_ms(), 120 * MINUTE);
-    clinic.appointments.planned(tenant.id, practitioner, now - span, now + span).await
+    clinic
+        .appointments
+        .planned(tenant.id, practitioner, now - span, now + span)
+        .await
 }
 
 /// The appointment a patient would open now: one that is under way, else the one that began last, else the next
 /// within the hour.
 fn ready(around: &[Planned], now: Millis) -> Option<&Planned> {
-    let open = |p: &&Planned| matches!(p.status.as_str(), "booked" | "arrived" | "checked-in") && p.end + 30 * MINUTE > now;
+    let open =
+        |p: &&Planned| matches!(p.status.as_str(), "booked" | "arrived" | "checked-in") && p.end + 30 * MINUTE > now;
     let begun = around.iter().filter(open).filter(|p| p.start <= now + GRID);
-    begun.max_by_key(|p| (p.status != "booked", p.start))
+    begun
+        .max_by_key(|p| (p.status != "booked", p.start))
         .or_else(|| around.iter().filter(open).find(|p| p.start <= now + 60 * MINUTE))
 }
 
@@ -205,17 +238,95 @@ mod tests {
 
     fn planned(id: &str, start: i64, status: &str) -> Planned {
         let (start, end) = (start * MINUTE, (start + 20) * MINUTE);
-        Planned { id: id.into(), start, end, status: status.into(), visit: Uuid::nil(), visit_link: String::new() }
+        Planned {
+            id: id.into(),
+            start,
+            end,
+            status: status.into(),
+            visit: Uuid::nil(),
+            visit_link: String::new(),
+        }
     }
 
     #[test]
     fn the_ready_one_is_under_way_or_just_begun_or_next() {
         let now = 1_000 * MINUTE;
         let id = |list: &[Planned]| ready(list, now).map(|p| p.id.clone());
-        let all = [planned("over", 940, "booked"), planned("done", 990, "fulfilled"), planned("now", 998, "booked"), planned("next", 1_040, "booked")];
+        let all = [
+            planned("over", 940, "booked"),
+            planned("done", 990, "fulfilled"),
+            planned("now", 998, "booked"),
+            planned("next", 1_040, "booked"),
+        ];
         assert_eq!(id(&all).as_deref(), Some("now"));
-        assert_eq!(id(&[planned("arrived", 985, "arrived"), planned("now", 998, "booked")]).as_deref(), Some("arrived"));
-        assert_eq!(id(&[planned("done", 990, "fulfilled"), planned("next", 1_040, "booked")]).as_deref(), Some("next"));
-        assert_eq!(id(&[planned("far", 1_090, "booked"), planned("gone", 998, "cancelled")]), None);
+        assert_eq!(
+            id(&[planned("arrived", 985, "arrived"), planned("now", 998, "booked")]).as_deref(),
+            Some("arrived")
+        );
+        assert_eq!(
+            id(&[planned("done", 990, "fulfilled"), planned("next", 1_040, "booked")]).as_deref(),
+            Some("next")
+        );
+        assert_eq!(
+            id(&[planned("far", 1_090, "booked"), planned("gone", 998, "cancelled")]),
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn made_again_it_is_the_same_clinic() {
+        use medtech_kernel::{Module, testkit::on_both_engines};
+        let tables = [
+            medtech_fhir::MIGRATIONS,
+            medtech_identity::Identity::migrations(),
+            medtech_records::Records::migrations(),
+            medtech_appointments::Appointments::migrations(),
+        ];
+        on_both_engines(&tables, |w| {
+            Box::pin(async move {
+                let clinic = crate::app::clinic(w.ctx.clone());
+                let count = async |tenant: &Tenant| {
+                    let mut all = Vec::new();
+                    for kind in [
+                        "Patient",
+                        "Practitioner",
+                        "Condition",
+                        "DiagnosticReport",
+                        "Appointment",
+                    ] {
+                        let found = clinic.fhir.search(tenant.id, &Access::All, kind, "_count=1000").await;
+                        all.push(found.map(|f| f.resources.len()).map_err(Error::from));
+                    }
+                    all.into_iter().collect::<Result<Vec<usize>>>()
+                };
+                ensure(&clinic).await?;
+                let tenant = clinic.ctx.tenants.by_slug(SLUG).ok_or_else(absent)?;
+                let (made, page) = (count(&tenant).await?, patient_page(&clinic, &tenant).await?);
+                assert_eq!(
+                    (made.first(), made.get(1), made.get(4)),
+                    (Some(&25), Some(&3), Some(&DAY_PLAN.len()))
+                );
+                assert!(page.as_ref().is_some_and(|p| p.starts_with("/visit#")));
+                ensure(&clinic).await?;
+                assert_eq!(
+                    (count(&tenant).await?, patient_page(&clinic, &tenant).await?),
+                    (made, page.clone())
+                );
+                for role in [Role::Admin, Role::Clinician, Role::Staff, Role::Patient] {
+                    assert!(
+                        clinic.identity.find_by_role(tenant.id, role).await?.is_some(),
+                        "{role:?}"
+                    );
+                }
+                // The next day there is something to start again.
+                clinic.ctx.clock.advance(chart::DAY);
+                assert_eq!(patient_page(&clinic, &tenant).await?, None);
+                ensure(&clinic).await?;
+                assert_ne!(patient_page(&clinic, &tenant).await?, page);
+                assert!(count(&w.north).await?.iter().all(|n| *n == 0));
+                Ok(())
+            })
+        })
+        .await;
     }
 }
