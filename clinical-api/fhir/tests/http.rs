@@ -249,7 +249,7 @@ async fn hostile(world: &World) -> Result<()> {
     let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
     let nested = format!(r#"{{"resourceType":"Patient","contained":{}}}"#, deep);
     let bodies = ["", "{", "null", "[]", "\"x\"", "{\"resourceType\":7}", "{\"resourceType\":\"\"}", "\u{0}", "{\"resourceType\":\"Patient\",\"name\":{}}", &deep, &nested,
-        "{\"resourceType\":\"Patient\",\"birthDate\":\"2020-02-31\"}", "{\"resourceType\":\"Patient\",\"multipleBirthInteger\":99999999999999999999}", "{\"resourceType\":\"Observation\"}"];
+        "{\"resourceType\":\"Patient\",\"birthDate\":\"2020-02-31\"}", "{\"resourceType\":\"Patient\",\"multipleBirthInteger\":99999999999999999999}", "{\"resourceType\":\"Observation\"}", "{\"resourceType\":\"Patient\",\"implicitRules\":\"a\\u0000\"}"];
     for body in bodies {
         let answer = c.send("POST", "Patient", &[("content-type", "application/fhir+json")], body.to_owned()).await;
         assert!(answer.status.is_client_error(), "{} {body:.100}", answer.status);
@@ -274,6 +274,8 @@ async fn hostile(world: &World) -> Result<()> {
         assert_eq!((answer.status.as_u16(), answer.at("/resourceType")), (status, json!("OperationOutcome")), "{method} {path}: {}", answer.text);
     }
     assert_eq!(c.send("GET", "Patient", &[("accept", "application/fhir+xml")], "").await.status, 400);
+    let entry = json!({"resourceType": "Bundle", "type": "batch", "entry": [{"request": {"method": "GET", "url": "Patient/\0"}}, {"request": {"method": "GET", "url": "Patient?\0=\0"}}]});
+    assert_eq!(c.post("", &entry).await.at("/entry/0/response/status"), "404");
     // Unknown parameters: passed over and reported, or refused when the client is strict.
     let lenient = c.get("Patient?nonsense=1&gender=male").await;
     assert!(lenient.link("self").unwrap().ends_with("/fhir/R4/Patient?gender=male"));

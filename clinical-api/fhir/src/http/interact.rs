@@ -48,13 +48,15 @@ impl Fhir {
     }
 
     pub(super) async fn note(&self, who: &Caller, target: String, detail: &str, found: bool) {
+        let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
+        let (target, detail) = (clean(&target), clean(detail));
         let outcome = if found { "success" } else { "denied" };
-        self.0.reads.note(Read { tenant: who.tenant, actor: who.subject.clone(), target, detail: detail.to_owned(), outcome }).await;
+        self.0.reads.note(Read { tenant: who.tenant, actor: who.subject.clone(), target, detail, outcome }).await;
     }
 
     async fn http_read(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &Ask) -> Result<Reply, Failure> {
         let found = self.read(who.tenant, &who.access, def.name, id).await;
-        self.note(who, format!("{}/{id:.64}", def.name), "read", found.is_ok()).await;
+        self.note(who, format!("{}/{id}", def.name), "read", found.is_ok()).await;
         let resource = found?;
         if ask.if_none_match.as_deref().and_then(version_of) == Some(resource.version) {
             return Ok(Reply { version: Some(resource.version), ..Reply::of(304, None) });
@@ -69,7 +71,7 @@ impl Fhir {
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
         let seen = self.may_see(&mut exec, &shelf, def, &who.access, &now).await?;
-        self.note(who, format!("{}/{id:.64}", def.name), "vread", seen).await;
+        self.note(who, format!("{}/{id}", def.name), "vread", seen).await;
         let number: i64 = version.parse().map_err(|_| unknown())?;
         let found = if seen { store::version(&mut exec, def, rid, number).await? } else { None };
         let found = found.ok_or_else(unknown)?;

@@ -61,7 +61,7 @@ impl Fhir {
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let pairs = search::url::pairs(&ask.query);
         let names: Vec<&str> = pairs.iter().map(|(k, _)| k.as_str()).collect();
-        self.note(who, def.name.to_owned(), &format!("search {:.200}", names.join(" ")), true).await;
+        self.note(who, def.name.to_owned(), &format!("search {}", names.join(" ")), true).await;
         let request = search::parse(&mut exec, &shelf, &self.0.base, def, &who.access, &pairs, ask.strict).await?;
         let now = self.0.ctx.clock.now_ms();
         let place = format!("{}/{}", ask.base, def.name);
@@ -110,7 +110,7 @@ impl Fhir {
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
         let seen = self.may_see(&mut exec, &shelf, def, &who.access, &now).await?;
-        self.note(who, format!("{}/{id:.64}", def.name), "history", seen).await;
+        self.note(who, format!("{}/{id}", def.name), "history", seen).await;
         if !seen {
             return Err(unknown());
         }

@@ -91,6 +91,9 @@ pub(crate) async fn parse(
     }
     let mut context = Context { exec, shelf, base };
     for (name, text) in query {
+        if name.contains('\0') || text.contains('\0') {
+            return Err(refuse("the character U+0000 is not allowed"));
+        }
         let understood = match result(&mut request, shelf, name, text)? {
             Some(understood) => understood,
             None => match clause(&mut context, def, name, text, 0).await? {

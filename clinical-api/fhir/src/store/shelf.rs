@@ -135,6 +135,9 @@ pub(crate) async fn resolve(exec: &mut Exec<'_>, shelf: &Shelf, def: &ResourceDe
     if let Some(rid) = shelf.ids.rid(id) {
         return Ok(Some(rid));
     }
+    if !crate::validate::is_id(id) {
+        return Ok(None);
+    }
     let key = (def.number, id.to_owned());
     if let Some(rid) = shelf.known_xid(&key) {
         return Ok(Some(rid));

@@ -37,6 +37,10 @@ fn string(ty: &str, text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("a string may not be empty");
     }
+    // No store keeps this character in a text.
+    if text.contains('\0') {
+        return Err("the character U+0000 is not allowed");
+    }
     let fine = match ty {
         "id" => is_id(text),
         "code" => !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ") && !text.contains(['\t', '\n', '\r']),
