@@ -27,14 +27,28 @@ pub(crate) fn statement(base: &str, now: i64) -> Value {
 }
 
 fn resource(def: &'static ResourceDef) -> Value {
-    let interactions = ["read", "vread", "update", "delete", "history-instance", "history-type", "create", "search-type"];
+    let interactions = [
+        "read",
+        "vread",
+        "update",
+        "delete",
+        "history-instance",
+        "history-type",
+        "create",
+        "search-type",
+    ];
     let supported = || def.params.iter().filter(|p| p.supported());
     let params: Vec<Value> = supported()
         .map(|p| json!({"name": p.code, "type": p.kind.name()}))
         .collect();
-    let references = supported().filter(|p| p.kind == Kind::Reference).map(|p| format!("{}:{}", def.name, p.code));
+    let references = supported()
+        .filter(|p| p.kind == Kind::Reference)
+        .map(|p| format!("{}:{}", def.name, p.code));
     let reverse = Definitions::get().resources().iter().flat_map(|from| {
-        let to_us = from.params.iter().filter(|p| p.supported() && p.kind == Kind::Reference && p.targets.contains(&def.name));
+        let to_us = from
+            .params
+            .iter()
+            .filter(|p| p.supported() && p.kind == Kind::Reference && p.targets.contains(&def.name));
         to_us.map(move |p| format!("{}:{}", from.name, p.code))
     });
     json!({

@@ -53,8 +53,12 @@ pub(crate) fn decompress(dictionary: i64, bytes: &[u8]) -> Result<String> {
     let out = DECOMPRESSORS.with_borrow_mut(|all| {
         if !all.iter().any(|(n, _)| *n == dictionary) {
             let found = usize::try_from(dictionary - 1).ok().and_then(|n| decoders().get(n));
-            let found = found.ok_or_else(|| Error::internal("fhir.dictionary_unknown", format!("dictionary {dictionary}")))?;
-            all.push((dictionary, bulk::Decompressor::with_prepared_dictionary(found).map_err(fail)?));
+            let found =
+                found.ok_or_else(|| Error::internal("fhir.dictionary_unknown", format!("dictionary {dictionary}")))?;
+            all.push((
+                dictionary,
+                bulk::Decompressor::with_prepared_dictionary(found).map_err(fail)?,
+            ));
         }
         let (_, d) = all
             .iter_mut()
@@ -83,7 +87,10 @@ pub(crate) fn stored(ty: &str, resource: &Value, client_id: Option<&str>) -> Str
                 out.insert("meta".to_owned(), Value::Object(meta));
             }
         }
-        for (k, v) in map.iter().filter(|(k, _)| !matches!(k.as_str(), "resourceType" | "id" | "meta")) {
+        for (k, v) in map
+            .iter()
+            .filter(|(k, _)| !matches!(k.as_str(), "resourceType" | "id" | "meta"))
+        {
             out.insert(k.clone(), v.clone());
         }
     }
@@ -110,7 +117,10 @@ pub(crate) fn served(ty: &str, id: &str, version: i64, updated: i64, stored: &st
     let mut out = String::with_capacity(stored.len() + 120);
     let at = clock::rfc3339(updated);
     // Writing to a String cannot fail.
-    let _ = write!(out, r#"{{"resourceType":"{ty}","id":"{id}","meta":{{"versionId":"{version}","lastUpdated":"{at}""#);
+    let _ = write!(
+        out,
+        r#"{{"resourceType":"{ty}","id":"{id}","meta":{{"versionId":"{version}","lastUpdated":"{at}""#
+    );
     match rest.strip_prefix(r#","meta":{"#) {
         Some(meta) => {
             out.push(',');

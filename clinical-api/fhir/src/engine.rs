@@ -10,7 +10,11 @@ use crate::{
     store::{self, Body, Change, Exec, Shelf, Target, Written, apply},
     validate,
 };
-use medtech_kernel::{Ctx, Error, TenantId, Tx, audit, auth::{Principal, Role}, error};
+use medtech_kernel::{
+    Ctx, Error, TenantId, Tx, audit,
+    auth::{Principal, Role},
+    error,
+};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -64,7 +68,13 @@ impl Resource {
 
     pub(crate) fn of(def: &'static ResourceDef, id: String, version: i64, updated: i64, stored: &str) -> Self {
         let json = codec::served(def.name, &id, version, updated, stored);
-        Self { resource_type: def.name, id, version, updated, json }
+        Self {
+            resource_type: def.name,
+            id,
+            version,
+            updated,
+            json,
+        }
     }
 
     pub(crate) fn into_json(self) -> String {
@@ -83,7 +93,13 @@ pub struct Found {
 }
 
 pub(crate) fn type_of(name: &str) -> Result<&'static ResourceDef, Failure> {
-    let unknown = || Failure::one(error::Kind::NotFound, "not-supported", format!("{name:.60} is not a resource type of R4"));
+    let unknown = || {
+        Failure::one(
+            error::Kind::NotFound,
+            "not-supported",
+            format!("{name:.60} is not a resource type of R4"),
+        )
+    };
     Definitions::get().resource(name).ok_or_else(unknown)
 }
 
@@ -91,10 +107,19 @@ impl Fhir {
     /// Needs a running Tokio runtime: the audit of reads is written by a task of its own.
     #[must_use]
     pub fn new(ctx: Ctx) -> Self {
-        let origin = ctx.config.public_url.clone().unwrap_or_else(|| format!("http://localhost:{}", ctx.config.http.bind.port()));
+        let origin = ctx
+            .config
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("http://localhost:{}", ctx.config.http.bind.port()));
         let base = format!("{}{PATH}", origin.trim_end_matches('/'));
         let reads = Reads::start(ctx.db.clone());
-        Self(Arc::new(Inner { ctx, shelves: RwLock::default(), base, reads }))
+        Self(Arc::new(Inner {
+            ctx,
+            shelves: RwLock::default(),
+            base,
+            reads,
+        }))
     }
 
     /// What a principal may see: the clinic's people everything, a patient the own record, others nothing.
@@ -116,7 +141,11 @@ impl Fhir {
         let shelf = self.shelf(tenant);
         let target = Target::New(shelf.reserve(&self.0.ctx.db, 1).await?);
         let change = self.prepare(&shelf, target, resource, None, None)?;
-        self.commit(tenant, actor, "create", vec![change]).await?.pop().ok_or_else(nothing).map(Written::resource)
+        self.commit(tenant, actor, "create", vec![change])
+            .await?
+            .pop()
+            .ok_or_else(nothing)
+            .map(Written::resource)
     }
 
     /// The same inside a transaction.
@@ -124,37 +153,82 @@ impl Fhir {
         let shelf = self.shelf(tx.tenant());
         let target = Target::New(shelf.reserve_in(tx, 1).await?);
         let change = self.prepare(&shelf, target, resource, None, None)?;
-        self.apply_in(tx, actor, "create", vec![change]).await?.pop().ok_or_else(nothing).map(Written::resource)
+        self.apply_in(tx, actor, "create", vec![change])
+            .await?
+            .pop()
+            .ok_or_else(nothing)
+            .map(Written::resource)
     }
 
     /// Writes `Type/id`; makes it where it is not there. `if_match` names the version that must be current.
-    pub async fn update(&self, tenant: TenantId, actor: &str, id: &str, resource: Value, if_match: Option<i64>) -> Result<Resource, Failure> {
+    pub async fn update(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        id: &str,
+        resource: Value,
+        if_match: Option<i64>,
+    ) -> Result<Resource, Failure> {
         let change = self.prepare(&self.shelf(tenant), Target::Id(id.to_owned()), resource, None, if_match)?;
-        self.commit(tenant, actor, "update", vec![change]).await?.pop().ok_or_else(nothing).map(Written::resource)
+        self.commit(tenant, actor, "update", vec![change])
+            .await?
+            .pop()
+            .ok_or_else(nothing)
+            .map(Written::resource)
     }
 
     /// The same inside a transaction.
-    pub async fn update_in(&self, tx: &mut Tx, actor: &str, id: &str, resource: Value, if_match: Option<i64>) -> Result<Resource, Failure> {
-        let change = self.prepare(&self.shelf(tx.tenant()), Target::Id(id.to_owned()), resource, None, if_match)?;
-        self.apply_in(tx, actor, "update", vec![change]).await?.pop().ok_or_else(nothing).map(Written::resource)
+    pub async fn update_in(
+        &self,
+        tx: &mut Tx,
+        actor: &str,
+        id: &str,
+        resource: Value,
+        if_match: Option<i64>,
+    ) -> Result<Resource, Failure> {
+        let change = self.prepare(
+            &self.shelf(tx.tenant()),
+            Target::Id(id.to_owned()),
+            resource,
+            None,
+            if_match,
+        )?;
+        self.apply_in(tx, actor, "update", vec![change])
+            .await?
+            .pop()
+            .ok_or_else(nothing)
+            .map(Written::resource)
     }
 
     /// Deletes a resource; its history stays. Deleting what is not there is no error.
     pub async fn delete(&self, tenant: TenantId, actor: &str, ty: &str, id: &str) -> Result<(), Failure> {
-        let change = Change { def: type_of(ty)?, target: Target::Id(id.to_owned()), body: None, if_match: None, must_be_new: false };
+        let change = Change {
+            def: type_of(ty)?,
+            target: Target::Id(id.to_owned()),
+            body: None,
+            if_match: None,
+            must_be_new: false,
+        };
         self.commit(tenant, actor, "delete", vec![change]).await.map(|_| ())
     }
 
     /// The same inside a transaction.
     pub async fn delete_in(&self, tx: &mut Tx, actor: &str, ty: &str, id: &str) -> Result<(), Failure> {
-        let change = Change { def: type_of(ty)?, target: Target::Id(id.to_owned()), body: None, if_match: None, must_be_new: false };
+        let change = Change {
+            def: type_of(ty)?,
+            target: Target::Id(id.to_owned()),
+            body: None,
+            if_match: None,
+            must_be_new: false,
+        };
         self.apply_in(tx, actor, "delete", vec![change]).await.map(|_| ())
     }
 
     /// The current version, as far as `access` reaches: what lies outside of it is not known. Not audited: the module
     /// that reads for a person audits in its own words.
     pub async fn read(&self, tenant: TenantId, access: &Access, ty: &str, id: &str) -> Result<Resource, Failure> {
-        self.read_with(&mut Exec::Db(&self.0.ctx.db, tenant), tenant, access, ty, id).await
+        self.read_with(&mut Exec::Db(&self.0.ctx.db, tenant), tenant, access, ty, id)
+            .await
     }
 
     /// The same inside a transaction.
@@ -165,7 +239,8 @@ impl Fhir {
 
     /// Searches with a query string as after the question mark. Unknown parameters are errors.
     pub async fn search(&self, tenant: TenantId, access: &Access, ty: &str, query: &str) -> Result<Found, Failure> {
-        self.search_with(&mut Exec::Db(&self.0.ctx.db, tenant), tenant, access, ty, query).await
+        self.search_with(&mut Exec::Db(&self.0.ctx.db, tenant), tenant, access, ty, query)
+            .await
     }
 
     /// The same inside a transaction.
@@ -174,7 +249,14 @@ impl Fhir {
         self.search_with(&mut Exec::Tx(tx), tenant, access, ty, query).await
     }
 
-    async fn read_with(&self, exec: &mut Exec<'_>, tenant: TenantId, access: &Access, ty: &str, id: &str) -> Result<Resource, Failure> {
+    async fn read_with(
+        &self,
+        exec: &mut Exec<'_>,
+        tenant: TenantId,
+        access: &Access,
+        ty: &str,
+        id: &str,
+    ) -> Result<Resource, Failure> {
         let (def, shelf) = (type_of(ty)?, self.shelf(tenant));
         let unknown = || Failure::not_found(ty, id);
         let rid = store::resolve(exec, &shelf, def, id).await?.ok_or_else(unknown)?;
@@ -185,17 +267,32 @@ impl Fhir {
         if stored.deleted {
             return Err(Failure::gone(ty, id));
         }
-        Ok(Resource::of(def, id.to_owned(), stored.version, stored.updated, &stored.body))
+        Ok(Resource::of(
+            def,
+            id.to_owned(),
+            stored.version,
+            stored.updated,
+            &stored.body,
+        ))
     }
 
-    async fn search_with(&self, exec: &mut Exec<'_>, tenant: TenantId, access: &Access, ty: &str, query: &str) -> Result<Found, Failure> {
+    async fn search_with(
+        &self,
+        exec: &mut Exec<'_>,
+        tenant: TenantId,
+        access: &Access,
+        ty: &str,
+        query: &str,
+    ) -> Result<Found, Failure> {
         let (def, shelf) = (type_of(ty)?, self.shelf(tenant));
         let pairs = search::url::pairs(query);
         let request = search::parse(exec, &shelf, &self.0.base, def, access, &pairs, true).await?;
         let page = search::page(exec, &request).await?;
         let along = search::included(exec, &shelf, &self.0.base, def, access, &request.includes, &page.hits).await?;
         let next = page.hits.last().filter(|_| page.more).map(|h| cursor(&shelf, h));
-        let one = |def: &'static ResourceDef, s: &store::Stored| Resource::of(def, s.id(&shelf, def.name), s.version, s.updated, &s.body);
+        let one = |def: &'static ResourceDef, s: &store::Stored| {
+            Resource::of(def, s.id(&shelf, def.name), s.version, s.updated, &s.body)
+        };
         Ok(Found {
             resources: page.hits.iter().map(|h| one(def, &h.stored)).collect(),
             included: along.iter().map(|(def, s)| one(def, s)).collect(),
@@ -204,7 +301,14 @@ impl Fhir {
     }
 
     /// Is the resource inside of what the caller may see? By its current or, once deleted, last known place.
-    pub(crate) async fn may_see(&self, exec: &mut Exec<'_>, shelf: &Shelf, def: &'static ResourceDef, access: &Access, stored: &store::Stored) -> Result<bool, Failure> {
+    pub(crate) async fn may_see(
+        &self,
+        exec: &mut Exec<'_>,
+        shelf: &Shelf,
+        def: &'static ResourceDef,
+        access: &Access,
+        stored: &store::Stored,
+    ) -> Result<bool, Failure> {
         let patient = match access {
             Access::All => return Ok(true),
             Access::None => return Ok(false),
@@ -213,11 +317,19 @@ impl Fhir {
         if stored.deleted {
             return Ok(false);
         }
-        store::belongs(exec, shelf, def, patient, stored).await.map_err(Failure::from)
+        store::belongs(exec, shelf, def, patient, stored)
+            .await
+            .map_err(Failure::from)
     }
 
     pub(crate) fn shelf(&self, tenant: TenantId) -> Arc<Shelf> {
-        if let Some(shelf) = self.0.shelves.read().unwrap_or_else(PoisonError::into_inner).get(&tenant) {
+        if let Some(shelf) = self
+            .0
+            .shelves
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tenant)
+        {
             return Arc::clone(shelf);
         }
         let mut shelves = self.0.shelves.write().unwrap_or_else(PoisonError::into_inner);
@@ -226,7 +338,14 @@ impl Fhir {
     }
 
     /// Validates a resource and makes it ready to be stored. `expected` is the type the request names.
-    pub(crate) fn prepare(&self, shelf: &Shelf, target: Target, resource: Value, expected: Option<&'static ResourceDef>, if_match: Option<i64>) -> Result<Change, Failure> {
+    pub(crate) fn prepare(
+        &self,
+        shelf: &Shelf,
+        target: Target,
+        resource: Value,
+        expected: Option<&'static ResourceDef>,
+        if_match: Option<i64>,
+    ) -> Result<Change, Failure> {
         let issues = validate::resource(&resource);
         if !issues.is_empty() {
             return Err(Failure::Issues(error::Kind::Unprocessable, issues));
@@ -252,11 +371,23 @@ impl Fhir {
         let stored = codec::stored(def.name, &resource, client);
         let found = def.plan().run(&resource, &self.0.base);
         let packed = codec::compress(&stored)?;
-        Ok(Change { def, body: Some(Body { stored, packed, found }), target, if_match, must_be_new: false })
+        Ok(Change {
+            def,
+            body: Some(Body { stored, packed, found }),
+            target,
+            if_match,
+            must_be_new: false,
+        })
     }
 
     /// Applies prepared changes in one transaction, with their audit entry.
-    pub(crate) async fn commit(&self, tenant: TenantId, actor: &str, action: &'static str, changes: Vec<Change>) -> Result<Vec<Written>, Failure> {
+    pub(crate) async fn commit(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        action: &'static str,
+        changes: Vec<Change>,
+    ) -> Result<Vec<Written>, Failure> {
         let changes = Arc::new(changes);
         let mut tries = 0;
         loop {
@@ -277,17 +408,49 @@ impl Fhir {
         }
     }
 
-    pub(crate) async fn apply_in(&self, tx: &mut Tx, actor: &str, action: &'static str, changes: Vec<Change>) -> Result<Vec<Written>, Failure> {
+    pub(crate) async fn apply_in(
+        &self,
+        tx: &mut Tx,
+        actor: &str,
+        action: &'static str,
+        changes: Vec<Change>,
+    ) -> Result<Vec<Written>, Failure> {
         let shelf = self.shelf(tx.tenant());
         let written = apply(tx, &shelf, &self.0.ctx.bus, &self.0.base, actor, changes).await?;
         match written.as_slice() {
             [one] => {
-                let (target, detail) = (format!("{}/{}", one.def.name, one.id), format!("version {}", one.version));
-                audit::write(tx, audit::Entry { actor, action, target: &target, outcome: "success", detail: &detail }).await?;
+                let (target, detail) = (
+                    format!("{}/{}", one.def.name, one.id),
+                    format!("version {}", one.version),
+                );
+                audit::write(
+                    tx,
+                    audit::Entry {
+                        actor,
+                        action,
+                        target: &target,
+                        outcome: "success",
+                        detail: &detail,
+                    },
+                )
+                .await?;
             }
             many => {
-                let detail: Vec<String> = many.iter().map(|w| format!("{} {}/{}", w.op.name(), w.def.name, w.id)).collect();
-                audit::write(tx, audit::Entry { actor, action: "execute", target: "Bundle", outcome: "success", detail: &detail.join(", ") }).await?;
+                let detail: Vec<String> = many
+                    .iter()
+                    .map(|w| format!("{} {}/{}", w.op.name(), w.def.name, w.id))
+                    .collect();
+                audit::write(
+                    tx,
+                    audit::Entry {
+                        actor,
+                        action: "execute",
+                        target: "Bundle",
+                        outcome: "success",
+                        detail: &detail.join(", "),
+                    },
+                )
+                .await?;
             }
         }
         Ok(written)

@@ -22,7 +22,9 @@ impl Permutation {
     fn round(&self, round: u8, half: u32) -> u32 {
         let [a, b, c, d] = half.to_be_bytes();
         let tag = hmac::sign(&self.0, &[round, a, b, c, d]);
-        tag.as_ref().first_chunk::<4>().map_or(0, |head| u32::from_be_bytes(*head))
+        tag.as_ref()
+            .first_chunk::<4>()
+            .map_or(0, |head| u32::from_be_bytes(*head))
     }
 
     /// The logical id of a row.

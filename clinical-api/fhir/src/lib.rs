@@ -16,9 +16,9 @@ mod store;
 mod validate;
 
 pub use engine::{Fhir, Found, PATH, Resource};
+use medtech_kernel::{Migration, db::Script};
 pub use outcome::{Failure, Issue};
 pub use search::Access;
-use medtech_kernel::{Migration, db::Script};
 
 /// The tables of the engine.
 pub const MIGRATIONS: &[Migration] = &[Migration {

@@ -16,7 +16,11 @@ pub struct Issue {
 
 impl Issue {
     pub(crate) fn new(code: &'static str, expression: impl Into<String>, diagnostics: impl Into<String>) -> Self {
-        Self { code, diagnostics: diagnostics.into(), expression: expression.into() }
+        Self {
+            code,
+            diagnostics: diagnostics.into(),
+            expression: expression.into(),
+        }
     }
 }
 
@@ -36,7 +40,10 @@ impl From<Error> for Failure {
     fn from(mut e: Error) -> Self {
         match e.source.take().map(|s| s.downcast::<Self>()) {
             Some(Ok(failure)) => *failure,
-            Some(Err(source)) => Self::Kernel(Error { source: Some(source), ..e }),
+            Some(Err(source)) => Self::Kernel(Error {
+                source: Some(source),
+                ..e
+            }),
             None => Self::Kernel(e),
         }
     }
@@ -78,7 +85,13 @@ impl Failure {
 
     #[must_use]
     pub fn status(&self) -> u16 {
-        Error::status(&Error { kind: self.kind(), code: "", message: "".into(), source: None }).as_u16()
+        Error::status(&Error {
+            kind: self.kind(),
+            code: "",
+            message: "".into(),
+            source: None,
+        })
+        .as_u16()
     }
 
     fn issues(&self) -> Vec<Issue> {
@@ -119,9 +132,20 @@ impl From<Failure> for Error {
                 let text: Vec<String> = other
                     .issues()
                     .into_iter()
-                    .map(|i| if i.expression.is_empty() { i.diagnostics } else { format!("{}: {}", i.expression, i.diagnostics) })
+                    .map(|i| {
+                        if i.expression.is_empty() {
+                            i.diagnostics
+                        } else {
+                            format!("{}: {}", i.expression, i.diagnostics)
+                        }
+                    })
                     .collect();
-                Self { kind, code: "fhir.refused", message: text.join("; ").into(), source: Some(Box::new(other)) }
+                Self {
+                    kind,
+                    code: "fhir.refused",
+                    message: text.join("; ").into(),
+                    source: Some(Box::new(other)),
+                }
             }
         }
     }

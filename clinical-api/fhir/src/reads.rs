@@ -62,7 +62,13 @@ async fn run(db: Db, mut inbox: mpsc::Receiver<Message>) {
             let written = db.write(tenant, move |tx| {
                 Box::pin(async move {
                     for r in &reads {
-                        let entry = audit::Entry { actor: &r.actor, action: "read", target: &r.target, outcome: r.outcome, detail: &r.detail };
+                        let entry = audit::Entry {
+                            actor: &r.actor,
+                            action: "read",
+                            target: &r.target,
+                            outcome: r.outcome,
+                            detail: &r.detail,
+                        };
                         audit::write(tx, entry).await?;
                     }
                     Ok(())

@@ -1,10 +1,21 @@
 //! The door at `/fhir/R4`: interactions, versions, conditions, bundles, access, hostile input.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod common;
 
 use common::site;
-use medtech_kernel::{Result, audit, auth::Role, policy, testkit::{World, on_both_engines}};
+use medtech_kernel::{
+    Result, audit,
+    auth::Role,
+    policy,
+    testkit::{World, on_both_engines},
+};
 use serde_json::{Value, json};
 
 const SCHEMA: &[&[medtech_kernel::Migration]] = &[medtech_fhir::MIGRATIONS];
@@ -16,14 +27,25 @@ async fn crud(world: &World) -> Result<()> {
     let id = made.at("/id").as_str().unwrap().to_owned();
     assert_ne!(id, "chosen-by-client");
     assert_eq!(made.etag(), "W/\"1\"");
-    assert!(made.headers["location"].to_str().unwrap().ends_with(&format!("/fhir/R4/Patient/{id}/_history/1")));
+    assert!(
+        made.headers["location"]
+            .to_str()
+            .unwrap()
+            .ends_with(&format!("/fhir/R4/Patient/{id}/_history/1"))
+    );
     assert_eq!(made.headers["content-type"], "application/fhir+json; charset=utf-8");
     assert_eq!(made.at("/meta/lastUpdated"), "2026-03-02T09:00:00.000Z");
 
     let path = format!("Patient/{id}");
     let read = c.get(&path).await;
-    assert_eq!((read.status.as_u16(), read.at("/name/0/family")), (200, json!("Ångström")));
-    assert_eq!(c.send("GET", &path, &[("if-none-match", "W/\"1\"")], "").await.status, 304);
+    assert_eq!(
+        (read.status.as_u16(), read.at("/name/0/family")),
+        (200, json!("Ångström"))
+    );
+    assert_eq!(
+        c.send("GET", &path, &[("if-none-match", "W/\"1\"")], "").await.status,
+        304
+    );
 
     world.ctx.clock.advance(1000);
     let second = json!({"resourceType": "Patient", "id": id, "name": [{"family": "Berg"}]});
@@ -34,7 +56,10 @@ async fn crud(world: &World) -> Result<()> {
     let json = [("content-type", "application/fhir+json"), ("if-match", "W/\"2\"")];
     assert_eq!(c.send("PUT", &path, &json, second.to_string()).await.etag(), "W/\"3\"");
 
-    assert_eq!(c.get(&format!("{path}/_history/1")).await.at("/name/0/family"), "Ångström");
+    assert_eq!(
+        c.get(&format!("{path}/_history/1")).await.at("/name/0/family"),
+        "Ångström"
+    );
     assert_eq!(c.get(&format!("{path}/_history/9")).await.status, 404);
     assert_eq!(c.get("Patient?family=angstrom").await.ids(), Vec::<String>::new());
     assert_eq!(c.get("Patient?family=berg").await.ids(), [id.clone()]);
@@ -45,13 +70,27 @@ async fn crud(world: &World) -> Result<()> {
     assert_eq!(c.get("Patient").await.ids(), Vec::<String>::new());
     assert_eq!(c.get(&format!("Patient?_id={id}")).await.ids(), Vec::<String>::new());
     let history = c.get(&format!("{path}/_history")).await;
-    let methods: Vec<Value> = history.json()["entry"].as_array().unwrap().iter().map(|e| e["request"]["method"].clone()).collect();
+    let methods: Vec<Value> = history.json()["entry"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["request"]["method"].clone())
+        .collect();
     assert_eq!(methods, ["DELETE", "PUT", "PUT", "POST"]);
     assert_eq!(history.at("/total"), 4);
     let first = c.get(&format!("{path}/_history?_count=3")).await;
-    assert_eq!(c.get(&first.link("next").unwrap()).await.json()["entry"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        c.get(&first.link("next").unwrap()).await.json()["entry"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     let back = c.put(&path, &second).await;
-    assert_eq!((back.etag(), c.get("Patient?family=berg").await.ids()), ("W/\"5\"", vec![id.clone()]));
+    assert_eq!(
+        (back.etag(), c.get("Patient?family=berg").await.ids()),
+        ("W/\"5\"", vec![id.clone()])
+    );
     let of_type = c.get("Patient/_history").await;
     assert_eq!(of_type.json()["entry"].as_array().unwrap().len(), 5);
     assert_eq!(of_type.at("/entry/4/resource/name/0/family"), "Ångström");
@@ -61,10 +100,18 @@ async fn crud(world: &World) -> Result<()> {
     assert_eq!(c.put("Organization/ward-7", &own).await.status, 201);
     assert_eq!(c.put("Organization/ward-7", &own).await.status, 200);
     let only_new = [("content-type", "application/json"), ("if-none-match", "*")];
-    assert_eq!(c.send("PUT", "Organization/ward-7", &only_new, own.to_string()).await.status, 412);
+    assert_eq!(
+        c.send("PUT", "Organization/ward-7", &only_new, own.to_string())
+            .await
+            .status,
+        412
+    );
     assert_eq!(c.get("Organization?name=ward").await.ids(), ["ward-7"]);
     assert_eq!(c.delete("Organization/ward-7").await.status, 204);
-    assert_eq!(c.get("Organization/_history?_count=1").await.at("/entry/0/request/url"), "Organization/ward-7");
+    assert_eq!(
+        c.get("Organization/_history?_count=1").await.at("/entry/0/request/url"),
+        "Organization/ward-7"
+    );
     assert_eq!(c.get(&format!("Organization/{id}")).await.status, 404);
     Ok(())
 }
@@ -77,8 +124,17 @@ async fn resources_live_through_their_versions() {
 async fn digits(world: &World) -> Result<()> {
     let c = site(world).client(world, &world.north, Role::Clinician).await?;
     let text = r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":0.010,"unit":"mg"},"referenceRange":[{"low":{"value":1.0E-3},"high":{"value":12345678901234567890.10}}]}"#;
-    let made = c.send("POST", "Observation", &[("content-type", "application/fhir+json")], text).await;
-    let read = c.get(&format!("Observation/{}", made.at("/id").as_str().unwrap())).await;
+    let made = c
+        .send(
+            "POST",
+            "Observation",
+            &[("content-type", "application/fhir+json")],
+            text,
+        )
+        .await;
+    let read = c
+        .get(&format!("Observation/{}", made.at("/id").as_str().unwrap()))
+        .await;
     for kept in ["0.010", "12345678901234567890.10"] {
         assert!(read.text.contains(kept), "{kept}: {}", read.text);
     }
@@ -97,20 +153,53 @@ async fn conditions(world: &World) -> Result<()> {
     let c = site(world).client(world, &world.north, Role::Staff).await?;
     let p = |family: &str, mrn: &str| json!({"resourceType": "Patient", "identifier": [{"system": "urn:mrn", "value": mrn}], "name": [{"family": family}]});
     let once = |mrn: &'static str| [("content-type", "application/fhir+json"), ("if-none-exist", mrn)];
-    let a = c.send("POST", "Patient", &once("identifier=urn:mrn|1"), p("A", "1").to_string()).await;
-    let b = c.send("POST", "Patient", &once("identifier=urn:mrn|1"), p("B", "1").to_string()).await;
+    let a = c
+        .send(
+            "POST",
+            "Patient",
+            &once("identifier=urn:mrn|1"),
+            p("A", "1").to_string(),
+        )
+        .await;
+    let b = c
+        .send(
+            "POST",
+            "Patient",
+            &once("identifier=urn:mrn|1"),
+            p("B", "1").to_string(),
+        )
+        .await;
     assert_eq!((a.status.as_u16(), b.status.as_u16()), (201, 200));
     assert_eq!(a.at("/id"), b.at("/id"));
-    let at_once: Vec<_> = (0..24).map(|_| async { c.send("POST", "Patient", &once("identifier=urn:mrn|2"), p("C", "2").to_string()).await.status.as_u16() }).collect();
+    let at_once: Vec<_> = (0..24)
+        .map(|_| async {
+            c.send(
+                "POST",
+                "Patient",
+                &once("identifier=urn:mrn|2"),
+                p("C", "2").to_string(),
+            )
+            .await
+            .status
+            .as_u16()
+        })
+        .collect();
     let mut statuses = futures_util::future::join_all(at_once).await;
     statuses.sort_unstable();
-    assert_eq!((statuses[22], statuses[23]), (200, 201), "exactly one of many makes the resource");
+    assert_eq!(
+        (statuses[22], statuses[23]),
+        (200, 201),
+        "exactly one of many makes the resource"
+    );
     assert_eq!(c.get("Patient?identifier=urn:mrn|2").await.ids().len(), 1);
     let put = c.put("Patient?identifier=urn:mrn|1", &p("Renamed", "1")).await;
     assert_eq!((put.status.as_u16(), put.at("/id")), (200, a.at("/id")));
     assert_eq!(c.put("Patient?identifier=urn:mrn|3", &p("New", "3")).await.status, 201);
     assert_eq!(c.post("Patient", &p("Twin", "1")).await.status, 201);
-    assert_eq!(c.put("Patient?identifier=urn:mrn|1", &p("Which", "1")).await.status, 412);
+    assert_eq!(
+        c.put("Patient?identifier=urn:mrn|1", &p("Which", "1")).await.status,
+        412
+    );
     Ok(())
 }
 
@@ -122,25 +211,51 @@ async fn conditional_writes_find_their_resource_or_make_one() {
 async fn bundles(world: &World) -> Result<()> {
     let c = site(world).client(world, &world.north, Role::Clinician).await?;
     let urn = "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a";
-    let bundle = |status: &str| json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+    let bundle = |status: &str| {
+        json!({"resourceType": "Bundle", "type": "transaction", "entry": [
         {"resource": {"resourceType": "Observation", "status": status, "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]}, "subject": {"reference": urn},
             "performer": [{"reference": "Practitioner?identifier=urn:npi|7"}]}, "request": {"method": "POST", "url": "Observation"}},
         {"fullUrl": urn, "resource": {"resourceType": "Patient", "name": [{"family": "Okafor"}]}, "request": {"method": "POST", "url": "Patient"}},
-        {"request": {"method": "GET", "url": "Patient?family=okafor"}}]});
-    assert_eq!(c.post("", &bundle("final")).await.status, 412, "the practitioner is not there yet");
+        {"request": {"method": "GET", "url": "Patient?family=okafor"}}]})
+    };
+    assert_eq!(
+        c.post("", &bundle("final")).await.status,
+        412,
+        "the practitioner is not there yet"
+    );
     assert_eq!(c.get("Patient").await.ids().len(), 0);
-    let doctor = c.post("Practitioner", &json!({"resourceType": "Practitioner", "identifier": [{"system": "urn:npi", "value": "7"}]})).await;
+    let doctor = c
+        .post(
+            "Practitioner",
+            &json!({"resourceType": "Practitioner", "identifier": [{"system": "urn:npi", "value": "7"}]}),
+        )
+        .await;
     let bad = c.post("", &bundle("not-a-status")).await;
-    assert_eq!((bad.status.as_u16(), bad.at("/issue/0/expression/0")), (422, json!("Bundle.entry[0].resource.Observation.status")));
+    assert_eq!(
+        (bad.status.as_u16(), bad.at("/issue/0/expression/0")),
+        (422, json!("Bundle.entry[0].resource.Observation.status"))
+    );
     assert_eq!(c.get("Patient").await.ids().len(), 0, "all or none");
     let done = c.post("", &bundle("final")).await;
     assert_eq!(done.status, 200, "{}", done.text);
     assert_eq!(done.at("/entry/0/response/status"), "201");
     let patient = done.at("/entry/1/resource/id").as_str().unwrap().to_owned();
-    assert_eq!(done.at("/entry/0/resource/subject/reference"), format!("Patient/{patient}"));
-    assert_eq!(done.at("/entry/0/resource/performer/0/reference"), format!("Practitioner/{}", doctor.at("/id").as_str().unwrap()));
+    assert_eq!(
+        done.at("/entry/0/resource/subject/reference"),
+        format!("Patient/{patient}")
+    );
+    assert_eq!(
+        done.at("/entry/0/resource/performer/0/reference"),
+        format!("Practitioner/{}", doctor.at("/id").as_str().unwrap())
+    );
     assert_eq!(done.at("/entry/2/resource/entry/0/resource/id"), patient);
-    assert_eq!(c.get(&format!("Observation?patient={patient}&code=http://loinc.org|8867-4")).await.ids().len(), 1);
+    assert_eq!(
+        c.get(&format!("Observation?patient={patient}&code=http://loinc.org|8867-4"))
+            .await
+            .ids()
+            .len(),
+        1
+    );
 
     let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": [
         {"request": {"method": "GET", "url": format!("Patient/{patient}")}},
@@ -148,7 +263,12 @@ async fn bundles(world: &World) -> Result<()> {
         {"request": {"method": "GET", "url": "Patient/nobody"}},
         {"request": {"method": "DELETE", "url": format!("Patient/{patient}")}}]});
     let done = c.post("", &batch).await;
-    let statuses: Vec<Value> = done.json()["entry"].as_array().unwrap().iter().map(|e| e["response"]["status"].clone()).collect();
+    let statuses: Vec<Value> = done.json()["entry"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["response"]["status"].clone())
+        .collect();
     assert_eq!(statuses, ["200", "422", "404", "204"]);
     let lost = json!({"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": {"reference": urn}}, "request": {"method": "POST", "url": "Observation"}}]});
     assert_eq!(c.post("", &lost).await.status, 400);
@@ -171,24 +291,56 @@ async fn isolation(world: &World) -> Result<()> {
         assert_eq!(c.put("Patient/same", &p(name)).await.status, 201);
         assert_eq!(c.put("Observation/o", &o).await.status, 201);
     }
-    let secret = north.post("Patient", &json!({"resourceType": "Patient", "name": [{"family": "Secret"}]})).await;
+    let secret = north
+        .post(
+            "Patient",
+            &json!({"resourceType": "Patient", "name": [{"family": "Secret"}]}),
+        )
+        .await;
     let secret = secret.at("/id").as_str().unwrap().to_owned();
     for (c, name) in [(&north, "North"), (&south, "South")] {
         assert_eq!(c.get("Patient/same").await.at("/name/0/family"), name);
-        assert_eq!(c.get("Patient?identifier=urn:mrn|1").await.at("/entry/0/resource/name/0/family"), name);
+        assert_eq!(
+            c.get("Patient?identifier=urn:mrn|1")
+                .await
+                .at("/entry/0/resource/name/0/family"),
+            name
+        );
         assert_eq!(c.get("Observation?patient=Patient/same&code=c").await.ids(), ["o"]);
         assert_eq!(c.get("Patient?_has:Observation:patient:code=c").await.ids(), ["same"]);
-        assert_eq!(c.get("Observation?_include=Observation:patient").await.at("/entry/1/resource/name/0/family"), name);
+        assert_eq!(
+            c.get("Observation?_include=Observation:patient")
+                .await
+                .at("/entry/1/resource/name/0/family"),
+            name
+        );
     }
-    for path in ["Patient", "Observation?code=c", "Patient?identifier=urn:mrn|1", "Patient?family=north"] {
+    for path in [
+        "Patient",
+        "Observation?code=c",
+        "Patient?identifier=urn:mrn|1",
+        "Patient?family=north",
+    ] {
         assert_eq!(east.get(path).await.ids(), Vec::<String>::new(), "{path}");
     }
     assert_eq!(south.get(&format!("Patient/{secret}")).await.status, 404);
-    assert_eq!(south.get(&format!("Patient?_id={secret}")).await.ids(), Vec::<String>::new());
-    assert_eq!(south.get("Patient/_history").await.json()["entry"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        south.get(&format!("Patient?_id={secret}")).await.ids(),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        south.get("Patient/_history").await.json()["entry"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     // A token of one clinic at another clinic's address.
     let foreign = south.with_token(north.token()).get("Patient").await;
-    assert_eq!((foreign.status.as_u16(), foreign.at("/resourceType")), (401, json!("OperationOutcome")));
+    assert_eq!(
+        (foreign.status.as_u16(), foreign.at("/resourceType")),
+        (401, json!("OperationOutcome"))
+    );
     Ok(())
 }
 
@@ -201,12 +353,23 @@ async fn access(world: &World) -> Result<()> {
     let s = site(world);
     let staff = s.client(world, &world.north, Role::Clinician).await?;
     for id in ["mine", "other"] {
-        staff.put(&format!("Patient/{id}"), &json!({"resourceType": "Patient", "id": id, "name": [{"family": id}]})).await;
+        staff
+            .put(
+                &format!("Patient/{id}"),
+                &json!({"resourceType": "Patient", "id": id, "name": [{"family": id}]}),
+            )
+            .await;
         staff.put(&format!("Observation/obs-{id}"), &json!({"resourceType": "Observation", "id": format!("obs-{id}"), "status": "final", "code": {"coding": [{"code": "c"}]}, "subject": {"reference": format!("Patient/{id}")}})).await;
     }
     staff.put("Basic/b", &json!({"resourceType": "Basic", "id": "b", "code": {"text": "x"}, "subject": {"reference": "Observation/obs-mine"}})).await;
     let subject = "user:00000000-0000-0000-0000-00000000000a";
-    world.ctx.db.write(world.north.id, move |tx| Box::pin(async move { policy::relate(tx, subject, "self", "patient:mine", None).await })).await?;
+    world
+        .ctx
+        .db
+        .write(world.north.id, move |tx| {
+            Box::pin(async move { policy::relate(tx, subject, "self", "patient:mine", None).await })
+        })
+        .await?;
     let (_, token) = world.sign_in(&world.north, subject, Role::Patient).await?;
     let me = staff.with_token(&token);
     assert_eq!(me.get("Patient/mine").await.status, 200);
@@ -215,26 +378,56 @@ async fn access(world: &World) -> Result<()> {
     assert_eq!(me.get("Observation?code=c").await.ids(), ["obs-mine"]);
     assert_eq!(me.get("Observation?code=c&_total=accurate").await.at("/total"), 1);
     assert_eq!(me.get("Observation?patient=other").await.ids(), Vec::<String>::new());
-    assert_eq!(me.get("Patient?_revinclude=Observation:patient").await.ids(), ["mine", "obs-mine"]);
-    for path in ["Patient/other", "Observation/obs-other", "Observation/obs-other/_history", "Observation/obs-other/_history/1"] {
+    assert_eq!(
+        me.get("Patient?_revinclude=Observation:patient").await.ids(),
+        ["mine", "obs-mine"]
+    );
+    for path in [
+        "Patient/other",
+        "Observation/obs-other",
+        "Observation/obs-other/_history",
+        "Observation/obs-other/_history/1",
+    ] {
         assert_eq!(me.get(path).await.status, 404, "{path}");
     }
     assert_eq!(me.get("Patient/_history").await.status, 403);
     assert_eq!(me.get("Patient/mine/_history").await.status, 200);
-    assert_eq!(me.put("Patient/mine", &json!({"resourceType": "Patient", "id": "mine"})).await.status, 403);
+    assert_eq!(
+        me.put("Patient/mine", &json!({"resourceType": "Patient", "id": "mine"}))
+            .await
+            .status,
+        403
+    );
     assert_eq!(me.post("", &json!({"resourceType": "Bundle", "type": "transaction", "entry": [{"request": {"method": "DELETE", "url": "Patient/other"}}]})).await.status, 403);
     assert_eq!(staff.get("Patient/other").await.status, 200);
     for role in [Role::Guest, Role::Device] {
-        let (_, token) = world.sign_in(&world.north, "guest:00000000-0000-0000-0000-00000000000b", role).await?;
+        let (_, token) = world
+            .sign_in(&world.north, "guest:00000000-0000-0000-0000-00000000000b", role)
+            .await?;
         assert_eq!(staff.with_token(&token).get("Patient/mine").await.status, 403);
     }
     assert_eq!(staff.with_token("").get("Patient").await.status, 401);
     assert_eq!(staff.with_token("").get("metadata").await.status, 200);
 
     s.fhir.flush_audit().await;
-    let rows = world.ctx.db.query(world.north.id, "SELECT action, target, outcome FROM audit WHERE tenant = $1", &[]).await?;
-    let has = |action: &str, target: &str, outcome: &str| rows.iter().any(|r| (r.text(0).unwrap(), r.text(1).unwrap(), r.text(2).unwrap()) == (action, target, outcome));
-    assert!(has("update", "Patient/mine", "success") && has("read", "Patient/mine", "success") && has("read", "Patient/other", "denied"));
+    let rows = world
+        .ctx
+        .db
+        .query(
+            world.north.id,
+            "SELECT action, target, outcome FROM audit WHERE tenant = $1",
+            &[],
+        )
+        .await?;
+    let has = |action: &str, target: &str, outcome: &str| {
+        rows.iter()
+            .any(|r| (r.text(0).unwrap(), r.text(1).unwrap(), r.text(2).unwrap()) == (action, target, outcome))
+    };
+    assert!(
+        has("update", "Patient/mine", "success")
+            && has("read", "Patient/mine", "success")
+            && has("read", "Patient/other", "denied")
+    );
     assert!(audit::verify(&world.ctx.db, world.north.id).await?.is_ok());
     Ok(())
 }
@@ -248,40 +441,150 @@ async fn hostile(world: &World) -> Result<()> {
     let c = site(world).client(world, &world.north, Role::Clinician).await?;
     let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
     let nested = format!(r#"{{"resourceType":"Patient","contained":{}}}"#, deep);
-    let bodies = ["", "{", "null", "[]", "\"x\"", "{\"resourceType\":7}", "{\"resourceType\":\"\"}", "\u{0}", "{\"resourceType\":\"Patient\",\"name\":{}}", &deep, &nested,
-        "{\"resourceType\":\"Patient\",\"birthDate\":\"2020-02-31\"}", "{\"resourceType\":\"Patient\",\"multipleBirthInteger\":99999999999999999999}", "{\"resourceType\":\"Observation\"}", "{\"resourceType\":\"Patient\",\"implicitRules\":\"a\\u0000\"}"];
+    let bodies = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "\"x\"",
+        "{\"resourceType\":7}",
+        "{\"resourceType\":\"\"}",
+        "\u{0}",
+        "{\"resourceType\":\"Patient\",\"name\":{}}",
+        &deep,
+        &nested,
+        "{\"resourceType\":\"Patient\",\"birthDate\":\"2020-02-31\"}",
+        "{\"resourceType\":\"Patient\",\"multipleBirthInteger\":99999999999999999999}",
+        "{\"resourceType\":\"Observation\"}",
+        "{\"resourceType\":\"Patient\",\"implicitRules\":\"a\\u0000\"}",
+    ];
     for body in bodies {
-        let answer = c.send("POST", "Patient", &[("content-type", "application/fhir+json")], body.to_owned()).await;
+        let answer = c
+            .send(
+                "POST",
+                "Patient",
+                &[("content-type", "application/fhir+json")],
+                body.to_owned(),
+            )
+            .await;
         assert!(answer.status.is_client_error(), "{} {body:.100}", answer.status);
         assert_eq!(answer.at("/resourceType"), "OperationOutcome");
     }
-    let queries = ["birthdate=x", "birthdate=gt", "birthdate=zz2020", "_count=-1", "_count=x", "_sort=nothing", "_sort=gender,birthdate", "_cursor=1.x", "_cursor=%00", "gender=a|b|c", "name=", "name=,",
-        "_include=x", "_include=Patient:nothing", "_has:Observation=x", "_has:Nobody:patient:code=x", "_has:Observation:patient:nothing=x", "general-practitioner.name.x=1", "general-practitioner.name=x", "_summary=text",
-        "gender:exact=male", "name:text=x", "birthdate:missing=maybe", "_text=x", "_total=all", "organization:Nobody.name=x"];
+    let queries = [
+        "birthdate=x",
+        "birthdate=gt",
+        "birthdate=zz2020",
+        "_count=-1",
+        "_count=x",
+        "_sort=nothing",
+        "_sort=gender,birthdate",
+        "_cursor=1.x",
+        "_cursor=%00",
+        "gender=a|b|c",
+        "name=",
+        "name=,",
+        "_include=x",
+        "_include=Patient:nothing",
+        "_has:Observation=x",
+        "_has:Nobody:patient:code=x",
+        "_has:Observation:patient:nothing=x",
+        "general-practitioner.name.x=1",
+        "general-practitioner.name=x",
+        "_summary=text",
+        "gender:exact=male",
+        "name:text=x",
+        "birthdate:missing=maybe",
+        "_text=x",
+        "_total=all",
+        "organization:Nobody.name=x",
+    ];
     for query in queries {
         let answer = c.get(&format!("Patient?{query}")).await;
-        assert_eq!((answer.status.as_u16(), answer.at("/resourceType")), (400, json!("OperationOutcome")), "{query}: {}", answer.text);
+        assert_eq!(
+            (answer.status.as_u16(), answer.at("/resourceType")),
+            (400, json!("OperationOutcome")),
+            "{query}: {}",
+            answer.text
+        );
     }
-    for path in ["Location?near=1", "Observation?code-value-quantity=x$1", "Patient?_query=x"] {
+    for path in [
+        "Location?near=1",
+        "Observation?code-value-quantity=x$1",
+        "Patient?_query=x",
+    ] {
         assert_eq!(c.get(path).await.at("/issue/0/code"), "not-supported", "{path}");
     }
-    for query in ["name=%27%3B%20DROP%20TABLE%20fhir_res%3B--", "name=%F0%90", "name:contains=%25_!", "identifier=|", "_id=..,..", "birthdate=ge0001-01-01&birthdate=le9999-12-31", "gender=%00x"] {
+    for query in [
+        "name=%27%3B%20DROP%20TABLE%20fhir_res%3B--",
+        "name=%F0%90",
+        "name:contains=%25_!",
+        "identifier=|",
+        "_id=..,..",
+        "birthdate=ge0001-01-01&birthdate=le9999-12-31",
+        "gender=%00x",
+    ] {
         let answer = c.get(&format!("Patient?{query}")).await;
-        assert!(answer.status.as_u16() == 200 || answer.status.as_u16() == 400, "{query}: {}", answer.text);
+        assert!(
+            answer.status.as_u16() == 200 || answer.status.as_u16() == 400,
+            "{query}: {}",
+            answer.text
+        );
     }
-    for (method, path, status) in [("GET", "Nobody", 404), ("GET", "Patient/x/y", 404), ("PATCH", "Patient/x", 400), ("GET", "Patient/a%20b", 404), ("DELETE", "Patient?name=x", 400), ("DELETE", "Patient/%00", 404), ("GET", "", 404), ("PUT", "Patient/x", 400)] {
-        let answer = c.send(method, path, &[], if method == "PUT" { r#"{"resourceType":"Patient"}"# } else { "" }).await;
-        assert_eq!((answer.status.as_u16(), answer.at("/resourceType")), (status, json!("OperationOutcome")), "{method} {path}: {}", answer.text);
+    for (method, path, status) in [
+        ("GET", "Nobody", 404),
+        ("GET", "Patient/x/y", 404),
+        ("PATCH", "Patient/x", 400),
+        ("GET", "Patient/a%20b", 404),
+        ("DELETE", "Patient?name=x", 400),
+        ("DELETE", "Patient/%00", 404),
+        ("GET", "", 404),
+        ("PUT", "Patient/x", 400),
+    ] {
+        let answer = c
+            .send(
+                method,
+                path,
+                &[],
+                if method == "PUT" {
+                    r#"{"resourceType":"Patient"}"#
+                } else {
+                    ""
+                },
+            )
+            .await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.at("/resourceType")),
+            (status, json!("OperationOutcome")),
+            "{method} {path}: {}",
+            answer.text
+        );
     }
-    assert_eq!(c.send("GET", "Patient", &[("accept", "application/fhir+xml")], "").await.status, 400);
+    assert_eq!(
+        c.send("GET", "Patient", &[("accept", "application/fhir+xml")], "")
+            .await
+            .status,
+        400
+    );
     let entry = json!({"resourceType": "Bundle", "type": "batch", "entry": [{"request": {"method": "GET", "url": "Patient/\0"}}, {"request": {"method": "GET", "url": "Patient?\0=\0"}}]});
     assert_eq!(c.post("", &entry).await.at("/entry/0/response/status"), "404");
     // Unknown parameters: passed over and reported, or refused when the client is strict.
     let lenient = c.get("Patient?nonsense=1&gender=male").await;
     assert!(lenient.link("self").unwrap().ends_with("/fhir/R4/Patient?gender=male"));
     assert_eq!(lenient.at("/entry/0/search/mode"), "outcome");
-    assert_eq!(c.send("GET", "Patient?nonsense=1", &[("prefer", "handling=strict")], "").await.status, 400);
-    let minimal = c.send("POST", "Patient", &[("content-type", "application/fhir+json"), ("prefer", "return=minimal")], r#"{"resourceType":"Patient"}"#).await;
+    assert_eq!(
+        c.send("GET", "Patient?nonsense=1", &[("prefer", "handling=strict")], "")
+            .await
+            .status,
+        400
+    );
+    let minimal = c
+        .send(
+            "POST",
+            "Patient",
+            &[("content-type", "application/fhir+json"), ("prefer", "return=minimal")],
+            r#"{"resourceType":"Patient"}"#,
+        )
+        .await;
     assert_eq!((minimal.status.as_u16(), minimal.text.as_str()), (201, ""));
     assert_eq!(c.get("metadata").await.at("/fhirVersion"), "4.0.1");
     Ok(())

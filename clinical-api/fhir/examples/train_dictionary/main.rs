@@ -27,7 +27,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("that dictionary exists; a dictionary is never replaced".into());
     }
     let mut dice = population::Dice(1);
-    let samples: Vec<String> = (0..400).flat_map(|n| population::patient(&mut dice, n)).map(|r| stored(&r)).collect();
+    let samples: Vec<String> = (0..400)
+        .flat_map(|n| population::patient(&mut dice, n))
+        .map(|r| stored(&r))
+        .collect();
     let dictionary = zstd::dict::from_samples(&samples, SIZE)?;
     std::fs::write(&path, &dictionary)?;
     let mut compressor = zstd::bulk::Compressor::with_dictionary(1, &dictionary)?;
@@ -39,6 +42,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             packed += compressor.compress(body.as_bytes())?.len();
         }
     }
-    eprintln!("{} samples, {} bytes; unseen bodies shrink to {:.1} %", samples.len(), dictionary.len(), 100.0 * packed as f64 / plain as f64);
+    eprintln!(
+        "{} samples, {} bytes; unseen bodies shrink to {:.1} %",
+        samples.len(),
+        dictionary.len(),
+        100.0 * packed as f64 / plain as f64
+    );
     Ok(())
 }

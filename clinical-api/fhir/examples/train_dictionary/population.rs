@@ -23,30 +23,81 @@ impl Dice {
     }
 
     fn date(&mut self, from: usize, years: usize) -> String {
-        format!("{:04}-{:02}-{:02}", from + self.below(years), 1 + self.below(12), 1 + self.below(28))
+        format!(
+            "{:04}-{:02}-{:02}",
+            from + self.below(years),
+            1 + self.below(12),
+            1 + self.below(28)
+        )
     }
 
     fn instant(&mut self) -> String {
-        format!("{}T{:02}:{:02}:{:02}+02:00", self.date(2019, 7), self.below(24), self.below(60), self.below(60))
+        format!(
+            "{}T{:02}:{:02}:{:02}+02:00",
+            self.date(2019, 7),
+            self.below(24),
+            self.below(60),
+            self.below(60)
+        )
     }
 }
 
-const FAMILIES: &[&str] = &["Müller", "Smith", "Smythe", "Okafor", "Nguyễn", "García", "O'Brien", "Ångström", "Kowalska", "Haddad", "Tanaka", "Rossi"];
-const GIVEN: &[&str] = &["Ada", "Noah", "Léa", "Mateo", "Yuki", "Amara", "Zoë", "Ivan", "Fatima", "Jonas", "Chloé", "Raj"];
+const FAMILIES: &[&str] = &[
+    "Müller",
+    "Smith",
+    "Smythe",
+    "Okafor",
+    "Nguyễn",
+    "García",
+    "O'Brien",
+    "Ångström",
+    "Kowalska",
+    "Haddad",
+    "Tanaka",
+    "Rossi",
+];
+const GIVEN: &[&str] = &[
+    "Ada", "Noah", "Léa", "Mateo", "Yuki", "Amara", "Zoë", "Ivan", "Fatima", "Jonas", "Chloé", "Raj",
+];
 const CITIES: &[&str] = &["Berlin", "Leipzig", "Zürich", "Wien", "Hamburg", "Genève"];
-const CONDITIONS: &[(&str, &str)] = &[("38341003", "Hypertensive disorder"), ("44054006", "Diabetes mellitus type 2"), ("195967001", "Asthma"), ("55822004", "Hyperlipidemia"), ("35489007", "Depressive disorder")];
+const CONDITIONS: &[(&str, &str)] = &[
+    ("38341003", "Hypertensive disorder"),
+    ("44054006", "Diabetes mellitus type 2"),
+    ("195967001", "Asthma"),
+    ("55822004", "Hyperlipidemia"),
+    ("35489007", "Depressive disorder"),
+];
 const VITALS: &[(&str, &str, &str, &str, usize, usize)] = &[
     ("8867-4", "Heart rate", "beats/minute", "/min", 50, 60),
-    ("59408-5", "Oxygen saturation in Arterial blood by Pulse oximetry", "%", "%", 88, 12),
+    (
+        "59408-5",
+        "Oxygen saturation in Arterial blood by Pulse oximetry",
+        "%",
+        "%",
+        88,
+        12,
+    ),
     ("8310-5", "Body temperature", "C", "Cel", 35, 5),
     ("9279-1", "Respiratory rate", "breaths/minute", "/min", 10, 16),
     ("29463-7", "Body weight", "kg", "kg", 45, 70),
     ("8302-2", "Body height", "cm", "cm", 150, 50),
     ("2339-0", "Glucose [Mass/volume] in Blood", "mg/dL", "mg/dL", 60, 160),
     ("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood", "%", "%", 4, 8),
-    ("2160-0", "Creatinine [Mass/volume] in Serum or Plasma", "mg/dL", "mg/dL", 0, 3),
+    (
+        "2160-0",
+        "Creatinine [Mass/volume] in Serum or Plasma",
+        "mg/dL",
+        "mg/dL",
+        0,
+        3,
+    ),
 ];
-const DRUGS: &[(&str, &str)] = &[("314076", "lisinopril 10 MG Oral Tablet"), ("860975", "metformin hydrochloride 500 MG Oral Tablet"), ("617314", "atorvastatin 20 MG Oral Tablet"), ("745679", "albuterol 90 MCG/ACTUAT Inhaler")];
+const DRUGS: &[(&str, &str)] = &[
+    ("314076", "lisinopril 10 MG Oral Tablet"),
+    ("860975", "metformin hydrochloride 500 MG Oral Tablet"),
+    ("617314", "atorvastatin 20 MG Oral Tablet"),
+    ("745679", "albuterol 90 MCG/ACTUAT Inhaler"),
+];
 
 fn coding(system: &str, code: &str, display: &str) -> Value {
     json!({"coding": [{"system": system, "code": code, "display": display}], "text": display})
@@ -92,7 +143,12 @@ pub fn patient(dice: &mut Dice, n: usize) -> Vec<Value> {
             "period": {"start": start, "end": format!("{}T23:59:59+02:00", &start[..10])}, "serviceProvider": {"reference": "Organization/clinic"}}));
         for _ in 0..4 + dice.below(5) {
             let (code, name, unit, ucum, low, span) = dice.pick(VITALS);
-            let value = decimal(&format!("{}.{}{}", low + dice.below(span), dice.below(10), dice.pick(&["", "0"])));
+            let value = decimal(&format!(
+                "{}.{}{}",
+                low + dice.below(span),
+                dice.below(10),
+                dice.pick(&["", "0"])
+            ));
             out.push(json!({"resourceType": "Observation", "id": next("obs"), "status": dice.pick(&["final", "final", "preliminary", "amended"]),
                 "category": [coding("http://terminology.hl7.org/CodeSystem/observation-category", dice.pick(&["vital-signs", "laboratory"]), "Vital Signs")],
                 "code": coding("http://loinc.org", code, name), "subject": subject, "encounter": context,
@@ -131,7 +187,9 @@ pub fn patient(dice: &mut Dice, n: usize) -> Vec<Value> {
 
 /// What patients refer to.
 pub fn house() -> Vec<Value> {
-    let mut out = vec![json!({"resourceType": "Organization", "id": "clinic", "active": true, "name": "Clinic", "type": [coding("http://terminology.hl7.org/CodeSystem/organization-type", "prov", "Healthcare Provider")]})];
+    let mut out = vec![
+        json!({"resourceType": "Organization", "id": "clinic", "active": true, "name": "Clinic", "type": [coding("http://terminology.hl7.org/CodeSystem/organization-type", "prov", "Healthcare Provider")]}),
+    ];
     for n in 0..3 {
         out.push(json!({"resourceType": "Practitioner", "id": format!("doc-{n}"), "identifier": [{"system": "http://hl7.org/fhir/sid/us-npi", "value": format!("99999{n:05}")}], "active": true,
             "name": [{"family": FAMILIES[n], "given": [GIVEN[n]], "prefix": ["Dr."]}], "gender": "female"}));

@@ -13,7 +13,10 @@ use crate::{
 };
 use medtech_kernel::{TenantId, Tx, error::Kind};
 use serde_json::Value;
-use std::{collections::{HashMap, HashSet}, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// Entries of one bundle, at most.
 pub(crate) const MOST_ENTRIES: usize = 5_000;
@@ -64,7 +67,11 @@ pub(crate) fn entries(bundle: &mut Value) -> Result<Vec<Entry>, Failure> {
         Some(_) => return Err(bad("Bundle.entry", "an array is needed")),
     };
     if list.len() > MOST_ENTRIES {
-        return Err(Failure::one(Kind::TooLarge, "too-costly", format!("at most {MOST_ENTRIES} entries")));
+        return Err(Failure::one(
+            Kind::TooLarge,
+            "too-costly",
+            format!("at most {MOST_ENTRIES} entries"),
+        ));
     }
     list.into_iter().enumerate().map(|(i, e)| entry(i, e)).collect()
 }
@@ -78,7 +85,15 @@ fn entry(i: usize, mut value: Value) -> Result<Entry, Failure> {
         Some("POST") => Method::Post,
         Some("PUT") => Method::Put,
         Some("DELETE") => Method::Delete,
-        other => return Err(bad(&at("request.method"), format!("GET, POST, PUT or DELETE is needed, not {:.20}", other.unwrap_or("nothing")))),
+        other => {
+            return Err(bad(
+                &at("request.method"),
+                format!(
+                    "GET, POST, PUT or DELETE is needed, not {:.20}",
+                    other.unwrap_or("nothing")
+                ),
+            ));
+        }
     };
     let url = text("url").ok_or_else(|| bad(&at("request.url"), "this element is required"))?;
     let (path, query) = match url.split_once('?') {
@@ -115,7 +130,11 @@ fn located(i: usize, f: Failure) -> Failure {
         Failure::Issues(kind, issues) => {
             let named = |issue: Issue| {
                 let place = format!("Bundle.entry[{i}]");
-                let expression = if issue.expression.is_empty() { place } else { format!("{place}.resource.{}", issue.expression) };
+                let expression = if issue.expression.is_empty() {
+                    place
+                } else {
+                    format!("{place}.resource.{}", issue.expression)
+                };
                 Issue { expression, ..issue }
             };
             // Transactions fail as a whole; 404 of an entry is a fault of the bundle.
@@ -128,16 +147,32 @@ fn located(i: usize, f: Failure) -> Failure {
 
 impl Fhir {
     /// Runs a transaction Bundle; answers what became of each entry.
-    pub(crate) async fn transact(&self, tenant: TenantId, actor: &str, entries: Vec<Entry>) -> Result<Vec<Done>, Failure> {
+    pub(crate) async fn transact(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Done>, Failure> {
         let shelf = self.shelf(tenant);
         let first = shelf.reserve(&self.0.ctx.db, entries.len().max(1)).await?;
-        let looks = entries.iter().any(|e| e.if_none_exist.is_some() || (e.query.is_some() && e.method != Method::Get))
-            || entries.iter().filter_map(|e| e.resource.as_ref()).any(rewrite::has_conditional);
+        let looks = entries
+            .iter()
+            .any(|e| e.if_none_exist.is_some() || (e.query.is_some() && e.method != Method::Get))
+            || entries
+                .iter()
+                .filter_map(|e| e.resource.as_ref())
+                .any(rewrite::has_conditional);
         if !looks {
             // Everything is known before the write: the writer gets ready rows.
-            let planned = self.plan(&mut Exec::Db(&self.0.ctx.db, tenant), &shelf, entries, first).await?;
+            let planned = self
+                .plan(&mut Exec::Db(&self.0.ctx.db, tenant), &shelf, entries, first)
+                .await?;
             let (changes, rest) = split(planned);
-            let written = if changes.is_empty() { Vec::new() } else { self.commit(tenant, actor, "execute", changes).await? };
+            let written = if changes.is_empty() {
+                Vec::new()
+            } else {
+                self.commit(tenant, actor, "execute", changes).await?
+            };
             return Ok(join(written, rest));
         }
         let (fhir, actor, entries) = (self.clone(), actor.to_owned(), Arc::new(entries));
@@ -148,23 +183,44 @@ impl Fhir {
     }
 
     /// A transaction Bundle inside a transaction; answers the resources written, in the order of the entries.
-    pub async fn transaction_in(&self, tx: &mut Tx, actor: &str, mut bundle: Value) -> Result<Vec<crate::Resource>, Failure> {
+    pub async fn transaction_in(
+        &self,
+        tx: &mut Tx,
+        actor: &str,
+        mut bundle: Value,
+    ) -> Result<Vec<crate::Resource>, Failure> {
         let entries = entries(&mut bundle)?;
         let first = self.shelf(tx.tenant()).reserve_in(tx, entries.len().max(1)).await?;
         Ok(written(self.transact_in(tx, actor, entries, first).await?))
     }
 
     /// The same on its own.
-    pub async fn transaction(&self, tenant: TenantId, actor: &str, mut bundle: Value) -> Result<Vec<crate::Resource>, Failure> {
+    pub async fn transaction(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        mut bundle: Value,
+    ) -> Result<Vec<crate::Resource>, Failure> {
         let entries = entries(&mut bundle)?;
         Ok(written(self.transact(tenant, actor, entries).await?))
     }
 
-    async fn transact_in(&self, tx: &mut Tx, actor: &str, entries: Vec<Entry>, first: i64) -> Result<Vec<Done>, Failure> {
+    async fn transact_in(
+        &self,
+        tx: &mut Tx,
+        actor: &str,
+        entries: Vec<Entry>,
+        first: i64,
+    ) -> Result<Vec<Done>, Failure> {
         let shelf = self.shelf(tx.tenant());
         let mut guards: Vec<i64> = entries
             .iter()
-            .flat_map(|e| [&e.if_none_exist, &e.query].into_iter().flatten().map(|q| hash(&["guard", &e.path, q])))
+            .flat_map(|e| {
+                [&e.if_none_exist, &e.query]
+                    .into_iter()
+                    .flatten()
+                    .map(|q| hash(&["guard", &e.path, q]))
+            })
             .collect();
         guards.sort_unstable();
         guards.dedup();
@@ -173,16 +229,27 @@ impl Fhir {
         }
         let planned = self.plan(&mut Exec::Tx(tx), &shelf, entries, first).await?;
         let (changes, rest) = split(planned);
-        let written = if changes.is_empty() { Vec::new() } else { self.apply_in(tx, actor, "execute", changes).await? };
+        let written = if changes.is_empty() {
+            Vec::new()
+        } else {
+            self.apply_in(tx, actor, "execute", changes).await?
+        };
         for guard in guards {
             release(tx, guard).await?;
         }
         Ok(join(written, rest))
     }
 
-    async fn plan(&self, exec: &mut Exec<'_>, shelf: &Shelf, mut entries: Vec<Entry>, first: i64) -> Result<Vec<Planned>, Failure> {
+    async fn plan(
+        &self,
+        exec: &mut Exec<'_>,
+        shelf: &Shelf,
+        mut entries: Vec<Entry>,
+        first: i64,
+    ) -> Result<Vec<Planned>, Failure> {
         let mut places = HashMap::new();
-        let mut targets: Vec<(Option<&'static ResourceDef>, Option<Target>, Option<String>)> = Vec::with_capacity(entries.len());
+        let mut targets: Vec<(Option<&'static ResourceDef>, Option<Target>, Option<String>)> =
+            Vec::with_capacity(entries.len());
         for (i, (entry, rid)) in entries.iter().zip(first..).enumerate() {
             let (def, target, existing) = self.target(exec, shelf, entry, rid).await.map_err(|f| located(i, f))?;
             let id = match (&target, &existing) {
@@ -192,7 +259,10 @@ impl Fhir {
             };
             if let (Some(def), Some(id), Some(url)) = (def, id, &entry.full_url) {
                 if places.insert(url.clone(), format!("{}/{id}", def.name)).is_some() {
-                    return Err(located(i, Failure::one(Kind::BadRequest, "invalid", "two entries have the same fullUrl")));
+                    return Err(located(
+                        i,
+                        Failure::one(Kind::BadRequest, "invalid", "two entries have the same fullUrl"),
+                    ));
                 }
             }
             targets.push((def, target, existing));
@@ -200,13 +270,20 @@ impl Fhir {
         let mut wanted = HashSet::new();
         for (i, entry) in entries.iter_mut().enumerate() {
             if let Some(resource) = &mut entry.resource {
-                rewrite::collect(resource, &places, &mut wanted).map_err(|why| located(i, Failure::one(Kind::BadRequest, "invalid", why)))?;
+                rewrite::collect(resource, &places, &mut wanted)
+                    .map_err(|why| located(i, Failure::one(Kind::BadRequest, "invalid", why)))?;
             }
         }
         // Conditional references: exactly one match each.
         for question in wanted {
             let found = self.one(exec, shelf, &question).await?;
-            let id = found.1.ok_or_else(|| Failure::one(Kind::PreconditionFailed, "not-found", format!("the conditional reference to {} matches nothing", found.0.name)))?;
+            let id = found.1.ok_or_else(|| {
+                Failure::one(
+                    Kind::PreconditionFailed,
+                    "not-found",
+                    format!("the conditional reference to {} matches nothing", found.0.name),
+                )
+            })?;
             places.insert(question, format!("{}/{id}", found.0.name));
         }
         let mut seen = HashSet::new();
@@ -214,14 +291,21 @@ impl Fhir {
         for (i, (mut entry, (def, target, existing))) in entries.into_iter().zip(targets).enumerate() {
             if let Some(Target::Id(id)) = &target {
                 if !seen.insert((def.map(|d| d.number), id.clone())) {
-                    return Err(located(i, Failure::one(Kind::BadRequest, "invalid", "a resource stands twice in the bundle")));
+                    return Err(located(
+                        i,
+                        Failure::one(Kind::BadRequest, "invalid", "a resource stands twice in the bundle"),
+                    ));
                 }
             }
             planned.push(match (def, target, existing) {
                 (Some(def), None, Some(id)) => Planned::Existing(def, id),
-                (Some(def), Some(target), _) if entry.method == Method::Delete => {
-                    Planned::Change(Change { def, target, body: None, if_match: entry.if_match, must_be_new: false })
-                }
+                (Some(def), Some(target), _) if entry.method == Method::Delete => Planned::Change(Change {
+                    def,
+                    target,
+                    body: None,
+                    if_match: entry.if_match,
+                    must_be_new: false,
+                }),
                 (Some(def), Some(target), _) => {
                     let mut resource = entry.resource.take().unwrap_or(Value::Null);
                     rewrite::replace(&mut resource, &places);
@@ -229,7 +313,10 @@ impl Fhir {
                         // The server chooses the id, whatever the client wrote.
                         resource.as_object_mut().map(|r| r.remove("id"));
                     }
-                    Planned::Change(self.prepare(shelf, target, resource, Some(def), entry.if_match).map_err(|f| located(i, f))?)
+                    Planned::Change(
+                        self.prepare(shelf, target, resource, Some(def), entry.if_match)
+                            .map_err(|f| located(i, f))?,
+                    )
                 }
                 _ => Planned::Read,
             });
@@ -238,7 +325,13 @@ impl Fhir {
     }
 
     /// Type, row to write, and the id of what a conditional create found.
-    async fn target(&self, exec: &mut Exec<'_>, shelf: &Shelf, entry: &Entry, rid: i64) -> Result<(Option<&'static ResourceDef>, Option<Target>, Option<String>), Failure> {
+    async fn target(
+        &self,
+        exec: &mut Exec<'_>,
+        shelf: &Shelf,
+        entry: &Entry,
+        rid: i64,
+    ) -> Result<(Option<&'static ResourceDef>, Option<Target>, Option<String>), Failure> {
         if entry.method == Method::Get {
             return Ok((None, None, None));
         }
@@ -260,24 +353,43 @@ impl Fhir {
                 None => Ok((Some(def), Some(Target::New(rid)), None)),
             },
             (Method::Put | Method::Delete, Some(id), None) => Ok((Some(def), Some(Target::Id(id.to_owned())), None)),
-            (Method::Delete, None, Some(_)) => Err(Failure::one(Kind::BadRequest, "not-supported", "conditional delete")),
-            _ => Err(Failure::one(Kind::BadRequest, "invalid", "this method does not go with this address")),
+            (Method::Delete, None, Some(_)) => {
+                Err(Failure::one(Kind::BadRequest, "not-supported", "conditional delete"))
+            }
+            _ => Err(Failure::one(
+                Kind::BadRequest,
+                "invalid",
+                "this method does not go with this address",
+            )),
         }
     }
 
     /// The one resource a condition `Type?query` means, if any; several are refused.
-    pub(crate) async fn one(&self, exec: &mut Exec<'_>, shelf: &Shelf, question: &str) -> Result<(&'static ResourceDef, Option<String>), Failure> {
+    pub(crate) async fn one(
+        &self,
+        exec: &mut Exec<'_>,
+        shelf: &Shelf,
+        question: &str,
+    ) -> Result<(&'static ResourceDef, Option<String>), Failure> {
         let (ty, query) = question.split_once('?').unwrap_or((question, ""));
         let def = type_of(ty)?;
         let pairs = search::url::pairs(query);
         if pairs.is_empty() {
-            return Err(Failure::one(Kind::PreconditionFailed, "invalid", "a condition needs at least one parameter"));
+            return Err(Failure::one(
+                Kind::PreconditionFailed,
+                "invalid",
+                "a condition needs at least one parameter",
+            ));
         }
         let mut request = search::parse(exec, shelf, &self.0.base, def, &Access::All, &pairs, true).await?;
         request.count = 1;
         let page = search::page(exec, &request).await?;
         if page.more {
-            return Err(Failure::one(Kind::PreconditionFailed, "multiple-matches", format!("several {ty} fit the condition")));
+            return Err(Failure::one(
+                Kind::PreconditionFailed,
+                "multiple-matches",
+                format!("several {ty} fit the condition"),
+            ));
         }
         Ok((def, page.hits.first().map(|h| h.stored.id(shelf, ty))))
     }
@@ -285,12 +397,17 @@ impl Fhir {
 
 /// On PostgreSQL two conditional writes of one criterion wait for each other; on SQLite there is one writer anyway.
 pub(crate) async fn hold(tx: &mut Tx, guard: i64) -> Result<(), Failure> {
-    tx.exec("INSERT INTO fhir_guard (tenant, h) VALUES ($1, $2) ON CONFLICT DO NOTHING", &[guard.into()]).await?;
+    tx.exec(
+        "INSERT INTO fhir_guard (tenant, h) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        &[guard.into()],
+    )
+    .await?;
     Ok(())
 }
 
 pub(crate) async fn release(tx: &mut Tx, guard: i64) -> Result<(), Failure> {
-    tx.exec("DELETE FROM fhir_guard WHERE tenant = $1 AND h = $2", &[guard.into()]).await?;
+    tx.exec("DELETE FROM fhir_guard WHERE tenant = $1 AND h = $2", &[guard.into()])
+        .await?;
     Ok(())
 }
 
@@ -301,12 +418,21 @@ fn split(planned: Vec<Planned>) -> (Vec<Change>, Vec<Rest>) {
     for (place, p) in planned.into_iter().enumerate() {
         match p {
             Planned::Change(c) => changes.push((c.body.is_some(), matches!(c.target, Target::Id(_)), place, c)),
-            Planned::Existing(def, id) => rest.push(Rest { place, done: Some(Done::Existing(def, id)) }),
-            Planned::Read => rest.push(Rest { place, done: Some(Done::Read) }),
+            Planned::Existing(def, id) => rest.push(Rest {
+                place,
+                done: Some(Done::Existing(def, id)),
+            }),
+            Planned::Read => rest.push(Rest {
+                place,
+                done: Some(Done::Read),
+            }),
         }
     }
     changes.sort_by_key(|(writes, by_id, place, _)| (*writes, *by_id, *place));
-    rest.extend(changes.iter().map(|(_, _, place, _)| Rest { place: *place, done: None }));
+    rest.extend(changes.iter().map(|(_, _, place, _)| Rest {
+        place: *place,
+        done: None,
+    }));
     (changes.into_iter().map(|(.., c)| c).collect(), rest)
 }
 
@@ -318,8 +444,10 @@ struct Rest {
 
 fn join(written: Vec<Written>, rest: Vec<Rest>) -> Vec<Done> {
     let mut written = written.into_iter();
-    let mut all: Vec<(usize, Done)> =
-        rest.into_iter().filter_map(|r| Some((r.place, r.done.or_else(|| written.next().map(Done::Written))?))).collect();
+    let mut all: Vec<(usize, Done)> = rest
+        .into_iter()
+        .filter_map(|r| Some((r.place, r.done.or_else(|| written.next().map(Done::Written))?)))
+        .collect();
     all.sort_by_key(|(place, _)| *place);
     all.into_iter().map(|(_, done)| done).collect()
 }

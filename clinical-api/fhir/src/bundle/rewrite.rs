@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 /// `Type?query`
 fn is_conditional(text: &str) -> bool {
-    text.split_once('?').is_some_and(|(ty, _)| Definitions::get().resource(ty).is_some())
+    text.split_once('?')
+        .is_some_and(|(ty, _)| Definitions::get().resource(ty).is_some())
 }
 
 fn each(value: &mut Value, key: &str, visit: &mut impl FnMut(&str, &mut String)) {
@@ -22,14 +23,19 @@ pub(super) fn has_conditional(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(has_conditional),
         Value::Object(map) => {
-            map.get("reference").and_then(Value::as_str).is_some_and(is_conditional) || map.values().any(has_conditional)
+            map.get("reference").and_then(Value::as_str).is_some_and(is_conditional)
+                || map.values().any(has_conditional)
         }
         _ => false,
     }
 }
 
 /// The conditional references of a resource. A `urn:uuid:` reference to nothing in the bundle is an error.
-pub(super) fn collect(resource: &mut Value, places: &HashMap<String, String>, wanted: &mut HashSet<String>) -> Result<(), String> {
+pub(super) fn collect(
+    resource: &mut Value,
+    places: &HashMap<String, String>,
+    wanted: &mut HashSet<String>,
+) -> Result<(), String> {
     let mut lost = None;
     each(resource, "", &mut |key, text| {
         if key == "reference" && is_conditional(text) {

@@ -166,12 +166,18 @@ impl Definitions {
         let types = read_types();
         let resources = read_resources();
         let by_name = resources.iter().enumerate().map(|(i, r)| (r.name, i)).collect();
-        Self { types, resources, by_name }
+        Self {
+            types,
+            resources,
+            by_name,
+        }
     }
 }
 
 fn lines(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
-    text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).map(|l| l.split('\t').collect())
+    text.lines()
+        .filter(|l| !l.starts_with('#') && !l.is_empty())
+        .map(|l| l.split('\t').collect())
 }
 
 fn column(row: &[&'static str], i: usize) -> &'static str {
@@ -184,7 +190,12 @@ fn list(text: &'static str) -> Vec<&'static str> {
 
 fn code_sets() -> HashMap<&'static str, &'static HashSet<&'static str>> {
     lines(include_str!("codes.tsv"))
-        .map(|row| (column(&row, 0), &*Box::leak(Box::new(column(&row, 2).split(' ').collect()))))
+        .map(|row| {
+            (
+                column(&row, 0),
+                &*Box::leak(Box::new(column(&row, 2).split(' ').collect())),
+            )
+        })
         .collect()
 }
 
@@ -212,7 +223,11 @@ fn read_types() -> HashMap<&'static str, TypeDef> {
             }
             chain.push(base);
         }
-        let rows = chain.iter().rev().filter_map(|n| raw.get(*index.get(n)?)).flat_map(|(.., rows)| rows);
+        let rows = chain
+            .iter()
+            .rev()
+            .filter_map(|n| raw.get(*index.get(n)?))
+            .flat_map(|(.., rows)| rows);
         types.insert(*name, type_def(rows.map(|row| element(row, &sets)).collect()));
     }
     types
@@ -221,8 +236,14 @@ fn read_types() -> HashMap<&'static str, TypeDef> {
 fn element(row: &[&'static str], sets: &HashMap<&'static str, &'static HashSet<&'static str>>) -> Element {
     let full = column(row, 0);
     let types = column(row, 3).split(',').map(|t| match t.split_once('(') {
-        Some((code, targets)) => TypeRef { code, targets: targets.trim_end_matches(')').split('|').collect() },
-        None => TypeRef { code: t, targets: Vec::new() },
+        Some((code, targets)) => TypeRef {
+            code,
+            targets: targets.trim_end_matches(')').split('|').collect(),
+        },
+        None => TypeRef {
+            code: t,
+            targets: Vec::new(),
+        },
     });
     Element {
         name: full.trim_end_matches("[x]"),
@@ -276,7 +297,11 @@ fn read_resources() -> Vec<ResourceDef> {
                 kind: Kind::parse(column(p, 3)),
                 k: number * STRIDE + column(p, 2).parse::<i64>().unwrap_or_default(),
                 expression: column(p, 4),
-                targets: if column(p, 5) == "*" { Vec::new() } else { list(column(p, 5)) },
+                targets: if column(p, 5) == "*" {
+                    Vec::new()
+                } else {
+                    list(column(p, 5))
+                },
             });
             ResourceDef {
                 number,
@@ -303,14 +328,26 @@ mod tests {
         for r in all.resources() {
             assert!(r.number > 0 && all.type_def(r.name).is_some(), "{}", r.name);
             for p in r.params.iter().filter(|p| p.supported()) {
-                assert!(p.k > r.k() && p.k < r.k() + STRIDE && ks.insert(p.k), "{} {}", r.name, p.code);
+                assert!(
+                    p.k > r.k() && p.k < r.k() + STRIDE && ks.insert(p.k),
+                    "{} {}",
+                    r.name,
+                    p.code
+                );
             }
             for code in r.compartment.iter().chain(&r.main_date).chain(&r.main_code) {
                 assert!(r.param(code).is_some_and(Param::supported), "{} {code}", r.name);
             }
         }
         let observation = all.type_def("Observation").expect("Observation");
-        for field in ["id", "meta", "contained", "valueQuantity", "effectiveDateTime", "status"] {
+        for field in [
+            "id",
+            "meta",
+            "contained",
+            "valueQuantity",
+            "effectiveDateTime",
+            "status",
+        ] {
             assert!(observation.fields.contains_key(field), "{field}");
         }
         // Every named type exists, but for the primitives.

@@ -26,7 +26,12 @@ pub(crate) fn point(text: &str) -> Option<Range> {
     if parts.next().is_some() {
         return None;
     }
-    let date = civil::Date::new(i16::try_from(year).ok()?, i8::try_from(month.unwrap_or(1)).ok()?, i8::try_from(day.unwrap_or(1)).ok()?).ok()?;
+    let date = civil::Date::new(
+        i16::try_from(year).ok()?,
+        i8::try_from(month.unwrap_or(1)).ok()?,
+        i8::try_from(day.unwrap_or(1)).ok()?,
+    )
+    .ok()?;
     let lo = i64::from(date.since(civil::date(1970, 1, 1)).ok()?.get_days()) * 86_400_000;
     let Some(time) = time else {
         let end = match (month, day) {
@@ -77,7 +82,9 @@ pub(crate) fn period(start: Option<&str>, end: Option<&str>) -> Option<Range> {
 }
 
 fn digits(text: &str, width: usize) -> Option<i64> {
-    (text.len() == width && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+    (text.len() == width && text.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 /// Splits the offset off; minutes east of Greenwich. A missing one is UTC.
@@ -85,7 +92,9 @@ fn split_offset(time: &str) -> Option<(&str, i64)> {
     if let Some(clock) = time.strip_suffix('Z') {
         return Some((clock, 0));
     }
-    let Some(at) = time.find(['+', '-']) else { return Some((time, 0)) };
+    let Some(at) = time.find(['+', '-']) else {
+        return Some((time, 0));
+    };
     let (clock, offset) = time.split_at(at);
     let (hours, minutes) = offset.get(1..)?.split_once(':')?;
     let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
@@ -110,7 +119,20 @@ mod tests {
         assert_eq!(at("1970-01-01T00:00:00.5Z"), Some((500, 500)));
         assert_eq!(at("1969-12-31T23:59Z"), Some((-60_000, -1)));
         assert!(at("9999-12-31").is_some());
-        for wrong in ["", "70", "1970-13", "1970-02-30", "1970-1-1", "1970-01-01T", "1970-01-01T25:00", "1970T10:00", "x", "1970-01-01T10:00:00.Z", "１９７０", "1970-01-01T10:00+é"] {
+        for wrong in [
+            "",
+            "70",
+            "1970-13",
+            "1970-02-30",
+            "1970-1-1",
+            "1970-01-01T",
+            "1970-01-01T25:00",
+            "1970T10:00",
+            "x",
+            "1970-01-01T10:00:00.Z",
+            "１９７０",
+            "1970-01-01T10:00+é",
+        ] {
             assert_eq!(at(wrong), None, "{wrong}");
         }
     }

@@ -107,7 +107,9 @@ impl Emit {
                 }
             }
             Self::Date => out.dates.extend(value.as_str().and_then(dates::point).map(|r| (k, r))),
-            Self::Period => out.dates.extend(dates::period(text("start"), text("end")).map(|r| (k, r))),
+            Self::Period => out
+                .dates
+                .extend(dates::period(text("start"), text("end")).map(|r| (k, r))),
             Self::Timing => out.dates.extend(timing(value).map(|r| (k, r))),
             Self::String => string(k, value.as_str(), out),
             Self::Name => {
@@ -140,7 +142,11 @@ impl Emit {
                 }
             }
             Self::Number => out.quantities.extend(number(Some(value)).map(|v| (k, None, v))),
-            Self::Uri => out.uris.extend(value.as_str().map(|u| (k, u.chars().take(super::values::LONGEST * 2).collect()))),
+            Self::Uri => out.uris.extend(
+                value
+                    .as_str()
+                    .map(|u| (k, u.chars().take(super::values::LONGEST * 2).collect())),
+            ),
         }
     }
 }
@@ -148,7 +154,8 @@ impl Emit {
 fn coding(k: i64, value: &Value, out: &mut Extracted) {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     if let Some(code) = text("code") {
-        out.codes.push((k, code.to_owned(), text("system").unwrap_or("").to_owned()));
+        out.codes
+            .push((k, code.to_owned(), text("system").unwrap_or("").to_owned()));
     }
 }
 
@@ -205,11 +212,15 @@ fn timing(value: &Value) -> Option<Range> {
         let text = |field: &str| p.get(field).and_then(Value::as_str);
         dates::period(text("start"), text("end"))
     });
-    events.chain(bounds).reduce(|a, b| Range { lo: a.lo.min(b.lo), hi: a.hi.max(b.hi) })
+    events.chain(bounds).reduce(|a, b| Range {
+        lo: a.lo.min(b.lo),
+        hi: a.hi.max(b.hi),
+    })
 }
 
 fn string(k: i64, value: Option<&str>, out: &mut Extracted) {
-    out.strings.extend(value.filter(|v| !v.is_empty()).map(|v| (k, string_row(v))));
+    out.strings
+        .extend(value.filter(|v| !v.is_empty()).map(|v| (k, string_row(v))));
 }
 
 fn strings(k: i64, value: Option<&Value>, out: &mut Extracted) {
@@ -224,7 +235,9 @@ fn quantity(k: i64, value: &Value, out: &mut Extracted) {
     let Some(v) = number(value.get("value")) else { return };
     out.quantities.push((k, None, v));
     let coded = text("code").map(|c| (c.to_owned(), text("system").unwrap_or("").to_owned()));
-    let written = text("unit").filter(|u| coded.as_ref().is_none_or(|(c, _)| c != u)).map(|u| (u.to_owned(), String::new()));
+    let written = text("unit")
+        .filter(|u| coded.as_ref().is_none_or(|(c, _)| c != u))
+        .map(|u| (u.to_owned(), String::new()));
     for unit in [coded, written].into_iter().flatten() {
         out.quantities.push((k, Some(unit), v));
     }

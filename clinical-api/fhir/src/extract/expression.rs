@@ -68,13 +68,19 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, token: &str) -> Result<(), String> {
-        if self.eat(token) { Ok(()) } else { Err(format!("expected {token} at {}: {}", self.at, self.text)) }
+        if self.eat(token) {
+            Ok(())
+        } else {
+            Err(format!("expected {token} at {}: {}", self.at, self.text))
+        }
     }
 
     fn name(&mut self) -> Result<String, String> {
         self.peek();
         let rest = self.rest();
-        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
         if end == 0 {
             return Err(format!("expected a name at {}: {}", self.at, self.text));
         }
@@ -111,7 +117,10 @@ impl<'a> Parser<'a> {
                     push(&mut paths, Step::Field(name));
                 }
             } else if self.eat("[") {
-                let n = self.name()?.parse().map_err(|_| format!("an index that is no number: {}", self.text))?;
+                let n = self
+                    .name()?
+                    .parse()
+                    .map_err(|_| format!("an index that is no number: {}", self.text))?;
                 self.expect("]")?;
                 push(&mut paths, Step::Index(n));
             } else if self.eat("as ") {
@@ -161,7 +170,10 @@ mod tests {
         );
         assert_eq!(
             parse("Patient.telecom.where(system='phone')"),
-            Ok(Expression::Union(vec![vec![f("telecom"), Step::Where("system".into(), "phone".into())]]))
+            Ok(Expression::Union(vec![vec![
+                f("telecom"),
+                Step::Where("system".into(), "phone".into())
+            ]]))
         );
         assert_eq!(
             parse("Bundle.entry[0].resource"),

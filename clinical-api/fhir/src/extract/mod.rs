@@ -61,7 +61,11 @@ impl Plan {
             unusable: Vec::new(),
             failed: Vec::new(),
         };
-        for param in resource.params.iter().filter(|p| p.supported() && !matches!(p.code, "_id" | "_lastUpdated")) {
+        for param in resource
+            .params
+            .iter()
+            .filter(|p| p.supported() && !matches!(p.code, "_id" | "_lastUpdated"))
+        {
             if let Err(why) = plan.add(resource, param) {
                 plan.failed.push(format!("{}.{}: {why}", resource.name, param.code));
             }
@@ -95,20 +99,43 @@ impl Plan {
         let mut found = 0;
         let mut many = paths.len() > 1;
         for path in paths {
-            let mut here =
-                vec![At { node: 0, ty: resource.name, only: None, many: false, edge: None }];
+            let mut here = vec![At {
+                node: 0,
+                ty: resource.name,
+                only: None,
+                many: false,
+                edge: None,
+            }];
             for step in &path {
-                here = here.into_iter().map(|at| self.step(at, step)).collect::<Result<Vec<_>, _>>()?.concat();
+                here = here
+                    .into_iter()
+                    .map(|at| self.step(at, step))
+                    .collect::<Result<Vec<_>, _>>()?
+                    .concat();
             }
             many |= here.iter().any(|at| at.many);
             for at in here {
-                let emit = if presence { Some(Emit::Presence) } else { Emit::of(param.kind, at.ty) };
+                let emit = if presence {
+                    Some(Emit::Presence)
+                } else {
+                    Emit::of(param.kind, at.ty)
+                };
                 match (emit, self.nodes.get_mut(at.node)) {
                     (Some(emit), Some(node)) => {
                         found += 1;
-                        node.leaves.push(Leaf { k: param.k, emit, only: at.only });
+                        node.leaves.push(Leaf {
+                            k: param.k,
+                            emit,
+                            only: at.only,
+                        });
                     }
-                    _ => self.unusable.push(format!("{}.{} {} as {}", resource.name, param.code, param.kind.name(), at.ty)),
+                    _ => self.unusable.push(format!(
+                        "{}.{} {} as {}",
+                        resource.name,
+                        param.code,
+                        param.kind.name(),
+                        at.ty
+                    )),
                 }
             }
         }
@@ -118,7 +145,11 @@ impl Plan {
         if !many && param.kind == Kind::Date {
             self.single.push(param.k);
         }
-        if found == 0 { Err(format!("nothing to find: {}", param.expression)) } else { Ok(()) }
+        if found == 0 {
+            Err(format!("nothing to find: {}", param.expression))
+        } else {
+            Ok(())
+        }
     }
 
     fn step(&mut self, at: At, step: &Step) -> Result<Vec<At>, String> {
@@ -135,14 +166,25 @@ impl Plan {
                         let property = element.property(ty.code);
                         let node = self.child(at.node, &property, None);
                         let many = at.many || element.many;
-                        At { node, ty: ty.code, only: None, many, edge: Some((at.node, property)) }
+                        At {
+                            node,
+                            ty: ty.code,
+                            only: None,
+                            many,
+                            edge: Some((at.node, property)),
+                        }
                     })
                     .collect())
             }
             Step::As(ty) => Ok(if at.ty == ty { vec![at] } else { Vec::new() }),
             Step::ResolvesTo(ty) => {
-                let known = Definitions::get().resource(ty).ok_or_else(|| format!("no resource {ty}"))?;
-                Ok(vec![At { only: Some(known.name), ..at }])
+                let known = Definitions::get()
+                    .resource(ty)
+                    .ok_or_else(|| format!("no resource {ty}"))?;
+                Ok(vec![At {
+                    only: Some(known.name),
+                    ..at
+                }])
             }
             Step::Where(field, value) => {
                 let next = self.nodes.len();
@@ -150,7 +192,11 @@ impl Plan {
                 if let Some(node) = self.nodes.get_mut(at.node) {
                     node.conditions.push((field.clone(), value.clone(), next));
                 }
-                Ok(vec![At { node: next, edge: None, ..at }])
+                Ok(vec![At {
+                    node: next,
+                    edge: None,
+                    ..at
+                }])
             }
             Step::Index(n) => {
                 let (parent, property) = at.edge.clone().ok_or("an index without a field")?;
@@ -162,7 +208,9 @@ impl Plan {
 
     fn child(&mut self, parent: usize, property: &str, index: Option<usize>) -> usize {
         let next = self.nodes.len();
-        let Some(node) = self.nodes.get_mut(parent) else { return parent };
+        let Some(node) = self.nodes.get_mut(parent) else {
+            return parent;
+        };
         let edges = node.fields.entry(property.to_owned()).or_default();
         if let Some((_, there)) = edges.iter().find(|(i, _)| *i == index) {
             return *there;

@@ -48,7 +48,9 @@ pub(crate) fn string_row(text: &str) -> String {
 pub(crate) fn fold(text: &str) -> String {
     static TABLE: OnceLock<HashMap<char, &'static str>> = OnceLock::new();
     let table = TABLE.get_or_init(|| {
-        let lines = include_str!("../definitions/folding.tsv").lines().filter(|l| !l.starts_with('#'));
+        let lines = include_str!("../definitions/folding.tsv")
+            .lines()
+            .filter(|l| !l.starts_with('#'));
         lines
             .filter_map(|l| l.split_once('\t'))
             .filter_map(|(hex, base)| Some((char::from_u32(u32::from_str_radix(hex, 16).ok()?)?, base)))
@@ -108,7 +110,10 @@ mod tests {
 
     #[test]
     fn folding_takes_case_and_accents_away() {
-        assert_eq!(fold("Ångström  Müller-Łukasz Çelik ÆØ ß"), "angstrom muller-lukasz celik aeo ss");
+        assert_eq!(
+            fold("Ångström  Müller-Łukasz Çelik ÆØ ß"),
+            "angstrom muller-lukasz celik aeo ss"
+        );
         assert_eq!(fold("e\u{301}"), "e");
         assert_eq!(fold("Владимир"), "владимир");
         assert!(hash(&["a", "b"]) < 0 && hash(&["a", "b"]) != hash(&["ab"]));
@@ -121,7 +126,16 @@ mod tests {
         assert_eq!(local("Patient/1"), expected);
         assert_eq!(local("https://clinic.example/fhir/R4/Patient/1"), expected);
         assert_eq!(local("Patient/1/_history/3"), expected);
-        for other in ["https://other.example/Patient/1", "#p", "Nobody/1", "Patient", "Patient/", "Patient/a b", "urn:uuid:x", "Patient/1/2"] {
+        for other in [
+            "https://other.example/Patient/1",
+            "#p",
+            "Nobody/1",
+            "Patient",
+            "Patient/",
+            "Patient/a b",
+            "urn:uuid:x",
+            "Patient/1/2",
+        ] {
             assert_eq!(local(other), None, "{other}");
         }
     }

@@ -13,13 +13,32 @@ use serde_json::Value;
 impl Fhir {
     pub(super) async fn bundle(&self, who: &Caller, mut ask: Ask) -> Result<Reply, Failure> {
         let mut bundle = ask.body.take().unwrap_or(Value::Null);
-        let kind = match (bundle.get("resourceType").and_then(Value::as_str), bundle.get("type").and_then(Value::as_str)) {
+        let kind = match (
+            bundle.get("resourceType").and_then(Value::as_str),
+            bundle.get("type").and_then(Value::as_str),
+        ) {
             (Some("Bundle"), Some(kind @ ("transaction" | "batch"))) => kind.to_owned(),
-            _ => return Err(Failure::one(Kind::BadRequest, "invalid", "a Bundle of type transaction or batch is needed")),
+            _ => {
+                return Err(Failure::one(
+                    Kind::BadRequest,
+                    "invalid",
+                    "a Bundle of type transaction or batch is needed",
+                ));
+            }
         };
         let list = entries(&mut bundle)?;
-        let out = if kind == "batch" { self.batch(who, &ask, list).await } else { self.http_transaction(who, &ask, list).await? };
-        Ok(Reply::of(200, format!(r#"{{"resourceType":"Bundle","type":"{kind}-response","entry":[{}]}}"#, out.join(","))))
+        let out = if kind == "batch" {
+            self.batch(who, &ask, list).await
+        } else {
+            self.http_transaction(who, &ask, list).await?
+        };
+        Ok(Reply::of(
+            200,
+            format!(
+                r#"{{"resourceType":"Bundle","type":"{kind}-response","entry":[{}]}}"#,
+                out.join(",")
+            ),
+        ))
     }
 
     /// Each entry on its own; a failure is that entry's answer.
@@ -28,7 +47,11 @@ impl Fhir {
         for entry in list {
             out.push(match Box::pin(self.alone(who, ask, entry)).await {
                 Ok(reply) => answer(&reply),
-                Err(failure) => format!(r#"{{"response":{{"status":"{}","outcome":{}}}}}"#, failure.status(), failure.outcome()),
+                Err(failure) => format!(
+                    r#"{{"response":{{"status":"{}","outcome":{}}}}}"#,
+                    failure.status(),
+                    failure.outcome()
+                ),
             });
         }
         out
@@ -42,7 +65,11 @@ impl Fhir {
             Method::Delete => "DELETE",
         };
         if entry.path.is_empty() {
-            return Err(Failure::one(Kind::BadRequest, "not-supported", "a bundle inside of a bundle"));
+            return Err(Failure::one(
+                Kind::BadRequest,
+                "not-supported",
+                "a bundle inside of a bundle",
+            ));
         }
         let one = Ask {
             method: method.to_owned(),
@@ -63,7 +90,10 @@ impl Fhir {
         if writes && !who.writes {
             return Err(Error::forbidden("fhir.denied", "You may not change records here.").into());
         }
-        let reads: Vec<Option<Entry>> = list.iter().map(|e| (e.method == Method::Get).then(|| e.clone())).collect();
+        let reads: Vec<Option<Entry>> = list
+            .iter()
+            .map(|e| (e.method == Method::Get).then(|| e.clone()))
+            .collect();
         let done = self.transact(who.tenant, &who.subject, list).await?;
         let mut out = Vec::with_capacity(done.len());
         for (done, read) in done.into_iter().zip(reads) {
@@ -85,14 +115,36 @@ impl Fhir {
 }
 
 fn stored(ask: &Ask, status: u16, resource: Resource) -> String {
-    let location = Some(format!("{}/{}/_history/{}", ask.base, resource.reference(), resource.version));
-    answer(&Reply { version: Some(resource.version), updated: Some(resource.updated), location, ..Reply::of(status, resource.into_json()) })
+    let location = Some(format!(
+        "{}/{}/_history/{}",
+        ask.base,
+        resource.reference(),
+        resource.version
+    ));
+    answer(&Reply {
+        version: Some(resource.version),
+        updated: Some(resource.updated),
+        location,
+        ..Reply::of(status, resource.into_json())
+    })
 }
 
 fn answer(reply: &Reply) -> String {
-    let body = reply.body.as_ref().map_or(String::new(), |b| format!(r#""resource":{b},"#));
-    let location = reply.location.as_ref().map_or(String::new(), |l| format!(r#","location":{}"#, Value::String(l.clone())));
-    let etag = reply.version.map_or(String::new(), |v| format!(r#","etag":"W/\"{v}\"""#));
-    let at = reply.updated.map_or(String::new(), |u| format!(r#","lastModified":"{}""#, clock::rfc3339(u)));
-    format!(r#"{{{body}"response":{{"status":"{}"{location}{etag}{at}}}}}"#, reply.status)
+    let body = reply
+        .body
+        .as_ref()
+        .map_or(String::new(), |b| format!(r#""resource":{b},"#));
+    let location = reply.location.as_ref().map_or(String::new(), |l| {
+        format!(r#","location":{}"#, Value::String(l.clone()))
+    });
+    let etag = reply
+        .version
+        .map_or(String::new(), |v| format!(r#","etag":"W/\"{v}\"""#));
+    let at = reply
+        .updated
+        .map_or(String::new(), |u| format!(r#","lastModified":"{}""#, clock::rfc3339(u)));
+    format!(
+        r#"{{{body}"response":{{"status":"{}"{location}{etag}{at}}}}}"#,
+        reply.status
+    )
 }

@@ -38,30 +38,59 @@ impl Fhir {
             ("DELETE", [ty, id]) => self.http_delete(who, type_of(ty)?, id, &ask).await,
             ("GET", [ty, id, "_history"]) => self.instance_history(who, type_of(ty)?, id, &ask).await,
             ("GET", [ty, id, "_history", version]) => self.vread(who, type_of(ty)?, id, version).await,
-            ("PATCH", _) | ("DELETE", [_]) => Err(Failure::one(Kind::BadRequest, "not-supported", format!("{method} here"))),
-            _ => Err(Failure::one(Kind::NotFound, "not-supported", format!("{method:.10} {path:.80} is no interaction of this server"))),
+            ("PATCH", _) | ("DELETE", [_]) => Err(Failure::one(
+                Kind::BadRequest,
+                "not-supported",
+                format!("{method} here"),
+            )),
+            _ => Err(Failure::one(
+                Kind::NotFound,
+                "not-supported",
+                format!("{method:.10} {path:.80} is no interaction of this server"),
+            )),
         }
     }
 
     fn may_write(who: &Caller) -> Result<(), Failure> {
-        if who.writes { Ok(()) } else { Err(Error::forbidden("fhir.denied", "You may not change records here.").into()) }
+        if who.writes {
+            Ok(())
+        } else {
+            Err(Error::forbidden("fhir.denied", "You may not change records here.").into())
+        }
     }
 
     pub(super) async fn note(&self, who: &Caller, target: String, detail: &str, found: bool) {
         let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
         let (target, detail) = (clean(&target), clean(detail));
         let outcome = if found { "success" } else { "denied" };
-        self.0.reads.note(Read { tenant: who.tenant, actor: who.subject.clone(), target, detail, outcome }).await;
+        self.0
+            .reads
+            .note(Read {
+                tenant: who.tenant,
+                actor: who.subject.clone(),
+                target,
+                detail,
+                outcome,
+            })
+            .await;
     }
 
     async fn http_read(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &Ask) -> Result<Reply, Failure> {
         let found = self.read(who.tenant, &who.access, def.name, id).await;
-        self.note(who, format!("{}/{id}", def.name), "read", found.is_ok()).await;
+        self.note(who, format!("{}/{id}", def.name), "read", found.is_ok())
+            .await;
         let resource = found?;
         if ask.if_none_match.as_deref().and_then(version_of) == Some(resource.version) {
-            return Ok(Reply { version: Some(resource.version), ..Reply::of(304, None) });
+            return Ok(Reply {
+                version: Some(resource.version),
+                ..Reply::of(304, None)
+            });
         }
-        Ok(Reply { version: Some(resource.version), updated: Some(resource.updated), ..Reply::of(200, resource.into_json()) })
+        Ok(Reply {
+            version: Some(resource.version),
+            updated: Some(resource.updated),
+            ..Reply::of(200, resource.into_json())
+        })
     }
 
     async fn vread(&self, who: &Caller, def: &'static ResourceDef, id: &str, version: &str) -> Result<Reply, Failure> {
@@ -73,13 +102,27 @@ impl Fhir {
         let seen = self.may_see(&mut exec, &shelf, def, &who.access, &now).await?;
         self.note(who, format!("{}/{id}", def.name), "vread", seen).await;
         let number: i64 = version.parse().map_err(|_| unknown())?;
-        let found = if seen { store::version(&mut exec, def, rid, number).await? } else { None };
+        let found = if seen {
+            store::version(&mut exec, def, rid, number).await?
+        } else {
+            None
+        };
         let found = found.ok_or_else(unknown)?;
         if found.stored.deleted {
             return Err(Failure::gone(def.name, id));
         }
-        let resource = Resource::of(def, id.to_owned(), found.stored.version, found.stored.updated, &found.stored.body);
-        Ok(Reply { version: Some(resource.version), updated: Some(resource.updated), ..Reply::of(200, resource.into_json()) })
+        let resource = Resource::of(
+            def,
+            id.to_owned(),
+            found.stored.version,
+            found.stored.updated,
+            &found.stored.body,
+        );
+        Ok(Reply {
+            version: Some(resource.version),
+            updated: Some(resource.updated),
+            ..Reply::of(200, resource.into_json())
+        })
     }
 
     async fn http_create(&self, who: &Caller, def: &'static ResourceDef, ask: &mut Ask) -> Result<Reply, Failure> {
@@ -91,7 +134,10 @@ impl Fhir {
         resource.as_object_mut().map(|r| r.remove("id"));
         let change = self.prepare(&shelf, target, resource, Some(def), None)?;
         let Some(condition) = ask.if_none_exist.take() else {
-            return self.commit(who.tenant, &who.subject, "create", vec![change]).await.and_then(|w| written(w, ask));
+            return self
+                .commit(who.tenant, &who.subject, "create", vec![change])
+                .await
+                .and_then(|w| written(w, ask));
         };
         let (fhir, actor) = (self.clone(), who.subject.clone());
         let question = format!("{}?{condition}", def.name);
@@ -114,30 +160,60 @@ impl Fhir {
             Err(id) => {
                 let there = self.read(who.tenant, &who.access, def.name, &id).await?;
                 let location = Some(format!("{}/{}/_history/{}", ask.base, there.reference(), there.version));
-                Ok(Reply { version: Some(there.version), updated: Some(there.updated), location, ..Reply::of(200, there.into_json()) })
+                Ok(Reply {
+                    version: Some(there.version),
+                    updated: Some(there.updated),
+                    location,
+                    ..Reply::of(200, there.into_json())
+                })
             }
         }
     }
 
-    async fn http_update(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &mut Ask) -> Result<Reply, Failure> {
+    async fn http_update(
+        &self,
+        who: &Caller,
+        def: &'static ResourceDef,
+        id: &str,
+        ask: &mut Ask,
+    ) -> Result<Reply, Failure> {
         Self::may_write(who)?;
         let resource = ask.body.take().unwrap_or(Value::Null);
         if resource.get("id").is_none() {
-            return Err(bad(&format!("{}.id", def.name), "an update carries the id of its address"));
+            return Err(bad(
+                &format!("{}.id", def.name),
+                "an update carries the id of its address",
+            ));
         }
         let if_match = tag(ask.if_match.as_deref())?;
-        let mut change = self.prepare(&self.shelf(who.tenant), Target::Id(id.to_owned()), resource, Some(def), if_match)?;
+        let mut change = self.prepare(
+            &self.shelf(who.tenant),
+            Target::Id(id.to_owned()),
+            resource,
+            Some(def),
+            if_match,
+        )?;
         change.must_be_new = ask.if_none_match.as_deref() == Some("*");
-        self.commit(who.tenant, &who.subject, "update", vec![change]).await.and_then(|w| written(w, ask))
+        self.commit(who.tenant, &who.subject, "update", vec![change])
+            .await
+            .and_then(|w| written(w, ask))
     }
 
     /// `PUT Type?query`: none makes, one replaces, several are refused.
-    async fn conditional_update(&self, who: &Caller, def: &'static ResourceDef, ask: &mut Ask) -> Result<Reply, Failure> {
+    async fn conditional_update(
+        &self,
+        who: &Caller,
+        def: &'static ResourceDef,
+        ask: &mut Ask,
+    ) -> Result<Reply, Failure> {
         Self::may_write(who)?;
         let shelf = self.shelf(who.tenant);
         let new = shelf.reserve(&self.0.ctx.db, 1).await?;
         let mut resource = ask.body.take().unwrap_or(Value::Null);
-        let own = resource.as_object_mut().and_then(|r| r.remove("id")).and_then(|id| id.as_str().map(str::to_owned));
+        let own = resource
+            .as_object_mut()
+            .and_then(|r| r.remove("id"))
+            .and_then(|id| id.as_str().map(str::to_owned));
         let if_match = tag(ask.if_match.as_deref())?;
         let (fhir, actor, query) = (self.clone(), who.subject.clone(), ask.query.clone());
         let done = self.0.ctx.db.write(who.tenant, move |tx| {
@@ -145,9 +221,14 @@ impl Fhir {
                 let shelf = fhir.shelf(tx.tenant());
                 let guard = hash(&["guard", def.name, &query]);
                 hold(tx, guard).await?;
-                let found = fhir.one(&mut Exec::Tx(tx), &shelf, &format!("{}?{query}", def.name)).await?.1;
+                let found = fhir
+                    .one(&mut Exec::Tx(tx), &shelf, &format!("{}?{query}", def.name))
+                    .await?
+                    .1;
                 let target = match (found, own) {
-                    (Some(id), Some(own)) if id != own => return Err(bad("id", "the resource that fits has another id").into()),
+                    (Some(id), Some(own)) if id != own => {
+                        return Err(bad("id", "the resource that fits has another id").into());
+                    }
                     (Some(id), _) | (None, Some(id)) => Target::Id(id),
                     (None, None) => Target::New(new),
                 };
@@ -160,15 +241,30 @@ impl Fhir {
         written(done.await?, ask)
     }
 
-    async fn http_delete(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &Ask) -> Result<Reply, Failure> {
+    async fn http_delete(
+        &self,
+        who: &Caller,
+        def: &'static ResourceDef,
+        id: &str,
+        ask: &Ask,
+    ) -> Result<Reply, Failure> {
         Self::may_write(who)?;
         if !crate::validate::is_id(id) {
             return Err(Failure::not_found(def.name, id));
         }
         let if_match = tag(ask.if_match.as_deref())?;
-        let change = Change { def, target: Target::Id(id.to_owned()), body: None, if_match, must_be_new: false };
+        let change = Change {
+            def,
+            target: Target::Id(id.to_owned()),
+            body: None,
+            if_match,
+            must_be_new: false,
+        };
         let done = self.commit(who.tenant, &who.subject, "delete", vec![change]).await?;
-        Ok(Reply { version: done.first().filter(|w| w.changed).map(|w| w.version), ..Reply::of(204, None) })
+        Ok(Reply {
+            version: done.first().filter(|w| w.changed).map(|w| w.version),
+            ..Reply::of(204, None)
+        })
     }
 }
 
@@ -176,15 +272,29 @@ impl Fhir {
 fn tag(text: Option<&str>) -> Result<Option<i64>, Failure> {
     match text {
         None => Ok(None),
-        Some(text) => version_of(text).map(Some).ok_or_else(|| Failure::one(Kind::BadRequest, "invalid", "If-Match is W/\"version\"")),
+        Some(text) => version_of(text)
+            .map(Some)
+            .ok_or_else(|| Failure::one(Kind::BadRequest, "invalid", "If-Match is W/\"version\"")),
     }
 }
 
 fn written(mut done: Vec<Written>, ask: &Ask) -> Result<Reply, Failure> {
-    let one = done.pop().ok_or_else(|| Error::internal("fhir.nothing_written", "a write answered nothing"))?;
+    let one = done
+        .pop()
+        .ok_or_else(|| Error::internal("fhir.nothing_written", "a write answered nothing"))?;
     // A resource that comes back after its deletion is made anew, though its versions go on.
     let status = if one.op == store::Op::Create { 201 } else { 200 };
     let resource = one.resource();
-    let location = Some(format!("{}/{}/_history/{}", ask.base, resource.reference(), resource.version));
-    Ok(Reply { version: Some(resource.version), updated: Some(resource.updated), location, ..Reply::of(status, resource.into_json()) })
+    let location = Some(format!(
+        "{}/{}/_history/{}",
+        ask.base,
+        resource.reference(),
+        resource.version
+    ));
+    Ok(Reply {
+        version: Some(resource.version),
+        updated: Some(resource.updated),
+        location,
+        ..Reply::of(status, resource.into_json())
+    })
 }

@@ -58,7 +58,13 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn of(status: u16, body: impl Into<Option<String>>) -> Self {
-        Self { status, body: body.into(), version: None, updated: None, location: None }
+        Self {
+            status,
+            body: body.into(),
+            version: None,
+            updated: None,
+            location: None,
+        }
     }
 }
 
@@ -80,13 +86,22 @@ impl Fhir {
     }
 }
 
-async fn handle(State(fhir): State<Fhir>, tenant: Result<TenantCtx, Error>, who: Result<Principal, Error>, request: Request) -> Response {
+async fn handle(
+    State(fhir): State<Fhir>,
+    tenant: Result<TenantCtx, Error>,
+    who: Result<Principal, Error>,
+    request: Request,
+) -> Response {
     let prefer = Prefer::of(request.headers());
     match answer(&fhir, tenant, who, request, &prefer).await {
         Ok(reply) => respond(reply, &prefer),
         Err(failure) => {
             if let (Kind::Internal, Failure::Kernel(e)) = (failure.kind(), &failure) {
-                tracing::error!(code = e.code, source = e.source.as_ref().map(tracing::field::display), "FHIR request failed");
+                tracing::error!(
+                    code = e.code,
+                    source = e.source.as_ref().map(tracing::field::display),
+                    "FHIR request failed"
+                );
             }
             let mut reply = Reply::of(failure.status(), failure.outcome().to_string());
             if failure.kind() == Kind::Unauthorized {
@@ -97,14 +112,29 @@ async fn handle(State(fhir): State<Fhir>, tenant: Result<TenantCtx, Error>, who:
     }
 }
 
-async fn answer(fhir: &Fhir, tenant: Result<TenantCtx, Error>, who: Result<Principal, Error>, request: Request, prefer: &Prefer) -> Result<Reply, Failure> {
+async fn answer(
+    fhir: &Fhir,
+    tenant: Result<TenantCtx, Error>,
+    who: Result<Principal, Error>,
+    request: Request,
+    prefer: &Prefer,
+) -> Result<Reply, Failure> {
     let tenant = tenant?.0.id;
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path().strip_prefix(crate::PATH).unwrap_or("").trim_matches('/').to_owned();
+    let path = parts
+        .uri
+        .path()
+        .strip_prefix(crate::PATH)
+        .unwrap_or("")
+        .trim_matches('/')
+        .to_owned();
     accepts_json(&parts.headers, parts.uri.query().unwrap_or(""))?;
     let base = base(&fhir.0.ctx.config.public_url, &parts.headers);
     if path == "metadata" && parts.method == http::Method::GET {
-        return Ok(Reply::of(200, crate::capability::statement(&base, fhir.0.ctx.clock.now_ms()).to_string()));
+        return Ok(Reply::of(
+            200,
+            crate::capability::statement(&base, fhir.0.ctx.clock.now_ms()).to_string(),
+        ));
     }
     let who = who?;
     if who.tenant != tenant {
@@ -131,38 +161,77 @@ async fn answer(fhir: &Fhir, tenant: Result<TenantCtx, Error>, who: Result<Princ
     if ask.method == "POST" && ask.path.ends_with("/_search") {
         let form = std::str::from_utf8(&bytes).map_err(|_| crate::engine::bad("", "the form is not UTF-8"))?;
         if !form.is_empty() && !kind.starts_with("application/x-www-form-urlencoded") {
-            return Err(Failure::one(Kind::BadRequest, "invalid", "_search takes application/x-www-form-urlencoded"));
+            return Err(Failure::one(
+                Kind::BadRequest,
+                "invalid",
+                "_search takes application/x-www-form-urlencoded",
+            ));
         }
-        ask.query = [ask.query.as_str(), form].into_iter().filter(|q| !q.is_empty()).collect::<Vec<_>>().join("&");
+        ask.query = [ask.query.as_str(), form]
+            .into_iter()
+            .filter(|q| !q.is_empty())
+            .collect::<Vec<_>>()
+            .join("&");
         ask.path.truncate(ask.path.len() - "/_search".len());
         ask.method = "GET".to_owned();
     } else if matches!(ask.method.as_str(), "POST" | "PUT") {
-        let json = kind.is_empty() || ["application/fhir+json", "application/json", "text/json"].iter().any(|j| kind.starts_with(j));
+        let json = kind.is_empty()
+            || ["application/fhir+json", "application/json", "text/json"]
+                .iter()
+                .any(|j| kind.starts_with(j));
         if !json {
-            return Err(Failure::one(Kind::BadRequest, "not-supported", "bodies are application/fhir+json"));
+            return Err(Failure::one(
+                Kind::BadRequest,
+                "not-supported",
+                "bodies are application/fhir+json",
+            ));
         }
-        let value = serde_json::from_slice(&bytes).map_err(|e| Failure::one(Kind::BadRequest, "structure", format!("not JSON: {e}")))?;
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|e| Failure::one(Kind::BadRequest, "structure", format!("not JSON: {e}")))?;
         ask.body = Some(value);
     }
     let writes = access == Access::All;
-    let caller = Caller { tenant, subject: who.subject, access, writes };
+    let caller = Caller {
+        tenant,
+        subject: who.subject,
+        access,
+        writes,
+    };
     fhir.interact(&caller, ask).await
 }
 
 async fn read_body(body: axum::body::Body) -> Result<Bytes, Failure> {
-    axum::body::to_bytes(body, LARGEST)
-        .await
-        .map_err(|_| Failure::one(Kind::TooLarge, "too-long", format!("a request holds at most {} MB", LARGEST >> 20)))
+    axum::body::to_bytes(body, LARGEST).await.map_err(|_| {
+        Failure::one(
+            Kind::TooLarge,
+            "too-long",
+            format!("a request holds at most {} MB", LARGEST >> 20),
+        )
+    })
 }
 
 fn accepts_json(headers: &HeaderMap, query: &str) -> Result<(), Failure> {
-    let format = crate::search::url::pairs(query).into_iter().find(|(k, _)| k == "_format").map(|(_, v)| v);
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
+    let format = crate::search::url::pairs(query)
+        .into_iter()
+        .find(|(k, _)| k == "_format")
+        .map(|(_, v)| v);
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("*/*");
     let fine = match &format {
         Some(f) => f.contains("json"),
         None => accept.contains("json") || accept.contains('*') || accept.is_empty(),
     };
-    if fine { Ok(()) } else { Err(Failure::one(Kind::BadRequest, "not-supported", "answers are application/fhir+json")) }
+    if fine {
+        Ok(())
+    } else {
+        Err(Failure::one(
+            Kind::BadRequest,
+            "not-supported",
+            "answers are application/fhir+json",
+        ))
+    }
 }
 
 /// The address of the engine as the caller sees it.

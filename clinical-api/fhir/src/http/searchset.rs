@@ -24,7 +24,10 @@ struct Writer {
 impl Writer {
     fn new(kind: &str, total: Option<i64>, links: &[(&str, String)], at: i64) -> Self {
         let total = total.map_or(String::new(), |t| format!(r#","total":{t}"#));
-        let links: Vec<Value> = links.iter().map(|(relation, url)| json!({"relation": relation, "url": url})).collect();
+        let links: Vec<Value> = links
+            .iter()
+            .map(|(relation, url)| json!({"relation": relation, "url": url}))
+            .collect();
         let out = format!(
             r#"{{"resourceType":"Bundle","type":"{kind}","meta":{{"lastUpdated":"{}"}}{total},"link":{}"#,
             clock::rfc3339(at),
@@ -35,10 +38,12 @@ impl Writer {
 
     /// `rest` are further members of the entry, without braces.
     fn entry(&mut self, full_url: &str, resource: Option<&str>, rest: &str) {
-        self.out.push_str(if self.entries == 0 { r#","entry":[{"# } else { ",{" });
+        self.out
+            .push_str(if self.entries == 0 { r#","entry":[{"# } else { ",{" });
         self.entries += 1;
         if !full_url.is_empty() {
-            self.out.push_str(&format!(r#""fullUrl":{},"#, Value::String(full_url.to_owned())));
+            self.out
+                .push_str(&format!(r#""fullUrl":{},"#, Value::String(full_url.to_owned())));
         }
         if let Some(resource) = resource {
             self.out.push_str(r#""resource":"#);
@@ -61,20 +66,40 @@ impl Fhir {
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let pairs = search::url::pairs(&ask.query);
         let names: Vec<&str> = pairs.iter().map(|(k, _)| k.as_str()).collect();
-        self.note(who, def.name.to_owned(), &format!("search {}", names.join(" ")), true).await;
+        self.note(who, def.name.to_owned(), &format!("search {}", names.join(" ")), true)
+            .await;
         let request = search::parse(&mut exec, &shelf, &self.0.base, def, &who.access, &pairs, ask.strict).await?;
         let now = self.0.ctx.clock.now_ms();
         let place = format!("{}/{}", ask.base, def.name);
         let address = |more: &str| {
-            let parts: Vec<&str> = [request.understood.as_str(), more].into_iter().filter(|p| !p.is_empty()).collect();
-            if parts.is_empty() { place.clone() } else { format!("{place}?{}", parts.join("&")) }
+            let parts: Vec<&str> = [request.understood.as_str(), more]
+                .into_iter()
+                .filter(|p| !p.is_empty())
+                .collect();
+            if parts.is_empty() {
+                place.clone()
+            } else {
+                format!("{place}?{}", parts.join("&"))
+            }
         };
         if request.summary == Summary::Count {
             let total = search::count(&mut exec, &request).await?;
-            return Ok(Reply::of(200, Writer::new("searchset", Some(total), &[("self", address(""))], now).finish()));
+            return Ok(Reply::of(
+                200,
+                Writer::new("searchset", Some(total), &[("self", address(""))], now).finish(),
+            ));
         }
         let page = search::page(&mut exec, &request).await?;
-        let along = search::included(&mut exec, &shelf, &self.0.base, def, &who.access, &request.includes, &page.hits).await?;
+        let along = search::included(
+            &mut exec,
+            &shelf,
+            &self.0.base,
+            def,
+            &who.access,
+            &request.includes,
+            &page.hits,
+        )
+        .await?;
         let total = if request.total {
             Some(search::count(&mut exec, &request).await?)
         } else if request.cursor.is_none() && !page.more {
@@ -87,22 +112,49 @@ impl Fhir {
             links.push(("next", address(&format!("_cursor={}", cursor(&shelf, last)))));
         }
         let mut out = Writer::new("searchset", total, &links, now);
-        let matches = page.hits.iter().map(|h| (def, &h.stored, r#""search":{"mode":"match"}"#));
+        let matches = page
+            .hits
+            .iter()
+            .map(|h| (def, &h.stored, r#""search":{"mode":"match"}"#));
         let included = along.iter().map(|(def, s)| (*def, s, r#""search":{"mode":"include"}"#));
         for (def, stored, mode) in matches.chain(included) {
-            let resource = Resource::of(def, stored.id(&shelf, def.name), stored.version, stored.updated, &stored.body);
+            let resource = Resource::of(
+                def,
+                stored.id(&shelf, def.name),
+                stored.version,
+                stored.updated,
+                &stored.body,
+            );
             let url = format!("{}/{}", ask.base, resource.reference());
-            let json = if request.elements.is_empty() { resource.into_json() } else { subset(def, &resource, &request.elements)? };
+            let json = if request.elements.is_empty() {
+                resource.into_json()
+            } else {
+                subset(def, &resource, &request.elements)?
+            };
             out.entry(&url, Some(&json), mode);
         }
         if !request.ignored.is_empty() {
-            let issue = Issue::new("not-supported", "", format!("passed over: {}", request.ignored.join(", ")));
-            out.entry("", Some(&outcome("warning", &[issue]).to_string()), r#""search":{"mode":"outcome"}"#);
+            let issue = Issue::new(
+                "not-supported",
+                "",
+                format!("passed over: {}", request.ignored.join(", ")),
+            );
+            out.entry(
+                "",
+                Some(&outcome("warning", &[issue]).to_string()),
+                r#""search":{"mode":"outcome"}"#,
+            );
         }
         Ok(Reply::of(200, out.finish()))
     }
 
-    pub(super) async fn instance_history(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &Ask) -> Result<Reply, Failure> {
+    pub(super) async fn instance_history(
+        &self,
+        who: &Caller,
+        def: &'static ResourceDef,
+        id: &str,
+        ask: &Ask,
+    ) -> Result<Reply, Failure> {
         let shelf = self.shelf(who.tenant);
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let unknown = || Failure::not_found(def.name, id);
@@ -115,33 +167,77 @@ impl Fhir {
             return Err(unknown());
         }
         let below = page.below.unwrap_or(i64::MAX);
-        let mut versions = store::instance_history(&mut exec, def, rid, below, page.count + 1).await?.unwrap_or_default();
+        let mut versions = store::instance_history(&mut exec, def, rid, below, page.count + 1)
+            .await?
+            .unwrap_or_default();
         versions.retain(|v| v.stored.updated >= page.since);
-        let total = page.below.is_none().then_some(now.version).filter(|_| page.since == i64::MIN);
+        let total = page
+            .below
+            .is_none()
+            .then_some(now.version)
+            .filter(|_| page.since == i64::MIN);
         let next = |v: &Version| v.stored.version;
-        Ok(self.history(&shelf, def, ask, &format!("{}/{id}", def.name), versions, total, page.count, next))
+        Ok(self.history(
+            &shelf,
+            def,
+            ask,
+            &format!("{}/{id}", def.name),
+            versions,
+            total,
+            page.count,
+            next,
+        ))
     }
 
-    pub(super) async fn type_history(&self, who: &Caller, def: &'static ResourceDef, ask: &Ask) -> Result<Reply, Failure> {
+    pub(super) async fn type_history(
+        &self,
+        who: &Caller,
+        def: &'static ResourceDef,
+        ask: &Ask,
+    ) -> Result<Reply, Failure> {
         if who.access != Access::All {
-            return Err(Failure::one(Kind::Forbidden, "forbidden", "the history of a whole type is for the clinic"));
+            return Err(Failure::one(
+                Kind::Forbidden,
+                "forbidden",
+                "the history of a whole type is for the clinic",
+            ));
         }
         let shelf = self.shelf(who.tenant);
         let page = HistoryPage::of(ask)?;
         self.note(who, def.name.to_owned(), "history", true).await;
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
-        let versions = store::type_history(&mut exec, def, page.below.unwrap_or(i64::MAX), page.since, page.count + 1).await?;
+        let versions = store::type_history(
+            &mut exec,
+            def,
+            page.below.unwrap_or(i64::MAX),
+            page.since,
+            page.count + 1,
+        )
+        .await?;
         Ok(self.history(&shelf, def, ask, def.name, versions, None, page.count, |v| v.seq))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two histories differ in these values only")]
-    fn history(&self, shelf: &store::Shelf, def: &'static ResourceDef, ask: &Ask, place: &str, mut versions: Vec<Version>, total: Option<i64>, count: i64, key: impl Fn(&Version) -> i64) -> Reply {
+    fn history(
+        &self,
+        shelf: &store::Shelf,
+        def: &'static ResourceDef,
+        ask: &Ask,
+        place: &str,
+        mut versions: Vec<Version>,
+        total: Option<i64>,
+        count: i64,
+        key: impl Fn(&Version) -> i64,
+    ) -> Reply {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let more = versions.len() > count;
         versions.truncate(count);
         let mut links = vec![("self", format!("{}/{place}/_history", ask.base))];
         if let Some(last) = versions.last().filter(|_| more) {
-            links.push(("next", format!("{}/{place}/_history?_count={count}&_cursor={}", ask.base, key(last))));
+            links.push((
+                "next",
+                format!("{}/{place}/_history?_count={count}&_cursor={}", ask.base, key(last)),
+            ));
         }
         let mut out = Writer::new("history", total, &links, self.0.ctx.clock.now_ms());
         for v in &versions {
@@ -156,7 +252,8 @@ impl Fhir {
                 v.stored.version,
                 clock::rfc3339(v.stored.updated)
             );
-            let body = (v.op != Op::Delete).then(|| Resource::of(def, id.clone(), v.stored.version, v.stored.updated, &v.stored.body).into_json());
+            let body = (v.op != Op::Delete)
+                .then(|| Resource::of(def, id.clone(), v.stored.version, v.stored.updated, &v.stored.body).into_json());
             out.entry(&format!("{}/{}/{id}", ask.base, def.name), body.as_deref(), &rest);
         }
         Reply::of(200, out.finish())
@@ -171,13 +268,26 @@ struct HistoryPage {
 
 impl HistoryPage {
     fn of(ask: &Ask) -> Result<Self, Failure> {
-        let mut page = Self { count: HISTORY, below: None, since: i64::MIN };
+        let mut page = Self {
+            count: HISTORY,
+            below: None,
+            since: i64::MIN,
+        };
         let wrong = |what: &str| Failure::one(Kind::BadRequest, "invalid", format!("{what} is not understood"));
         for (name, value) in search::url::pairs(&ask.query) {
             match name.as_str() {
-                "_count" => page.count = value.parse::<i64>().ok().filter(|c| *c > 0).ok_or_else(|| wrong("_count"))?.min(1000),
+                "_count" => {
+                    page.count = value
+                        .parse::<i64>()
+                        .ok()
+                        .filter(|c| *c > 0)
+                        .ok_or_else(|| wrong("_count"))?
+                        .min(1000)
+                }
                 "_cursor" => page.below = Some(version_of(&value).ok_or_else(|| wrong("_cursor"))?),
-                "_since" => page.since = clock::parse_rfc3339(&value.replace(' ', "+")).ok_or_else(|| wrong("_since"))?,
+                "_since" => {
+                    page.since = clock::parse_rfc3339(&value.replace(' ', "+")).ok_or_else(|| wrong("_since"))?
+                }
                 "_format" | "_pretty" => {}
                 other if ask.strict => return Err(wrong(other)),
                 _ => {}
@@ -199,7 +309,8 @@ fn subset(def: &ResourceDef, resource: &Resource, wanted: &[String]) -> Result<S
             keep || wanted.iter().any(|w| w == name || element.is_some_and(|e| e.name == w))
         });
         if let Some(Value::Object(meta)) = map.get_mut("meta") {
-            let tag = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"});
+            let tag =
+                json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"});
             match meta.get_mut("tag").and_then(Value::as_array_mut) {
                 Some(tags) => tags.push(tag),
                 None => {

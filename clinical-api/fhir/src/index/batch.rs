@@ -6,18 +6,39 @@ use medtech_kernel::{
     db::{Insert, Ty},
 };
 
-static TOK: Insert = Insert::new("fhir_tok", &[("k", Ty::I64), ("code", Ty::I64), ("ord", Ty::I64), ("rid", Ty::I64)]);
-static REF: Insert = Insert::new("fhir_ref", &[("tgt", Ty::I64), ("k", Ty::I64), ("ord", Ty::I64), ("rid", Ty::I64)]);
-static PC: Insert =
-    Insert::new("fhir_pc", &[("pt", Ty::I64), ("k", Ty::I64), ("code", Ty::I64), ("ord", Ty::I64), ("rid", Ty::I64)]);
-static DAT: Insert = Insert::new("fhir_dat", &[("k", Ty::I64), ("lo", Ty::I64), ("hi", Ty::I64), ("rid", Ty::I64)]);
+static TOK: Insert = Insert::new(
+    "fhir_tok",
+    &[("k", Ty::I64), ("code", Ty::I64), ("ord", Ty::I64), ("rid", Ty::I64)],
+);
+static REF: Insert = Insert::new(
+    "fhir_ref",
+    &[("tgt", Ty::I64), ("k", Ty::I64), ("ord", Ty::I64), ("rid", Ty::I64)],
+);
+static PC: Insert = Insert::new(
+    "fhir_pc",
+    &[
+        ("pt", Ty::I64),
+        ("k", Ty::I64),
+        ("code", Ty::I64),
+        ("ord", Ty::I64),
+        ("rid", Ty::I64),
+    ],
+);
+static DAT: Insert = Insert::new(
+    "fhir_dat",
+    &[("k", Ty::I64), ("lo", Ty::I64), ("hi", Ty::I64), ("rid", Ty::I64)],
+);
 static STR: Insert = Insert::new("fhir_str", &[("k", Ty::I64), ("norm", Ty::Text), ("rid", Ty::I64)]);
-static QTY: Insert = Insert::new("fhir_qty", &[("k", Ty::I64), ("unit", Ty::I64), ("v", Ty::F64), ("rid", Ty::I64)]);
+static QTY: Insert = Insert::new(
+    "fhir_qty",
+    &[("k", Ty::I64), ("unit", Ty::I64), ("v", Ty::F64), ("rid", Ty::I64)],
+);
 static URI: Insert = Insert::new("fhir_uri", &[("k", Ty::I64), ("uri", Ty::Text), ("rid", Ty::I64)]);
 
 const UNTOK: &str = "DELETE FROM fhir_tok WHERE tenant = $1 AND k = $2 AND code = $3 AND ord = $4 AND rid = $5";
 const UNREF: &str = "DELETE FROM fhir_ref WHERE tenant = $1 AND tgt = $2 AND k = $3 AND ord = $4 AND rid = $5";
-const UNPC: &str = "DELETE FROM fhir_pc WHERE tenant = $1 AND pt = $2 AND k = $3 AND code = $4 AND ord = $5 AND rid = $6";
+const UNPC: &str =
+    "DELETE FROM fhir_pc WHERE tenant = $1 AND pt = $2 AND k = $3 AND code = $4 AND ord = $5 AND rid = $6";
 const UNDAT: &str = "DELETE FROM fhir_dat WHERE tenant = $1 AND k = $2 AND lo = $3 AND hi = $4 AND rid = $5";
 const UNSTR: &str = "DELETE FROM fhir_str WHERE tenant = $1 AND k = $2 AND norm = $3 AND rid = $4";
 const UNQTY: &str = "DELETE FROM fhir_qty WHERE tenant = $1 AND k = $2 AND unit = $3 AND v = $4 AND rid = $5";
@@ -48,17 +69,33 @@ impl Batch {
         // Rows that carry the order are other rows when the order changes.
         let moved = old.ord != new.ord;
         let (gone, come) = difference(old.tok, new.tok, moved);
-        self.remove.tok.extend(gone.into_iter().map(|(k, code)| [k, code, old.ord, rid]));
-        self.add.tok.extend(come.into_iter().map(|(k, code)| [k, code, new.ord, rid]));
+        self.remove
+            .tok
+            .extend(gone.into_iter().map(|(k, code)| [k, code, old.ord, rid]));
+        self.add
+            .tok
+            .extend(come.into_iter().map(|(k, code)| [k, code, new.ord, rid]));
         let (gone, come) = difference(old.refs, new.refs, moved);
-        self.remove.refs.extend(gone.into_iter().map(|(to, k)| [to, k, old.ord, rid]));
-        self.add.refs.extend(come.into_iter().map(|(to, k)| [to, k, new.ord, rid]));
+        self.remove
+            .refs
+            .extend(gone.into_iter().map(|(to, k)| [to, k, old.ord, rid]));
+        self.add
+            .refs
+            .extend(come.into_iter().map(|(to, k)| [to, k, new.ord, rid]));
         let (gone, come) = difference(old.pc, new.pc, moved);
-        self.remove.pc.extend(gone.into_iter().map(|(pt, k, code)| [pt, k, code, old.ord, rid]));
-        self.add.pc.extend(come.into_iter().map(|(pt, k, code)| [pt, k, code, new.ord, rid]));
+        self.remove
+            .pc
+            .extend(gone.into_iter().map(|(pt, k, code)| [pt, k, code, old.ord, rid]));
+        self.add
+            .pc
+            .extend(come.into_iter().map(|(pt, k, code)| [pt, k, code, new.ord, rid]));
         let (gone, come) = difference(old.dat, new.dat, false);
-        self.remove.dat.extend(gone.into_iter().map(|(k, lo, hi)| [k, lo, hi, rid]));
-        self.add.dat.extend(come.into_iter().map(|(k, lo, hi)| [k, lo, hi, rid]));
+        self.remove
+            .dat
+            .extend(gone.into_iter().map(|(k, lo, hi)| [k, lo, hi, rid]));
+        self.add
+            .dat
+            .extend(come.into_iter().map(|(k, lo, hi)| [k, lo, hi, rid]));
         let (gone, come) = difference(old.strings, new.strings, false);
         self.remove.strings.extend(gone.into_iter().map(|(k, s)| (k, s, rid)));
         self.add.strings.extend(come.into_iter().map(|(k, s)| (k, s, rid)));
@@ -83,7 +120,12 @@ fn difference<T: PartialEq>(old: Vec<T>, new: Vec<T>, all: bool) -> (Vec<T>, Vec
     // A resource has tens of rows: comparing each with each is cheaper than hashing.
     let kept: Vec<bool> = new.iter().map(|n| old.contains(n)).collect();
     let gone = old.into_iter().filter(|o| !new.contains(o)).collect();
-    let come = new.into_iter().zip(kept).filter(|(_, kept)| !kept).map(|(n, _)| n).collect();
+    let come = new
+        .into_iter()
+        .zip(kept)
+        .filter(|(_, kept)| !kept)
+        .map(|(n, _)| n)
+        .collect();
     (gone, come)
 }
 
@@ -94,7 +136,9 @@ fn numbers<const N: usize>(mut rows: Vec<[i64; N]>) -> Vec<Val> {
 
 fn texts(mut rows: Vec<(i64, String, i64)>) -> Vec<Val> {
     rows.sort_unstable();
-    rows.into_iter().flat_map(|(k, text, rid)| [Val::I64(k), Val::from(text), Val::I64(rid)]).collect()
+    rows.into_iter()
+        .flat_map(|(k, text, rid)| [Val::I64(k), Val::from(text), Val::I64(rid)])
+        .collect()
 }
 
 impl Tables {
@@ -104,9 +148,13 @@ impl Tables {
         tx.insert(&PC, &numbers(self.pc)).await?;
         tx.insert(&DAT, &numbers(self.dat)).await?;
         tx.insert(&STR, &texts(self.strings)).await?;
-        self.qty.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
-        let qty: Vec<Val> =
-            self.qty.into_iter().flat_map(|(k, u, v, rid)| [Val::I64(k), Val::I64(u), Val::F64(v), Val::I64(rid)]).collect();
+        self.qty
+            .sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+        let qty: Vec<Val> = self
+            .qty
+            .into_iter()
+            .flat_map(|(k, u, v, rid)| [Val::I64(k), Val::I64(u), Val::F64(v), Val::I64(rid)])
+            .collect();
         tx.insert(&QTY, &qty).await?;
         tx.insert(&URI, &texts(self.uri)).await?;
         Ok(())

@@ -52,12 +52,21 @@ pub(crate) fn clip(text: &str) -> &str {
 }
 
 impl Rows {
-    pub(crate) fn build(def: &'static ResourceDef, rid: i64, updated: i64, found: &Extracted, numbers: &impl Numbers) -> Self {
+    pub(crate) fn build(
+        def: &'static ResourceDef,
+        rid: i64,
+        updated: i64,
+        found: &Extracted,
+        numbers: &impl Numbers,
+    ) -> Self {
         let k_of = |code: Option<&'static str>| code.and_then(|c| def.param(c)).map_or(-1, |p| p.k);
         let (main_date, main_code) = (k_of(def.main_date), k_of(def.main_code));
         let inside: Vec<i64> = def.compartment.iter().map(|c| k_of(Some(c))).collect();
 
-        let mut rows = Self { ord: UNDATED, ..Self::default() };
+        let mut rows = Self {
+            ord: UNDATED,
+            ..Self::default()
+        };
         rows.tok.push((def.k(), 0));
         rows.tok.extend(found.hashes.iter().copied());
         let mut codes = Vec::new();
@@ -92,7 +101,13 @@ impl Rows {
         for (k, range) in &found.dates {
             rows.dat.push((*k, range.lo, stored_hi(range.lo, range.hi)));
         }
-        if let Some(lo) = found.dates.iter().filter(|(k, _)| *k == main_date).map(|(_, r)| r.lo).min() {
+        if let Some(lo) = found
+            .dates
+            .iter()
+            .filter(|(k, _)| *k == main_date)
+            .map(|(_, r)| r.lo)
+            .min()
+        {
             rows.ord = lo;
         }
         rows.strings = found.strings.clone();
@@ -100,7 +115,13 @@ impl Rows {
         rows.qty = found
             .quantities
             .iter()
-            .map(|(k, unit, v)| (*k, unit.as_ref().map_or(0, |(code, system)| numbers.code(code, system)), *v))
+            .map(|(k, unit, v)| {
+                (
+                    *k,
+                    unit.as_ref().map_or(0, |(code, system)| numbers.code(code, system)),
+                    *v,
+                )
+            })
             .collect();
         rows.sort();
         rows
@@ -117,7 +138,8 @@ impl Rows {
         self.dat.dedup();
         self.strings.sort_unstable();
         self.strings.dedup();
-        self.qty.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+        self.qty
+            .sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
         self.qty.dedup();
         self.uri.sort_unstable();
         self.uri.dedup();

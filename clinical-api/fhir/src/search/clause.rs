@@ -7,21 +7,59 @@ use crate::definitions::ResourceDef;
 #[derive(Clone, Debug)]
 pub(crate) enum Clause {
     /// Codes and hashes; whole systems.
-    Token { k: i64, codes: Vec<i64>, systems: Vec<String> },
-    Reference { k: i64, targets: Vec<i64>, patient: Option<i64> },
-    Date { k: i64, main: bool, any: Vec<(Compare, i64, i64)> },
-    String { k: i64, any: Vec<Text> },
-    Quantity { k: i64, any: Vec<Amount> },
-    Uri { k: i64, any: Vec<Address> },
-    Ids { ty: i64, rids: Vec<i64> },
+    Token {
+        k: i64,
+        codes: Vec<i64>,
+        systems: Vec<String>,
+    },
+    Reference {
+        k: i64,
+        targets: Vec<i64>,
+        patient: Option<i64>,
+    },
+    Date {
+        k: i64,
+        main: bool,
+        any: Vec<(Compare, i64, i64)>,
+    },
+    String {
+        k: i64,
+        any: Vec<Text>,
+    },
+    Quantity {
+        k: i64,
+        any: Vec<Amount>,
+    },
+    Uri {
+        k: i64,
+        any: Vec<Address>,
+    },
+    Ids {
+        ty: i64,
+        rids: Vec<i64>,
+    },
     /// Belongs to the patient.
-    Compartment { k: i64, patient: i64 },
+    Compartment {
+        k: i64,
+        patient: i64,
+    },
     /// Refers by `k` to a resource that fits.
-    Chain { k: i64, def: &'static ResourceDef, inner: Vec<Clause> },
+    Chain {
+        k: i64,
+        def: &'static ResourceDef,
+        inner: Vec<Clause>,
+    },
     /// Is referred to by `k` from a resource that fits.
-    Has { k: i64, def: &'static ResourceDef, inner: Vec<Clause> },
+    Has {
+        k: i64,
+        def: &'static ResourceDef,
+        inner: Vec<Clause>,
+    },
     /// Has any value at all.
-    Present { table: &'static str, k: i64 },
+    Present {
+        table: &'static str,
+        k: i64,
+    },
     Not(Box<Clause>),
     Nothing,
 }
@@ -90,33 +128,46 @@ impl Clause {
         match self {
             Self::Token { k, codes, systems } => {
                 let many = codes.len() + systems.len() != 1 || !systems.is_empty();
-                Some(("fhir_tok", format!("d.k = {} AND {}", sql.arg(*k), token(sql, "d", codes, systems)), many))
+                Some((
+                    "fhir_tok",
+                    format!("d.k = {} AND {}", sql.arg(*k), token(sql, "d", codes, systems)),
+                    many,
+                ))
             }
             Self::Reference { k, targets, .. } => {
                 let list = sql.list("d.tgt", targets);
-                Some(("fhir_ref", format!("{list} AND d.k = {}", sql.arg(*k)), targets.len() != 1))
+                Some((
+                    "fhir_ref",
+                    format!("{list} AND d.k = {}", sql.arg(*k)),
+                    targets.len() != 1,
+                ))
             }
-            Self::Compartment { k, patient } => {
-                Some(("fhir_pc", format!("d.pt = {} AND d.k = {} AND d.code = 0", sql.arg(*patient), sql.arg(*k)), false))
-            }
+            Self::Compartment { k, patient } => Some((
+                "fhir_pc",
+                format!("d.pt = {} AND d.k = {} AND d.code = 0", sql.arg(*patient), sql.arg(*k)),
+                false,
+            )),
             _ => None,
         }
     }
 
     /// A statement that yields the `rid`s that fit.
     pub(super) fn rids(&self, sql: &mut Sql) -> Option<String> {
-        let select = |table: &str, condition: String| format!("SELECT x.rid FROM {table} x WHERE x.tenant = $1 AND {condition}");
+        let select =
+            |table: &str, condition: String| format!("SELECT x.rid FROM {table} x WHERE x.tenant = $1 AND {condition}");
         Some(match self {
-            Self::Token { k, codes, systems } => {
-                select("fhir_tok", format!("x.k = {} AND {}", sql.arg(*k), token(sql, "x", codes, systems)))
-            }
+            Self::Token { k, codes, systems } => select(
+                "fhir_tok",
+                format!("x.k = {} AND {}", sql.arg(*k), token(sql, "x", codes, systems)),
+            ),
             Self::Reference { k, targets, .. } => {
                 let list = sql.list("x.tgt", targets);
                 select("fhir_ref", format!("{list} AND x.k = {}", sql.arg(*k)))
             }
-            Self::Compartment { k, patient } => {
-                select("fhir_pc", format!("x.pt = {} AND x.k = {} AND x.code = 0", sql.arg(*patient), sql.arg(*k)))
-            }
+            Self::Compartment { k, patient } => select(
+                "fhir_pc",
+                format!("x.pt = {} AND x.k = {} AND x.code = 0", sql.arg(*patient), sql.arg(*k)),
+            ),
             Self::Date { k, any, .. } => {
                 let k = sql.arg(*k);
                 let any: Vec<String> = any.iter().map(|(c, s, e)| date(sql, *c, *s, *e)).collect();
@@ -144,7 +195,9 @@ impl Clause {
             Self::Chain { k, def, inner } => {
                 let inner = super::run::rids(sql, def, inner);
                 let k = sql.arg(*k);
-                format!("SELECT x.rid FROM ({inner}) s CROSS JOIN fhir_ref x WHERE x.tenant = $1 AND x.tgt = s.rid AND x.k = {k}")
+                format!(
+                    "SELECT x.rid FROM ({inner}) s CROSS JOIN fhir_ref x WHERE x.tenant = $1 AND x.tgt = s.rid AND x.k = {k}"
+                )
             }
             Self::Has { .. } | Self::Present { .. } | Self::Not(_) => return None,
             Self::Nothing => "SELECT r.rid FROM fhir_res r WHERE r.tenant = $1 AND 1 = 0".to_owned(),
@@ -154,19 +207,23 @@ impl Clause {
     /// A condition on a row of alias `at` that has `ord` and `rid`.
     pub(super) fn test(&self, sql: &mut Sql, at: &str) -> String {
         let exists = |table: &str, condition: String| {
-            format!("EXISTS (SELECT 1 FROM {table} x WHERE x.tenant = $1 AND {condition} AND x.ord = {at}.ord AND x.rid = {at}.rid)")
+            format!(
+                "EXISTS (SELECT 1 FROM {table} x WHERE x.tenant = $1 AND {condition} AND x.ord = {at}.ord AND x.rid = {at}.rid)"
+            )
         };
         match self {
-            Self::Token { k, codes, systems } => {
-                exists("fhir_tok", format!("x.k = {} AND {}", sql.arg(*k), token(sql, "x", codes, systems)))
-            }
+            Self::Token { k, codes, systems } => exists(
+                "fhir_tok",
+                format!("x.k = {} AND {}", sql.arg(*k), token(sql, "x", codes, systems)),
+            ),
             Self::Reference { k, targets, .. } => {
                 let list = sql.list("x.tgt", targets);
                 exists("fhir_ref", format!("{list} AND x.k = {}", sql.arg(*k)))
             }
-            Self::Compartment { k, patient } => {
-                exists("fhir_pc", format!("x.pt = {} AND x.k = {} AND x.code = 0", sql.arg(*patient), sql.arg(*k)))
-            }
+            Self::Compartment { k, patient } => exists(
+                "fhir_pc",
+                format!("x.pt = {} AND x.k = {} AND x.code = 0", sql.arg(*patient), sql.arg(*k)),
+            ),
             // The main date is the order itself: its row is found by it.
             Self::Date { k, main: true, any } => {
                 let k = sql.arg(*k);
@@ -179,12 +236,17 @@ impl Clause {
             }
             Self::Ids { rids, .. } => sql.list(&format!("{at}.rid"), rids),
             Self::Present { table, k } => {
-                format!("{at}.rid IN (SELECT p.rid FROM {table} p WHERE p.tenant = $1 AND p.k = {})", sql.arg(*k))
+                format!(
+                    "{at}.rid IN (SELECT p.rid FROM {table} p WHERE p.tenant = $1 AND p.k = {})",
+                    sql.arg(*k)
+                )
             }
             Self::Has { k, def, inner } => {
                 let k = sql.arg(*k);
                 let inner = super::run::tests(sql, def, inner, "h");
-                format!("EXISTS (SELECT 1 FROM fhir_ref h WHERE h.tenant = $1 AND h.tgt = {at}.rid AND h.k = {k}{inner})")
+                format!(
+                    "EXISTS (SELECT 1 FROM fhir_ref h WHERE h.tenant = $1 AND h.tgt = {at}.rid AND h.k = {k}{inner})"
+                )
             }
             Self::Not(inner) => format!("NOT ({})", inner.test(sql, at)),
             Self::Nothing => "1 = 0".to_owned(),
@@ -203,7 +265,9 @@ fn token(sql: &mut Sql, at: &str, codes: &[i64], systems: &[String]) -> String {
     }
     for system in systems {
         let system = sql.arg(system.as_str());
-        any.push(format!("{at}.code IN (SELECT c.id FROM fhir_code c WHERE c.tenant = $1 AND c.sys = {system})"));
+        any.push(format!(
+            "{at}.code IN (SELECT c.id FROM fhir_code c WHERE c.tenant = $1 AND c.sys = {system})"
+        ));
     }
     match any.len() {
         0 => "1 = 0".to_owned(),
@@ -230,7 +294,9 @@ fn date(sql: &mut Sql, compare: Compare, start: i64, end: i64) -> String {
 
 /// What follows for the order from a question about the main date; keeps the scan of the posting list short.
 fn bounds(sql: &mut Sql, at: &str, any: &[(Compare, i64, i64)]) -> String {
-    let [(compare, start, end)] = any else { return String::new() };
+    let [(compare, start, end)] = any else {
+        return String::new();
+    };
     match compare {
         Compare::Eq => format!("{at}.ord >= {} AND {at}.ord <= {} AND ", sql.arg(*start), sql.arg(*end)),
         Compare::Lt => format!("{at}.ord < {} AND ", sql.arg(*start)),
@@ -242,7 +308,11 @@ fn bounds(sql: &mut Sql, at: &str, any: &[(Compare, i64, i64)]) -> String {
 
 fn text(sql: &mut Sql, text: &Text) -> String {
     match text {
-        Text::Prefix(p) => format!("(x.norm >= {} AND x.norm < {})", sql.arg(p.as_str()), sql.arg(format!("{p}\u{10ffff}"))),
+        Text::Prefix(p) => format!(
+            "(x.norm >= {} AND x.norm < {})",
+            sql.arg(p.as_str()),
+            sql.arg(format!("{p}\u{10ffff}"))
+        ),
         Text::Exact(row) => format!("x.norm = {}", sql.arg(row.as_str())),
         Text::Contains(part) => {
             let escaped = part.replace('!', "!!").replace('%', "!%").replace('_', "!_");
@@ -267,6 +337,10 @@ fn amount(sql: &mut Sql, a: &Amount) -> String {
 fn address(sql: &mut Sql, a: &Address) -> String {
     match a {
         Address::Exact(uri) => format!("x.uri = {}", sql.arg(uri.as_str())),
-        Address::Below(uri) => format!("(x.uri >= {} AND x.uri < {})", sql.arg(uri.as_str()), sql.arg(format!("{uri}\u{10ffff}"))),
+        Address::Below(uri) => format!(
+            "(x.uri >= {} AND x.uri < {})",
+            sql.arg(uri.as_str()),
+            sql.arg(format!("{uri}\u{10ffff}"))
+        ),
     }
 }

@@ -37,7 +37,9 @@ impl Include {
         let mut parts = parts.iter().map(String::as_str);
         let (ty, code, target) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next());
         let all = Definitions::get();
-        let from = all.resource(ty).ok_or_else(|| refuse(format!("{name}: {ty:.60} is no resource type")))?;
+        let from = all
+            .resource(ty)
+            .ok_or_else(|| refuse(format!("{name}: {ty:.60} is no resource type")))?;
         let param = match code {
             "*" => None,
             code => Some(
@@ -49,13 +51,24 @@ impl Include {
         };
         let target = match target {
             None | Some("") => None,
-            Some(t) => Some(all.resource(t).ok_or_else(|| refuse(format!("{name}: {t:.60} is no resource type")))?.name),
+            Some(t) => Some(
+                all.resource(t)
+                    .ok_or_else(|| refuse(format!("{name}: {t:.60} is no resource type")))?
+                    .name,
+            ),
         };
-        Ok(Self { reverse: name == "_revinclude", from, param, target })
+        Ok(Self {
+            reverse: name == "_revinclude",
+            from,
+            param,
+            target,
+        })
     }
 
     fn ks(&self) -> Vec<i64> {
-        let wanted = |p: &&crate::definitions::Param| p.kind == Kind::Reference && p.supported() && self.param.is_none_or(|c| c == p.code);
+        let wanted = |p: &&crate::definitions::Param| {
+            p.kind == Kind::Reference && p.supported() && self.param.is_none_or(|c| c == p.code)
+        };
         self.from.params.iter().filter(wanted).map(|p| p.k).collect()
     }
 }
@@ -102,7 +115,9 @@ pub(crate) async fn included(
                     if !ks.contains(&k) || include.target.is_some_and(|t| t != ty) {
                         continue;
                     }
-                    let Some(target) = Definitions::get().resource(ty) else { continue };
+                    let Some(target) = Definitions::get().resource(ty) else {
+                        continue;
+                    };
                     if let Some(rid) = resolve(exec, shelf, target, &id).await? {
                         add(target.name, rid);
                     }
@@ -114,7 +129,9 @@ pub(crate) async fn included(
     let mut types: Vec<_> = wanted.into_iter().collect();
     types.sort_unstable();
     for (ty, rids) in types {
-        let Some(def) = Definitions::get().resource(ty) else { continue };
+        let Some(def) = Definitions::get().resource(ty) else {
+            continue;
+        };
         let mut sql = Sql::default();
         let mut text = format!(
             "SELECT r.rid, r.ver, r.upd, r.del, r.ord, r.dict, r.body FROM fhir_res r WHERE r.tenant = $1 AND {} AND r.ty = {} AND r.del = 0",

@@ -1,9 +1,6 @@
 //! From the query string to a [`Request`]: what is known is resolved to numbers, what is not is refused or reported.
 
-use super::{
-    Access, Clause, DEFAULT_COUNT, Include, MOST, url,
-    value,
-};
+use super::{Access, Clause, DEFAULT_COUNT, Include, MOST, url, value};
 use crate::{
     definitions::{Definitions, Kind, Param, ResourceDef},
     outcome::Failure,
@@ -106,7 +103,9 @@ pub(crate) async fn parse(
         };
         if understood && name != "_cursor" {
             let sign = if request.understood.is_empty() { "" } else { "&" };
-            request.understood.push_str(&format!("{sign}{}={}", url::encode(name), url::encode(text)));
+            request
+                .understood
+                .push_str(&format!("{sign}{}={}", url::encode(name), url::encode(text)));
         } else if !understood {
             if strict {
                 return Err(unsupported(format!("{} has no search parameter {name:.80}", def.name)));
@@ -117,8 +116,15 @@ pub(crate) async fn parse(
     Ok(request)
 }
 
-pub(crate) async fn compartment(exec: &mut Exec<'_>, shelf: &Shelf, def: &'static ResourceDef, patient: &str) -> Result<Clause, Failure> {
-    let Some(patients) = Definitions::get().resource("Patient") else { return Ok(Clause::Nothing) };
+pub(crate) async fn compartment(
+    exec: &mut Exec<'_>,
+    shelf: &Shelf,
+    def: &'static ResourceDef,
+    patient: &str,
+) -> Result<Clause, Failure> {
+    let Some(patients) = Definitions::get().resource("Patient") else {
+        return Ok(Clause::Nothing);
+    };
     Ok(match resolve(exec, shelf, patients, patient).await? {
         Some(patient) => Clause::Compartment { k: def.k(), patient },
         None => Clause::Nothing,
@@ -140,7 +146,10 @@ fn result(request: &mut Request, shelf: &Shelf, name: &str, text: &str) -> Resul
         "_cursor" => {
             let wrong = || refuse("this page address is not one of ours");
             let (place, id) = text.split_once('.').ok_or_else(wrong)?;
-            request.cursor = Some((place.parse().map_err(|_| wrong())?, shelf.ids.rid(id).ok_or_else(wrong)?));
+            request.cursor = Some((
+                place.parse().map_err(|_| wrong())?,
+                shelf.ids.rid(id).ok_or_else(wrong)?,
+            ));
         }
         "_total" => match text {
             "accurate" => request.total = true,
@@ -152,7 +161,9 @@ fn result(request: &mut Request, shelf: &Shelf, name: &str, text: &str) -> Resul
             "false" => {}
             other => return Err(unsupported(format!("_summary={other:.40}"))),
         },
-        "_elements" => request.elements.extend(text.split(',').map(|e| e.trim().to_owned()).filter(|e| !e.is_empty())),
+        "_elements" => request
+            .elements
+            .extend(text.split(',').map(|e| e.trim().to_owned()).filter(|e| !e.is_empty())),
         "_include" | "_revinclude" | "_include:iterate" | "_revinclude:iterate" => {
             request.includes.push(Include::parse(name, text)?);
         }
@@ -176,7 +187,10 @@ fn sort(request: &mut Request, text: &str) -> Result<(), Failure> {
         code if request.def.main_date == Some(code) => Sort::Main,
         other => {
             let main = request.def.main_date.map_or(String::new(), |d| format!("{d}, "));
-            return Err(unsupported(format!("sorting by {other:.60}; {} can be sorted by {main}_lastUpdated, _id", request.def.name)));
+            return Err(unsupported(format!(
+                "sorting by {other:.60}; {} can be sorted by {main}_lastUpdated, _id",
+                request.def.name
+            )));
         }
     };
     request.ascending = !descending;
@@ -184,7 +198,13 @@ fn sort(request: &mut Request, text: &str) -> Result<(), Failure> {
 }
 
 /// One condition of a query. `None`: there is no such parameter.
-pub(super) async fn clause(context: &mut Context<'_, '_>, def: &'static ResourceDef, name: &str, text: &str, depth: u8) -> Result<Option<Clause>, Failure> {
+pub(super) async fn clause(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    name: &str,
+    text: &str,
+    depth: u8,
+) -> Result<Option<Clause>, Failure> {
     if let Some(rest) = name.strip_prefix("_has:") {
         return has(context, def, rest, text, depth).await.map(Some);
     }
@@ -198,7 +218,11 @@ pub(super) async fn clause(context: &mut Context<'_, '_>, def: &'static Resource
     };
     let Some(param) = def.param(code) else { return Ok(None) };
     if !param.supported() {
-        return Err(unsupported(format!("{} search by {code} ({})", def.name, param.kind.name())));
+        return Err(unsupported(format!(
+            "{} search by {code} ({})",
+            def.name,
+            param.kind.name()
+        )));
     }
     if let Some(rest) = chained {
         return chain(context, def, param, modifier, rest, text, depth).await.map(Some);
@@ -215,12 +239,30 @@ pub(super) async fn clause(context: &mut Context<'_, '_>, def: &'static Resource
 fn missing(param: &Param, text: &str) -> Result<Clause, Failure> {
     let present = match (param.code, param.kind) {
         ("_id" | "_lastUpdated", _) => return Err(unsupported(format!("{}:missing", param.code))),
-        (_, Kind::Token) => Clause::Present { table: "fhir_tok", k: param.k },
-        (_, Kind::Reference) => Clause::Present { table: "fhir_ref", k: param.k },
-        (_, Kind::Date) => Clause::Present { table: "fhir_dat", k: param.k },
-        (_, Kind::String) => Clause::Present { table: "fhir_str", k: param.k },
-        (_, Kind::Quantity | Kind::Number) => Clause::Present { table: "fhir_qty", k: param.k },
-        (_, Kind::Uri) => Clause::Present { table: "fhir_uri", k: param.k },
+        (_, Kind::Token) => Clause::Present {
+            table: "fhir_tok",
+            k: param.k,
+        },
+        (_, Kind::Reference) => Clause::Present {
+            table: "fhir_ref",
+            k: param.k,
+        },
+        (_, Kind::Date) => Clause::Present {
+            table: "fhir_dat",
+            k: param.k,
+        },
+        (_, Kind::String) => Clause::Present {
+            table: "fhir_str",
+            k: param.k,
+        },
+        (_, Kind::Quantity | Kind::Number) => Clause::Present {
+            table: "fhir_qty",
+            k: param.k,
+        },
+        (_, Kind::Uri) => Clause::Present {
+            table: "fhir_uri",
+            k: param.k,
+        },
         _ => return Err(unsupported(format!("{}:missing", param.code))),
     };
     match text {
@@ -248,29 +290,50 @@ async fn chain(
     }
     let all = Definitions::get();
     let targets: Vec<&'static ResourceDef> = match modifier {
-        Some(ty) => vec![all.resource(ty).ok_or_else(|| refuse(format!("{ty:.60} is no resource type")))?],
-        None if param.targets.is_empty() => return Err(refuse(format!("name the type: {}:Type.{rest:.40}", param.code))),
+        Some(ty) => vec![
+            all.resource(ty)
+                .ok_or_else(|| refuse(format!("{ty:.60} is no resource type")))?,
+        ],
+        None if param.targets.is_empty() => {
+            return Err(refuse(format!("name the type: {}:Type.{rest:.40}", param.code)));
+        }
         None => param.targets.iter().filter_map(|t| all.resource(t)).collect(),
     };
     let mut found = Vec::new();
     for target in targets {
         // Where the type was not named, those that lack the parameter are passed over.
         match Box::pin(clause(context, target, rest, text, depth + 1)).await {
-            Ok(Some(inner)) => found.push(Clause::Chain { k: param.k, def: target, inner: vec![inner] }),
+            Ok(Some(inner)) => found.push(Clause::Chain {
+                k: param.k,
+                def: target,
+                inner: vec![inner],
+            }),
             Ok(None) => {}
             Err(e) if modifier.is_some() => return Err(e),
             Err(_) => {}
         }
     }
     match found.len() {
-        0 => Err(refuse(format!("{}.{rest:.60} leads nowhere from {}", param.code, def.name))),
+        0 => Err(refuse(format!(
+            "{}.{rest:.60} leads nowhere from {}",
+            param.code, def.name
+        ))),
         1 => Ok(found.remove(0)),
-        _ => Err(refuse(format!("{}.{rest:.60} could mean several types; name one: {}:Type.{rest:.60}", param.code, param.code))),
+        _ => Err(refuse(format!(
+            "{}.{rest:.60} could mean several types; name one: {}:Type.{rest:.60}",
+            param.code, param.code
+        ))),
     }
 }
 
 /// `_has:Observation:patient:code=..`
-async fn has(context: &mut Context<'_, '_>, def: &'static ResourceDef, rest: &str, text: &str, depth: u8) -> Result<Clause, Failure> {
+async fn has(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    rest: &str,
+    text: &str,
+    depth: u8,
+) -> Result<Clause, Failure> {
     let mut parts = rest.splitn(3, ':');
     let (Some(ty), Some(reference), Some(inner)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(refuse("_has is _has:Type:reference:parameter"));
@@ -278,14 +341,25 @@ async fn has(context: &mut Context<'_, '_>, def: &'static ResourceDef, rest: &st
     if depth > 0 || inner.starts_with("_has") {
         return Err(unsupported("_has inside of _has or of a chain"));
     }
-    let from = Definitions::get().resource(ty).ok_or_else(|| refuse(format!("{ty:.60} is no resource type")))?;
-    let param = from.param(reference).filter(|p| p.kind == Kind::Reference && p.supported());
+    let from = Definitions::get()
+        .resource(ty)
+        .ok_or_else(|| refuse(format!("{ty:.60} is no resource type")))?;
+    let param = from
+        .param(reference)
+        .filter(|p| p.kind == Kind::Reference && p.supported());
     let param = param.ok_or_else(|| refuse(format!("{ty:.60} has no reference parameter {reference:.60}")))?;
     if !param.targets.is_empty() && !param.targets.contains(&def.name) {
-        return Err(refuse(format!("{ty:.60}.{reference:.60} does not lead to {}", def.name)));
+        return Err(refuse(format!(
+            "{ty:.60}.{reference:.60} does not lead to {}",
+            def.name
+        )));
     }
     match Box::pin(clause(context, from, inner, text, depth + 1)).await? {
-        Some(inner) => Ok(Clause::Has { k: param.k, def: from, inner: vec![inner] }),
+        Some(inner) => Ok(Clause::Has {
+            k: param.k,
+            def: from,
+            inner: vec![inner],
+        }),
         None => Err(refuse(format!("{ty:.60} has no search parameter {inner:.60}"))),
     }
 }

@@ -31,7 +31,11 @@ pub(super) fn tests(sql: &mut Sql, _def: &'static ResourceDef, clauses: &[Clause
 
 /// A statement that yields the `rid`s of a type that fit all clauses.
 pub(super) fn rids(sql: &mut Sql, def: &'static ResourceDef, clauses: &[Clause]) -> String {
-    let own = Clause::Token { k: def.k(), codes: vec![0], systems: Vec::new() };
+    let own = Clause::Token {
+        k: def.k(),
+        codes: vec![0],
+        systems: Vec::new(),
+    };
     let (lead, rest) = lead(clauses, &own);
     if rest.is_empty() {
         if let Some(rids) = lead.rids(sql) {
@@ -39,15 +43,33 @@ pub(super) fn rids(sql: &mut Sql, def: &'static ResourceDef, clauses: &[Clause])
         }
     }
     let from = source(sql, lead, Sort::Main);
-    let rest: String = rest.iter().map(|c| format!(" AND {}", c.test(sql, from.alias))).collect();
-    format!("SELECT {}.rid FROM {} WHERE {}{rest}", from.alias, from.tables, from.condition)
+    let rest: String = rest
+        .iter()
+        .map(|c| format!(" AND {}", c.test(sql, from.alias)))
+        .collect();
+    format!(
+        "SELECT {}.rid FROM {} WHERE {}{rest}",
+        from.alias, from.tables, from.condition
+    )
 }
 
 /// Splits off the clause that leads.
 fn lead<'a>(clauses: &'a [Clause], own: &'a Clause) -> (&'a Clause, Vec<&'a Clause>) {
-    let best = clauses.iter().enumerate().filter(|(_, c)| c.rank() < u8::MAX).min_by_key(|(_, c)| c.rank());
+    let best = clauses
+        .iter()
+        .enumerate()
+        .filter(|(_, c)| c.rank() < u8::MAX)
+        .min_by_key(|(_, c)| c.rank());
     match best {
-        Some((at, lead)) => (lead, clauses.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, c)| c).collect()),
+        Some((at, lead)) => (
+            lead,
+            clauses
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| *i != at)
+                .map(|(_, c)| c)
+                .collect(),
+        ),
         None => (own, clauses.iter().collect()),
     }
 }
@@ -66,7 +88,13 @@ fn source(sql: &mut Sql, lead: &Clause, sort: Sort) -> Source {
     if sort == Sort::Main {
         if let Some((table, condition, distinct)) = lead.ordered(sql) {
             let condition = format!("d.tenant = $1 AND {condition}");
-            return Source { tables: format!("{table} d"), condition, alias: "d", place: "d.ord", distinct };
+            return Source {
+                tables: format!("{table} d"),
+                condition,
+                alias: "d",
+                place: "d.ord",
+                distinct,
+            };
         }
     }
     let rids = lead.rids(sql).unwrap_or_default();
@@ -86,14 +114,29 @@ fn source(sql: &mut Sql, lead: &Clause, sort: Sort) -> Source {
 /// The statement of all matches, without order and limit: (select list excluded) tables, condition, and the rest.
 fn matches(sql: &mut Sql, request: &Request) -> Source {
     let def = request.def;
-    let own = Clause::Token { k: def.k(), codes: vec![0], systems: Vec::new() };
+    let own = Clause::Token {
+        k: def.k(),
+        codes: vec![0],
+        systems: Vec::new(),
+    };
     let together = patient_and_code(def, &request.clauses);
     let (first, rest) = lead(&request.clauses, &own);
     let mut from = match together {
         // Patient and main code stand together in one list: scan that, and let every clause test it.
         Some((patient, code)) if request.sort == Sort::Main => {
-            let condition = format!("d.tenant = $1 AND d.pt = {} AND d.k = {} AND d.code = {}", sql.arg(patient), sql.arg(def.k()), sql.arg(code));
-            let mut from = Source { tables: "fhir_pc d".to_owned(), condition, alias: "d", place: "d.ord", distinct: false };
+            let condition = format!(
+                "d.tenant = $1 AND d.pt = {} AND d.k = {} AND d.code = {}",
+                sql.arg(patient),
+                sql.arg(def.k()),
+                sql.arg(code)
+            );
+            let mut from = Source {
+                tables: "fhir_pc d".to_owned(),
+                condition,
+                alias: "d",
+                place: "d.ord",
+                distinct: false,
+            };
             let tests = tests(sql, def, &request.clauses, "d");
             from.condition.push_str(&tests);
             return from;
@@ -101,7 +144,10 @@ fn matches(sql: &mut Sql, request: &Request) -> Source {
         // Nothing narrows: the dates of the last change are a list in order.
         _ if request.sort == Sort::Updated && request.clauses.iter().all(|c| c.rank() == u8::MAX) => Source {
             tables: "fhir_dat u CROSS JOIN fhir_res r".to_owned(),
-            condition: format!("u.tenant = $1 AND u.k = {} AND r.tenant = $1 AND r.rid = u.rid", sql.arg(def.k_updated())),
+            condition: format!(
+                "u.tenant = $1 AND u.k = {} AND r.tenant = $1 AND r.rid = u.rid",
+                sql.arg(def.k_updated())
+            ),
             alias: "r",
             place: "u.lo",
             distinct: false,
@@ -119,7 +165,9 @@ fn matches(sql: &mut Sql, request: &Request) -> Source {
 fn patient_and_code(def: &ResourceDef, clauses: &[Clause]) -> Option<(i64, i64)> {
     let main = def.main_code.and_then(|c| def.param(c))?.k;
     let patient = clauses.iter().find_map(|c| match c {
-        Clause::Reference { k, patient: Some(p), .. } if places_in_compartment(def, *k) => Some(*p),
+        Clause::Reference {
+            k, patient: Some(p), ..
+        } if places_in_compartment(def, *k) => Some(*p),
         Clause::Compartment { patient, .. } => Some(*patient),
         _ => None,
     })?;
@@ -135,10 +183,15 @@ fn patient_and_code(def: &ResourceDef, clauses: &[Clause]) -> Option<(i64, i64)>
 
 /// Does a reference to a patient by this parameter always place the resource in the patient's compartment?
 fn places_in_compartment(def: &ResourceDef, k: i64) -> bool {
-    let Some(param) = def.params.iter().find(|p| p.k == k) else { return false };
+    let Some(param) = def.params.iter().find(|p| p.k == k) else {
+        return false;
+    };
     // `patient` is often `subject.where(resolve() is Patient)`: the same references, fewer of them.
     let plain = param.expression.trim_end_matches(".where(resolve() is Patient)");
-    def.compartment.iter().filter_map(|c| def.param(c)).any(|p| p.k == k || p.expression == plain)
+    def.compartment
+        .iter()
+        .filter_map(|c| def.param(c))
+        .any(|p| p.k == k || p.expression == plain)
 }
 
 /// One page, bodies included.
@@ -163,15 +216,30 @@ pub(crate) async fn page(exec: &mut Exec<'_>, request: &Request) -> Result<Page>
     );
     let rows = exec.query(db::Sql::built(text), &sql.args).await?;
     let more = rows.len() > request.count;
-    let hits = rows.iter().take(request.count).map(|row| Ok(Hit { place: row.i64(7)?, stored: stored(row)? }));
-    Ok(Page { hits: hits.collect::<Result<_>>()?, more })
+    let hits = rows.iter().take(request.count).map(|row| {
+        Ok(Hit {
+            place: row.i64(7)?,
+            stored: stored(row)?,
+        })
+    });
+    Ok(Page {
+        hits: hits.collect::<Result<_>>()?,
+        more,
+    })
 }
 
 /// How many match in all.
 pub(crate) async fn count(exec: &mut Exec<'_>, request: &Request) -> Result<i64> {
     let mut sql = Sql::default();
     let from = matches(&mut sql, request);
-    let what = if from.distinct { format!("DISTINCT {}.rid", from.alias) } else { "*".to_owned() };
+    let what = if from.distinct {
+        format!("DISTINCT {}.rid", from.alias)
+    } else {
+        "*".to_owned()
+    };
     let text = format!("SELECT COUNT({what}) FROM {} WHERE {}", from.tables, from.condition);
-    exec.query(db::Sql::built(text), &sql.args).await?.first().map_or(Ok(0), |row| row.i64(0))
+    exec.query(db::Sql::built(text), &sql.args)
+        .await?
+        .first()
+        .map_or(Ok(0), |row| row.i64(0))
 }

@@ -15,7 +15,10 @@ pub(crate) fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while let Some(b) = bytes.get(i) {
-        let escaped = (*b == b'%').then(|| text.get(i + 1..i + 3)).flatten().and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let escaped = (*b == b'%')
+            .then(|| text.get(i + 1..i + 3))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match (b, escaped) {
             (_, Some(byte)) => {
                 out.push(byte);
@@ -75,9 +78,15 @@ mod tests {
 
     #[test]
     fn hostile_and_escaped_text_is_read_as_meant() {
-        assert_eq!(pairs("a=b%2Cc&d&=x&e=%zz+%F0"), [("a", "b,c"), ("d", ""), ("", "x"), ("e", "%zz \u{fffd}")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(
+            pairs("a=b%2Cc&d&=x&e=%zz+%F0"),
+            [("a", "b,c"), ("d", ""), ("", "x"), ("e", "%zz \u{fffd}")].map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
         assert_eq!(decode("%é%4"), "%é%4");
-        assert_eq!(split(r"a\,b,c", ',').iter().map(|s| unescape(s)).collect::<Vec<_>>(), ["a,b", "c"]);
+        assert_eq!(
+            split(r"a\,b,c", ',').iter().map(|s| unescape(s)).collect::<Vec<_>>(),
+            ["a,b", "c"]
+        );
         assert_eq!(decode(&encode("a b|ü&=")), "a b|ü&=");
     }
 }

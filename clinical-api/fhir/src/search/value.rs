@@ -70,7 +70,11 @@ pub(super) async fn clause(
             for value in &values {
                 amounts(context, param, value, &mut any).await?;
             }
-            Ok(if any.is_empty() { Clause::Nothing } else { Clause::Quantity { k: param.k, any } })
+            Ok(if any.is_empty() {
+                Clause::Nothing
+            } else {
+                Clause::Quantity { k: param.k, any }
+            })
         }
         (Kind::Uri, _) => {
             let clean = |v: &String| unescape(v).chars().take(LONGEST * 2).collect::<String>();
@@ -98,7 +102,11 @@ async fn tokens(context: &mut Context<'_, '_>, param: &Param, values: &[String])
         match second {
             None => {
                 if hashed {
-                    let value = if param.folds_case() { first.to_lowercase() } else { first.clone() };
+                    let value = if param.folds_case() {
+                        first.to_lowercase()
+                    } else {
+                        first.clone()
+                    };
                     codes.push(hash(&["value", &value]));
                 }
                 for row in context.exec.query(CODES, &[clip(&first).into()]).await? {
@@ -113,7 +121,11 @@ async fn tokens(context: &mut Context<'_, '_>, param: &Param, values: &[String])
             }
             Some(code) => {
                 if hashed {
-                    let code = if param.folds_case() { code.to_lowercase() } else { code.clone() };
+                    let code = if param.folds_case() {
+                        code.to_lowercase()
+                    } else {
+                        code.clone()
+                    };
                     codes.push(hash(&["both", &first, &code]));
                 }
                 codes.extend(interned(context, &code, &first).await?);
@@ -122,7 +134,15 @@ async fn tokens(context: &mut Context<'_, '_>, param: &Param, values: &[String])
     }
     codes.sort_unstable();
     codes.dedup();
-    Ok(if codes.is_empty() && systems.is_empty() { Clause::Nothing } else { Clause::Token { k: param.k, codes, systems } })
+    Ok(if codes.is_empty() && systems.is_empty() {
+        Clause::Nothing
+    } else {
+        Clause::Token {
+            k: param.k,
+            codes,
+            systems,
+        }
+    })
 }
 
 async fn interned(context: &mut Context<'_, '_>, code: &str, system: &str) -> Result<Option<i64>, Failure> {
@@ -130,11 +150,21 @@ async fn interned(context: &mut Context<'_, '_>, code: &str, system: &str) -> Re
         return Ok(Some(id));
     }
     let args: [Val; 2] = [clip(code).into(), clip(system).into()];
-    Ok(context.exec.query_opt(CODE, &args).await?.map(|row| row.i64(0)).transpose()?)
+    Ok(context
+        .exec
+        .query_opt(CODE, &args)
+        .await?
+        .map(|row| row.i64(0))
+        .transpose()?)
 }
 
 /// `Type/id`, `id`, an absolute address, `:Type=id`, `:identifier=system|value`.
-async fn references(context: &mut Context<'_, '_>, param: &Param, modifier: Option<&str>, values: &[String]) -> Result<Clause, Failure> {
+async fn references(
+    context: &mut Context<'_, '_>,
+    param: &Param,
+    modifier: Option<&str>,
+    values: &[String],
+) -> Result<Clause, Failure> {
     if modifier == Some("identifier") {
         let mut codes = Vec::new();
         for value in values {
@@ -146,12 +176,19 @@ async fn references(context: &mut Context<'_, '_>, param: &Param, modifier: Opti
                 _ => return Err(refuse("an identifier is system|value")),
             });
         }
-        return Ok(Clause::Token { k: param.k, codes, systems: Vec::new() });
+        return Ok(Clause::Token {
+            k: param.k,
+            codes,
+            systems: Vec::new(),
+        });
     }
     let all = Definitions::get();
     let only = match modifier {
         None => None,
-        Some(ty) => Some(all.resource(ty).ok_or_else(|| unsupported(format!("{}:{ty:.40}", param.code)))?),
+        Some(ty) => Some(
+            all.resource(ty)
+                .ok_or_else(|| unsupported(format!("{}:{ty:.40}", param.code)))?,
+        ),
     };
     let (mut targets, mut patients) = (Vec::new(), Vec::new());
     for value in values {
@@ -189,11 +226,21 @@ async fn references(context: &mut Context<'_, '_>, param: &Param, modifier: Opti
     };
     targets.sort_unstable();
     targets.dedup();
-    Ok(if targets.is_empty() { Clause::Nothing } else { Clause::Reference { k: param.k, targets, patient } })
+    Ok(if targets.is_empty() {
+        Clause::Nothing
+    } else {
+        Clause::Reference {
+            k: param.k,
+            targets,
+            patient,
+        }
+    })
 }
 
 fn prefix(text: &str) -> Result<(Compare, &str), Failure> {
-    let Some(head) = text.get(..2).filter(|h| h.bytes().all(|b| b.is_ascii_lowercase())) else { return Ok((Compare::Eq, text)) };
+    let Some(head) = text.get(..2).filter(|h| h.bytes().all(|b| b.is_ascii_lowercase())) else {
+        return Ok((Compare::Eq, text));
+    };
     let rest = text.get(2..).unwrap_or("");
     Ok((
         match head {
@@ -220,7 +267,14 @@ fn date(text: &str) -> Result<(Compare, i64, i64), Failure> {
 
 fn string(text: &str, modifier: Option<&str>) -> Result<Text, Failure> {
     let text = unescape(text);
-    let folded = || -> String { fold(&text).trim().chars().filter(|c| *c > SEPARATOR).take(LONGEST).collect() };
+    let folded = || -> String {
+        fold(&text)
+            .trim()
+            .chars()
+            .filter(|c| *c > SEPARATOR)
+            .take(LONGEST)
+            .collect()
+    };
     match modifier {
         None => Ok(Text::Prefix(folded())),
         Some("contains") => Ok(Text::Contains(folded())),
@@ -230,14 +284,32 @@ fn string(text: &str, modifier: Option<&str>) -> Result<Text, Failure> {
 }
 
 /// `5.4`, `gt5.4|system|code`, `5.4||unit`. Equality spans the digits given: 5.4 is from 5.35 to 5.45.
-async fn amounts(context: &mut Context<'_, '_>, param: &Param, text: &str, any: &mut Vec<Amount>) -> Result<(), Failure> {
+async fn amounts(
+    context: &mut Context<'_, '_>,
+    param: &Param,
+    text: &str,
+    any: &mut Vec<Amount>,
+) -> Result<(), Failure> {
     let (compare, rest) = prefix(text)?;
     let parts: Vec<String> = split(rest, '|').iter().map(|p| unescape(p)).collect();
     let digits = parts.first().map_or("", String::as_str);
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'));
-    let value: f64 = digits.parse().ok().filter(|v: &f64| plain && v.is_finite()).ok_or_else(|| refuse(format!("{digits:.40} is not a number")))?;
+    let plain = !digits.is_empty()
+        && digits
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'));
+    let value: f64 = digits
+        .parse()
+        .ok()
+        .filter(|v: &f64| plain && v.is_finite())
+        .ok_or_else(|| refuse(format!("{digits:.40} is not a number")))?;
     let half = half_of_last_digit(digits);
-    let make = |unit: i64| Amount { compare, unit, value, lo: value - half, hi: value + half };
+    let make = |unit: i64| Amount {
+        compare,
+        unit,
+        value,
+        lo: value - half,
+        hi: value + half,
+    };
     match (param.kind, parts.as_slice()) {
         (_, [_]) => any.push(make(0)),
         (Kind::Quantity, [_, system, code]) if system.is_empty() => {

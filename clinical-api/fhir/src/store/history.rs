@@ -13,8 +13,7 @@ pub(crate) struct Version {
 }
 
 const ONE: &str = "SELECT rid, ver, upd, op, dict, body FROM fhir_hist WHERE tenant = $1 AND rid = $2 AND ver = $3";
-const OLDER: &str =
-    "SELECT rid, ver, upd, op, dict, body FROM fhir_hist WHERE tenant = $1 AND rid = $2 AND ver < $3 ORDER BY ver DESC LIMIT $4";
+const OLDER: &str = "SELECT rid, ver, upd, op, dict, body FROM fhir_hist WHERE tenant = $1 AND rid = $2 AND ver < $3 ORDER BY ver DESC LIMIT $4";
 const OF_TYPE: &str = "SELECT l.rid, l.ver, l.at, l.op, h.dict, h.body, l.seq, r.dict, r.body, r.ver FROM (
         SELECT rid, ver, at, op, seq FROM fhir_log WHERE tenant = $1 AND ty = $2 AND seq < $3 AND at >= $4 ORDER BY seq DESC LIMIT $5) l
     LEFT JOIN fhir_hist h ON h.tenant = $1 AND h.rid = l.rid AND h.ver = l.ver
@@ -43,21 +42,43 @@ fn old(row: &medtech_kernel::Row) -> Result<Version> {
 
 /// One version; `None` when there never was such a one.
 pub(crate) async fn version(exec: &mut Exec<'_>, def: &ResourceDef, rid: i64, number: i64) -> Result<Option<Version>> {
-    let Some(now) = current(exec, def, rid).await? else { return Ok(None) };
+    let Some(now) = current(exec, def, rid).await? else {
+        return Ok(None);
+    };
     if now.version == number {
         let op = op_of(&now);
-        return Ok(Some(Version { stored: now, op, seq: 0 }));
+        return Ok(Some(Version {
+            stored: now,
+            op,
+            seq: 0,
+        }));
     }
-    exec.query_opt(ONE, &[rid.into(), number.into()]).await?.as_ref().map(old).transpose()
+    exec.query_opt(ONE, &[rid.into(), number.into()])
+        .await?
+        .as_ref()
+        .map(old)
+        .transpose()
 }
 
 /// Versions older than `below` (exclusive), newest first.
-pub(crate) async fn instance_history(exec: &mut Exec<'_>, def: &ResourceDef, rid: i64, below: i64, count: i64) -> Result<Option<Vec<Version>>> {
-    let Some(now) = current(exec, def, rid).await? else { return Ok(None) };
+pub(crate) async fn instance_history(
+    exec: &mut Exec<'_>,
+    def: &ResourceDef,
+    rid: i64,
+    below: i64,
+    count: i64,
+) -> Result<Option<Vec<Version>>> {
+    let Some(now) = current(exec, def, rid).await? else {
+        return Ok(None);
+    };
     let mut all = Vec::new();
     if now.version < below {
         let op = op_of(&now);
-        all.push(Version { stored: now, op, seq: 0 });
+        all.push(Version {
+            stored: now,
+            op,
+            seq: 0,
+        });
     }
     let left = count - i64::try_from(all.len()).unwrap_or(0);
     for row in exec.query(OLDER, &[rid.into(), below.into(), left.into()]).await? {
@@ -67,15 +88,38 @@ pub(crate) async fn instance_history(exec: &mut Exec<'_>, def: &ResourceDef, rid
 }
 
 /// Changes of a type before `below` in the log, newest first.
-pub(crate) async fn type_history(exec: &mut Exec<'_>, def: &ResourceDef, below: i64, since: i64, count: i64) -> Result<Vec<Version>> {
-    let rows = exec.query(OF_TYPE, &[def.number.into(), below.into(), since.into(), count.into()]).await?;
+pub(crate) async fn type_history(
+    exec: &mut Exec<'_>,
+    def: &ResourceDef,
+    below: i64,
+    since: i64,
+    count: i64,
+) -> Result<Vec<Version>> {
+    let rows = exec
+        .query(OF_TYPE, &[def.number.into(), below.into(), since.into(), count.into()])
+        .await?;
     rows.iter()
         .map(|row| {
             let op = Op::parse(row.i64(3)?);
             let at = if row.opt_i64(9)?.is_some() { 7 } else { 4 };
-            let body = if row.opt_blob(at + 1)?.is_some() { body(row, at)? } else { String::new() };
-            let stored = Stored { rid: row.i64(0)?, version: row.i64(1)?, updated: row.i64(2)?, deleted: op == Op::Delete, ord: 0, body };
-            Ok(Version { stored, op, seq: row.i64(6)? })
+            let body = if row.opt_blob(at + 1)?.is_some() {
+                body(row, at)?
+            } else {
+                String::new()
+            };
+            let stored = Stored {
+                rid: row.i64(0)?,
+                version: row.i64(1)?,
+                updated: row.i64(2)?,
+                deleted: op == Op::Delete,
+                ord: 0,
+                body,
+            };
+            Ok(Version {
+                stored,
+                op,
+                seq: row.i64(6)?,
+            })
         })
         .collect()
 }

@@ -66,12 +66,23 @@ impl Stored {
     }
 }
 
-const INSIDE: &str = "SELECT 1 FROM fhir_pc WHERE tenant = $1 AND pt = $2 AND k = $3 AND code = 0 AND ord = $4 AND rid = $5";
+const INSIDE: &str =
+    "SELECT 1 FROM fhir_pc WHERE tenant = $1 AND pt = $2 AND k = $3 AND code = 0 AND ord = $4 AND rid = $5";
 
 /// Does a living resource belong to the patient?
-pub(crate) async fn belongs(exec: &mut Exec<'_>, shelf: &Shelf, def: &'static ResourceDef, patient: &str, stored: &Stored) -> Result<bool> {
-    let Some(patients) = crate::definitions::Definitions::get().resource("Patient") else { return Ok(false) };
-    let Some(patient) = resolve(exec, shelf, patients, patient).await? else { return Ok(false) };
+pub(crate) async fn belongs(
+    exec: &mut Exec<'_>,
+    shelf: &Shelf,
+    def: &'static ResourceDef,
+    patient: &str,
+    stored: &Stored,
+) -> Result<bool> {
+    let Some(patients) = crate::definitions::Definitions::get().resource("Patient") else {
+        return Ok(false);
+    };
+    let Some(patient) = resolve(exec, shelf, patients, patient).await? else {
+        return Ok(false);
+    };
     let args = [patient.into(), def.k().into(), stored.ord.into(), stored.rid.into()];
     Ok(exec.query_opt(INSIDE, &args).await?.is_some())
 }

@@ -60,7 +60,9 @@ impl Shelf {
         }
         let size = n + BLOCK;
         let end = db
-            .write(self.tenant, move |tx| Box::pin(async move { tx.query_one(NEXT, &[size.into()]).await?.i64(0) }))
+            .write(self.tenant, move |tx| {
+                Box::pin(async move { tx.query_one(NEXT, &[size.into()]).await?.i64(0) })
+            })
             .await?;
         let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
         *block = (end - size + n, end);
@@ -78,11 +80,19 @@ impl Shelf {
 
     pub(crate) fn known_code(&self, code: &str, system: &str) -> Option<i64> {
         let key = (clip(code).to_owned(), clip(system).to_owned());
-        self.codes.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+        self.codes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .copied()
     }
 
     fn known_xid(&self, key: &XidKey) -> Option<i64> {
-        self.xids.read().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+        self.xids
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .copied()
     }
 
     /// Publishes what a committed transaction interned.

@@ -87,15 +87,39 @@ pub(crate) struct Written {
 
 static RES: Insert = Insert::new(
     "fhir_res",
-    &[("rid", Ty::I64), ("ty", Ty::I64), ("ver", Ty::I64), ("upd", Ty::I64), ("del", Ty::I64), ("ord", Ty::I64), ("dict", Ty::I64), ("body", Ty::Blob)],
+    &[
+        ("rid", Ty::I64),
+        ("ty", Ty::I64),
+        ("ver", Ty::I64),
+        ("upd", Ty::I64),
+        ("del", Ty::I64),
+        ("ord", Ty::I64),
+        ("dict", Ty::I64),
+        ("body", Ty::Blob),
+    ],
 )
 .or_skip();
 static HIST: Insert = Insert::new(
     "fhir_hist",
-    &[("rid", Ty::I64), ("ver", Ty::I64), ("upd", Ty::I64), ("op", Ty::I64), ("dict", Ty::I64), ("body", Ty::Blob)],
+    &[
+        ("rid", Ty::I64),
+        ("ver", Ty::I64),
+        ("upd", Ty::I64),
+        ("op", Ty::I64),
+        ("dict", Ty::I64),
+        ("body", Ty::Blob),
+    ],
 );
-static LOG: Insert =
-    Insert::new("fhir_log", &[("ty", Ty::I64), ("rid", Ty::I64), ("ver", Ty::I64), ("op", Ty::I64), ("at", Ty::I64)]);
+static LOG: Insert = Insert::new(
+    "fhir_log",
+    &[
+        ("ty", Ty::I64),
+        ("rid", Ty::I64),
+        ("ver", Ty::I64),
+        ("op", Ty::I64),
+        ("at", Ty::I64),
+    ],
+);
 const REPLACE: &str = "UPDATE fhir_res SET ver = $3, upd = $4, del = $5, ord = $6, dict = $7, body = $8
     WHERE tenant = $1 AND rid = $2 AND ver = $9";
 
@@ -119,7 +143,10 @@ struct Interned {
 
 impl Numbers for Interned {
     fn code(&self, code: &str, system: &str) -> i64 {
-        self.codes.get(&(clip(code).to_owned(), clip(system).to_owned())).copied().unwrap_or(-1)
+        self.codes
+            .get(&(clip(code).to_owned(), clip(system).to_owned()))
+            .copied()
+            .unwrap_or(-1)
     }
 
     fn target(&self, ty: &'static str, id: &str) -> i64 {
@@ -128,9 +155,20 @@ impl Numbers for Interned {
 }
 
 /// Applies changes in order, all or none. Index rows go to the tables together, in key order.
-pub(crate) async fn apply(tx: &mut Tx, shelf: &std::sync::Arc<Shelf>, bus: &Bus, base: &str, actor: &str, changes: Vec<Change>) -> Result<Vec<Written>, Failure> {
+pub(crate) async fn apply(
+    tx: &mut Tx,
+    shelf: &std::sync::Arc<Shelf>,
+    bus: &Bus,
+    base: &str,
+    actor: &str,
+    changes: Vec<Change>,
+) -> Result<Vec<Written>, Failure> {
     let now = tx.now();
-    let mut state = State { names: Interned::default(), new_codes: Vec::new(), new_xids: Vec::new() };
+    let mut state = State {
+        names: Interned::default(),
+        new_codes: Vec::new(),
+        new_xids: Vec::new(),
+    };
     let mut batch = Batch::default();
     let (mut res, mut hist, mut log) = (Vec::new(), Vec::new(), Vec::new());
     let mut made = 0_u64;
@@ -160,7 +198,15 @@ pub(crate) async fn apply(tx: &mut Tx, shelf: &std::sync::Arc<Shelf>, bus: &Bus,
         }
         if change.body.is_none() && alive.is_none() {
             let version = old.as_ref().map_or(0, |o| o.version);
-            written.push(Written { def: change.def, id, version, updated: now, op: Op::Delete, changed: false, stored: String::new() });
+            written.push(Written {
+                def: change.def,
+                id,
+                version,
+                updated: now,
+                op: Op::Delete,
+                changed: false,
+                stored: String::new(),
+            });
             continue;
         }
         let old_rows = match alive {
@@ -184,7 +230,10 @@ pub(crate) async fn apply(tx: &mut Tx, shelf: &std::sync::Arc<Shelf>, bus: &Bus,
             (Some(_), Some(_)) => Op::Update,
         };
         let patient = patient_of(change.def, &id, change.body.as_ref().map(|b| &b.found));
-        let ord = new_rows.as_ref().or(old_rows.as_ref()).map_or(crate::index::UNDATED, |r| r.ord);
+        let ord = new_rows
+            .as_ref()
+            .or(old_rows.as_ref())
+            .map_or(crate::index::UNDATED, |r| r.ord);
         let (stored, packed) = match change.body {
             Some(body) => (body.stored, Val::from(body.packed)),
             None if ours => (String::new(), Val::Null(Ty::Blob)),
@@ -200,19 +249,59 @@ pub(crate) async fn apply(tx: &mut Tx, shelf: &std::sync::Arc<Shelf>, bus: &Bus,
         match old {
             None => {
                 made += 1;
-                res.extend([rid.into(), change.def.number.into(), version.into(), now.into(), deleted.into(), ord.into(), codec::CURRENT.into(), packed]);
+                res.extend([
+                    rid.into(),
+                    change.def.number.into(),
+                    version.into(),
+                    now.into(),
+                    deleted.into(),
+                    ord.into(),
+                    codec::CURRENT.into(),
+                    packed,
+                ]);
             }
             Some(old) => {
                 keep(tx, &mut hist, &old, rid).await?;
-                let args = [rid.into(), version.into(), now.into(), deleted.into(), ord.into(), codec::CURRENT.into(), packed, old.version.into()];
+                let args = [
+                    rid.into(),
+                    version.into(),
+                    now.into(),
+                    deleted.into(),
+                    ord.into(),
+                    codec::CURRENT.into(),
+                    packed,
+                    old.version.into(),
+                ];
                 if tx.exec(REPLACE, &args).await? != 1 {
-                    return Err(Failure::Stale { named: change.if_match.is_some() });
+                    return Err(Failure::Stale {
+                        named: change.if_match.is_some(),
+                    });
                 }
             }
         }
         log.extend([change.def.number, rid, version, op as i64, now].map(Val::I64));
-        record(tx, bus, actor, &Changed { r#type: change.def.name, id: &id, version, op: op.name(), patient: patient.as_deref() }).await?;
-        written.push(Written { def: change.def, id, version, updated: now, op, changed: true, stored });
+        record(
+            tx,
+            bus,
+            actor,
+            &Changed {
+                r#type: change.def.name,
+                id: &id,
+                version,
+                op: op.name(),
+                patient: patient.as_deref(),
+            },
+        )
+        .await?;
+        written.push(Written {
+            def: change.def,
+            id,
+            version,
+            updated: now,
+            op,
+            changed: true,
+            stored,
+        });
     }
     if tx.insert(&RES, &res).await? != made {
         return Err(Failure::Stale { named: false });
@@ -240,7 +329,14 @@ async fn keep(tx: &mut Tx, hist: &mut Vec<Val>, old: &Stored, rid: i64) -> Resul
         Op::Update
     };
     let body = row.opt_blob(1)?.map(<[u8]>::to_vec);
-    hist.extend([rid.into(), old.version.into(), old.updated.into(), (op as i64).into(), row.i64(0)?.into(), Val::from(body)]);
+    hist.extend([
+        rid.into(),
+        old.version.into(),
+        old.updated.into(),
+        (op as i64).into(),
+        row.i64(0)?.into(),
+        Val::from(body),
+    ]);
     Ok(())
 }
 
@@ -248,7 +344,12 @@ fn patient_of(def: &ResourceDef, id: &str, found: Option<&Extracted>) -> Option<
     if def.name == "Patient" {
         return Some(id.to_owned());
     }
-    let inside: Vec<i64> = def.compartment.iter().filter_map(|c| def.param(c)).map(|p| p.k).collect();
+    let inside: Vec<i64> = def
+        .compartment
+        .iter()
+        .filter_map(|c| def.param(c))
+        .map(|p| p.k)
+        .collect();
     found?.references.iter().find_map(|(k, to)| match to {
         Reference::Local("Patient", id) if inside.contains(k) => Some(id.clone()),
         _ => None,
@@ -296,7 +397,11 @@ impl State {
     }
 
     async fn intern(&mut self, tx: &mut Tx, shelf: &Shelf, found: &Extracted) -> Result<(), Failure> {
-        let units = found.quantities.iter().filter_map(|(_, unit, _)| unit.as_ref()).map(|(c, s)| (c, s));
+        let units = found
+            .quantities
+            .iter()
+            .filter_map(|(_, unit, _)| unit.as_ref())
+            .map(|(c, s)| (c, s));
         for (code, system) in found.codes.iter().map(|(_, c, s)| (c, s)).chain(units) {
             let key = (clip(code).to_owned(), clip(system).to_owned());
             if !self.names.codes.contains_key(&key) {
@@ -310,7 +415,9 @@ impl State {
         for (_, to) in &found.references {
             if let Reference::Local(ty, id) = to {
                 if !self.names.targets.contains_key(&(*ty, id.clone())) {
-                    let Some(def) = Definitions::get().resource(ty) else { continue };
+                    let Some(def) = Definitions::get().resource(ty) else {
+                        continue;
+                    };
                     let rid = self.target(tx, shelf, def, id).await?;
                     self.names.targets.insert((*ty, id.clone()), rid);
                 }

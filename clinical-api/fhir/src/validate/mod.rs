@@ -41,7 +41,11 @@ impl Check {
         };
         let all = Definitions::get();
         let (Some(_), Some(def)) = (all.resource(ty), all.type_def(ty)) else {
-            return self.say("structure", path.unwrap_or(""), format!("{ty:.60} is not a resource type of R4"));
+            return self.say(
+                "structure",
+                path.unwrap_or(""),
+                format!("{ty:.60} is not a resource type of R4"),
+            );
         };
         self.object(map, def, path.unwrap_or(ty), true);
     }
@@ -67,7 +71,11 @@ impl Check {
             let at = format!("{path}.{}", element.name);
             let primitive = ty.code.starts_with(|c: char| c.is_ascii_lowercase());
             // `x` and `_x` are one element; two choices of one element are not.
-            let twin = if shadow { map.contains_key(name) } else { map.contains_key(&format!("_{name}")) };
+            let twin = if shadow {
+                map.contains_key(name)
+            } else {
+                map.contains_key(&format!("_{name}"))
+            };
             if !present.insert(e) && !twin {
                 self.say("structure", &at, "only one of the types of a choice may be given");
             }
@@ -76,7 +84,11 @@ impl Check {
                 continue;
             }
             let one = |check: &mut Self, value: &Value, at: &str| {
-                if shadow { check.shadow(value, at) } else { check.value(value, ty, element.codes, at) }
+                if shadow {
+                    check.shadow(value, at)
+                } else {
+                    check.value(value, ty, element.codes, at)
+                }
             };
             match (element.many, value) {
                 (true, Value::Array(items)) => {
@@ -97,7 +109,11 @@ impl Check {
         }
         for (e, element) in def.elements.iter().enumerate() {
             if element.required && !present.contains(&e) {
-                self.say("required", &format!("{path}.{}", element.name), "this element is required");
+                self.say(
+                    "required",
+                    &format!("{path}.{}", element.name),
+                    "this element is required",
+                );
             }
         }
     }
@@ -116,7 +132,11 @@ impl Check {
                 self.say("value", at, why);
             } else if let (Some(codes), Some(code)) = (codes, value.as_str()) {
                 if !codes.contains(code) {
-                    self.say("code-invalid", at, format!("{code:.60} is not in the required value set"));
+                    self.say(
+                        "code-invalid",
+                        at,
+                        format!("{code:.60} is not in the required value set"),
+                    );
                 }
             }
             return;
@@ -134,12 +154,18 @@ impl Check {
     }
 
     fn reference(&mut self, map: &Map<String, Value>, ty: &TypeRef, at: &str) {
-        let Some(to) = map.get("reference").and_then(Value::as_str) else { return };
+        let Some(to) = map.get("reference").and_then(Value::as_str) else {
+            return;
+        };
         if to.starts_with('#') || to.contains("://") || to.starts_with("urn:") {
             return;
         }
         match crate::extract::local_reference(to, "") {
-            None => self.say("value", &format!("{at}.reference"), "expected Type/id, an absolute address, urn:uuid: or #id"),
+            None => self.say(
+                "value",
+                &format!("{at}.reference"),
+                "expected Type/id, an absolute address, urn:uuid: or #id",
+            ),
             Some((target, _)) if !ty.targets.is_empty() && !ty.targets.contains(&target) => self.say(
                 "value",
                 &format!("{at}.reference"),

@@ -5,7 +5,11 @@ use serde_json::Value;
 
 /// FHIR `id`: letters, digits, hyphen and dot, at most 64.
 pub(crate) fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+    !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
 /// Checks one value; the error says what is expected.
@@ -13,15 +17,18 @@ pub(super) fn check(ty: &str, value: &Value) -> Result<(), &'static str> {
     match (ty, value) {
         ("boolean", Value::Bool(_)) => Ok(()),
         ("boolean", _) => Err("expected true or false"),
-        ("integer", Value::Number(n)) => {
-            number(n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()), "expected a whole number of 32 bits")
-        }
-        ("unsignedInt", Value::Number(n)) => {
-            number(n.as_i64().is_some_and(|n| n >= 0 && i32::try_from(n).is_ok()), "expected a whole number, zero or more")
-        }
-        ("positiveInt", Value::Number(n)) => {
-            number(n.as_i64().is_some_and(|n| n > 0 && i32::try_from(n).is_ok()), "expected a whole number above zero")
-        }
+        ("integer", Value::Number(n)) => number(
+            n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
+            "expected a whole number of 32 bits",
+        ),
+        ("unsignedInt", Value::Number(n)) => number(
+            n.as_i64().is_some_and(|n| n >= 0 && i32::try_from(n).is_ok()),
+            "expected a whole number, zero or more",
+        ),
+        ("positiveInt", Value::Number(n)) => number(
+            n.as_i64().is_some_and(|n| n > 0 && i32::try_from(n).is_ok()),
+            "expected a whole number above zero",
+        ),
         ("decimal", Value::Number(n)) => number(n.as_f64().is_some_and(f64::is_finite), "a number out of range"),
         ("integer" | "unsignedInt" | "positiveInt" | "decimal", _) => Err("expected a number"),
         (_, Value::String(text)) => string(ty, text),
@@ -43,15 +50,27 @@ fn string(ty: &str, text: &str) -> Result<(), &'static str> {
     }
     let fine = match ty {
         "id" => is_id(text),
-        "code" => !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ") && !text.contains(['\t', '\n', '\r']),
+        "code" => {
+            !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ") && !text.contains(['\t', '\n', '\r'])
+        }
         "date" => !text.contains('T') && point(text).is_some(),
         "dateTime" => point(text).is_some() && offset_is_fine(text) && seconds_are_given(text),
         "instant" => text.contains('T') && point(text).is_some() && has_offset(text) && seconds_are_given(text),
-        "time" => text.len() >= 8 && text.as_bytes().get(8).is_none_or(|b| *b == b'.') && point(&format!("1970-01-01T{text}")).is_some(),
+        "time" => {
+            text.len() >= 8
+                && text.as_bytes().get(8).is_none_or(|b| *b == b'.')
+                && point(&format!("1970-01-01T{text}")).is_some()
+        }
         "uri" | "url" | "canonical" => !text.contains(char::is_whitespace),
-        "oid" => text.strip_prefix("urn:oid:").is_some_and(|o| o.bytes().all(|b| b.is_ascii_digit() || b == b'.')),
-        "uuid" => text.strip_prefix("urn:uuid:").is_some_and(|u| u.len() == 36 && uuid::Uuid::parse_str(u).is_ok()),
-        "base64Binary" => text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=') || b.is_ascii_whitespace()),
+        "oid" => text
+            .strip_prefix("urn:oid:")
+            .is_some_and(|o| o.bytes().all(|b| b.is_ascii_digit() || b == b'.')),
+        "uuid" => text
+            .strip_prefix("urn:uuid:")
+            .is_some_and(|u| u.len() == 36 && uuid::Uuid::parse_str(u).is_ok()),
+        "base64Binary" => text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=') || b.is_ascii_whitespace()),
         "xhtml" => text.trim_start().starts_with("<div"),
         _ => !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')),
     };

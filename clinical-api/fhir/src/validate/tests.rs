@@ -25,19 +25,46 @@ fn what_r4_forbids_is_named() {
     let wrong = [
         (json!({"resourceType": "Patient", "nickname": "x"}), "Patient"),
         (json!({"resourceType": "Patient", "active": "yes"}), "Patient.active"),
-        (json!({"resourceType": "Patient", "name": {"family": "x"}}), "Patient.name"),
-        (json!({"resourceType": "Patient", "birthDate": ["1970"]}), "Patient.birthDate"),
-        (json!({"resourceType": "Patient", "birthDate": "1970-13-01"}), "Patient.birthDate"),
+        (
+            json!({"resourceType": "Patient", "name": {"family": "x"}}),
+            "Patient.name",
+        ),
+        (
+            json!({"resourceType": "Patient", "birthDate": ["1970"]}),
+            "Patient.birthDate",
+        ),
+        (
+            json!({"resourceType": "Patient", "birthDate": "1970-13-01"}),
+            "Patient.birthDate",
+        ),
         (json!({"resourceType": "Patient", "gender": "robot"}), "Patient.gender"),
         (json!({"resourceType": "Patient", "name": []}), "Patient.name"),
         (json!({"resourceType": "Patient", "name": [{}]}), "Patient.name[0]"),
-        (json!({"resourceType": "Patient", "deceasedBoolean": true, "deceasedDateTime": "2020"}), "Patient.deceased"),
-        (json!({"resourceType": "Patient", "generalPractitioner": [{"reference": "Device/1"}]}), "Patient.generalPractitioner[0].reference"),
-        (json!({"resourceType": "Observation", "code": {"text": "x"}}), "Observation.status"),
-        (json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "issued": "2020-01-01"}), "Observation.issued"),
-        (json!({"resourceType": "Patient", "multipleBirthInteger": 1.5}), "Patient.multipleBirth"),
+        (
+            json!({"resourceType": "Patient", "deceasedBoolean": true, "deceasedDateTime": "2020"}),
+            "Patient.deceased",
+        ),
+        (
+            json!({"resourceType": "Patient", "generalPractitioner": [{"reference": "Device/1"}]}),
+            "Patient.generalPractitioner[0].reference",
+        ),
+        (
+            json!({"resourceType": "Observation", "code": {"text": "x"}}),
+            "Observation.status",
+        ),
+        (
+            json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "issued": "2020-01-01"}),
+            "Observation.issued",
+        ),
+        (
+            json!({"resourceType": "Patient", "multipleBirthInteger": 1.5}),
+            "Patient.multipleBirth",
+        ),
         (json!({"resourceType": "Patient", "id": "a b"}), "Patient.id"),
-        (json!({"resourceType": "Patient", "contained": [{"resourceType": "Nobody"}]}), "Patient.contained[0]"),
+        (
+            json!({"resourceType": "Patient", "contained": [{"resourceType": "Nobody"}]}),
+            "Patient.contained[0]",
+        ),
         (json!({"resourceType": "Nobody"}), ""),
         (json!([1]), ""),
         (json!({"resourceType": "Patient", "_name": [{"id": "x"}]}), "Patient"),

@@ -1,5 +1,12 @@
 //! A server without a socket: the engine's router, driven by requests, on each engine.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 #[path = "../../examples/train_dictionary/population.rs"]
 pub mod population;
@@ -46,13 +53,19 @@ impl Answer {
     pub fn ids(&self) -> Vec<String> {
         let json = self.json();
         let entries = json["entry"].as_array().cloned().unwrap_or_default();
-        entries.iter().map(|e| e["resource"]["id"].as_str().unwrap_or("").to_owned()).collect()
+        entries
+            .iter()
+            .map(|e| e["resource"]["id"].as_str().unwrap_or("").to_owned())
+            .collect()
     }
 
     pub fn link(&self, relation: &str) -> Option<String> {
         let json = self.json();
         let links = json["link"].as_array().cloned().unwrap_or_default();
-        links.iter().find(|l| l["relation"] == relation).map(|l| l["url"].as_str().unwrap().to_owned())
+        links
+            .iter()
+            .find(|l| l["relation"] == relation)
+            .map(|l| l["url"].as_str().unwrap().to_owned())
     }
 }
 
@@ -64,8 +77,14 @@ pub fn site(world: &World) -> Site {
 
 impl Site {
     pub async fn client(&self, world: &World, tenant: &Tenant, role: Role) -> Result<Client> {
-        let (_, token) = world.sign_in(tenant, "user:00000000-0000-0000-0000-000000000001", role).await?;
-        Ok(Client { router: self.router.clone(), host: format!("{}.localhost", tenant.slug), token })
+        let (_, token) = world
+            .sign_in(tenant, "user:00000000-0000-0000-0000-000000000001", role)
+            .await?;
+        Ok(Client {
+            router: self.router.clone(),
+            host: format!("{}.localhost", tenant.slug),
+            token,
+        })
     }
 }
 
@@ -73,17 +92,29 @@ impl Client {
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
         let path = path.split_once("/fhir/R4/").map_or(path, |(_, rest)| rest);
         let sign = if path.is_empty() { "" } else { "/" };
-        let mut request = Request::builder().method(method).uri(format!("/fhir/R4{sign}{path}")).header("host", &self.host);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/fhir/R4{sign}{path}"))
+            .header("host", &self.host);
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let response = self
+            .router
+            .clone()
+            .oneshot(request.body(body.into()).unwrap())
+            .await
+            .unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -91,11 +122,23 @@ impl Client {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send("POST", path, &[("content-type", "application/fhir+json")], body.to_string()).await
+        self.send(
+            "POST",
+            path,
+            &[("content-type", "application/fhir+json")],
+            body.to_string(),
+        )
+        .await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.send("PUT", path, &[("content-type", "application/fhir+json")], body.to_string()).await
+        self.send(
+            "PUT",
+            path,
+            &[("content-type", "application/fhir+json")],
+            body.to_string(),
+        )
+        .await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -104,7 +147,11 @@ impl Client {
 
     /// The same door with another token, or none.
     pub fn with_token(&self, token: &str) -> Self {
-        Self { router: self.router.clone(), host: self.host.clone(), token: token.to_owned() }
+        Self {
+            router: self.router.clone(),
+            host: self.host.clone(),
+            token: token.to_owned(),
+        }
     }
 
     pub fn token(&self) -> &str {
