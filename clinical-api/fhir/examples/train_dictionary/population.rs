@@ -1,9 +1,11 @@
 //! A small synthetic population, the same for the same seed: for the dictionary and for tests. Nobody in it exists.
 
+#![allow(clippy::indexing_slicing, reason = "lists of this file")]
+
 use serde_json::{Value, json};
 
 /// A generator of numbers (SplitMix64): enough for made-up people.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -14,11 +16,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    pub fn pick<T: Copy>(&mut self, list: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())]
     }
 
@@ -108,7 +110,7 @@ fn decimal(text: &str) -> Value {
 }
 
 /// A patient and what belongs to them. References are `Type/id` with the ids given here.
-pub fn patient(dice: &mut Dice, n: usize) -> Vec<Value> {
+pub(crate) fn patient(dice: &mut Dice, n: usize) -> Vec<Value> {
     let id = format!("pat-{n}");
     let subject = json!({"reference": format!("Patient/{id}"), "display": "Patient"});
     let doctor = json!({"reference": format!("Practitioner/doc-{}", dice.below(3))});
@@ -186,7 +188,8 @@ pub fn patient(dice: &mut Dice, n: usize) -> Vec<Value> {
 }
 
 /// What patients refer to.
-pub fn house() -> Vec<Value> {
+#[allow(dead_code, reason = "the dictionary is trained on patients alone")]
+pub(crate) fn house() -> Vec<Value> {
     let mut out = vec![
         json!({"resourceType": "Organization", "id": "clinic", "active": true, "name": "Clinic", "type": [coding("http://terminology.hl7.org/CodeSystem/organization-type", "prov", "Healthcare Provider")]}),
     ];

@@ -45,7 +45,7 @@ pub(crate) struct Entry {
 
 /// What becomes of an entry: a change, a resource that was there already, or nothing to write (a read).
 enum Planned {
-    Change(Change),
+    Change(Box<Change>),
     Existing(&'static ResourceDef, String),
     Read,
 }
@@ -257,13 +257,13 @@ impl Fhir {
                 (Some(Target::Id(id)), _) | (None, Some(id)) => Some(id.clone()),
                 (None, None) => None,
             };
-            if let (Some(def), Some(id), Some(url)) = (def, id, &entry.full_url) {
-                if places.insert(url.clone(), format!("{}/{id}", def.name)).is_some() {
-                    return Err(located(
-                        i,
-                        Failure::one(Kind::BadRequest, "invalid", "two entries have the same fullUrl"),
-                    ));
-                }
+            if let (Some(def), Some(id), Some(url)) = (def, id, &entry.full_url)
+                && places.insert(url.clone(), format!("{}/{id}", def.name)).is_some()
+            {
+                return Err(located(
+                    i,
+                    Failure::one(Kind::BadRequest, "invalid", "two entries have the same fullUrl"),
+                ));
             }
             targets.push((def, target, existing));
         }
@@ -289,23 +289,23 @@ impl Fhir {
         let mut seen = HashSet::new();
         let mut planned = Vec::with_capacity(entries.len());
         for (i, (mut entry, (def, target, existing))) in entries.into_iter().zip(targets).enumerate() {
-            if let Some(Target::Id(id)) = &target {
-                if !seen.insert((def.map(|d| d.number), id.clone())) {
-                    return Err(located(
-                        i,
-                        Failure::one(Kind::BadRequest, "invalid", "a resource stands twice in the bundle"),
-                    ));
-                }
+            if let Some(Target::Id(id)) = &target
+                && !seen.insert((def.map(|d| d.number), id.clone()))
+            {
+                return Err(located(
+                    i,
+                    Failure::one(Kind::BadRequest, "invalid", "a resource stands twice in the bundle"),
+                ));
             }
             planned.push(match (def, target, existing) {
                 (Some(def), None, Some(id)) => Planned::Existing(def, id),
-                (Some(def), Some(target), _) if entry.method == Method::Delete => Planned::Change(Change {
+                (Some(def), Some(target), _) if entry.method == Method::Delete => Planned::Change(Box::new(Change {
                     def,
                     target,
                     body: None,
                     if_match: entry.if_match,
                     must_be_new: false,
-                }),
+                })),
                 (Some(def), Some(target), _) => {
                     let mut resource = entry.resource.take().unwrap_or(Value::Null);
                     rewrite::replace(&mut resource, &places);
@@ -313,10 +313,8 @@ impl Fhir {
                         // The server chooses the id, whatever the client wrote.
                         resource.as_object_mut().map(|r| r.remove("id"));
                     }
-                    Planned::Change(
-                        self.prepare(shelf, target, resource, Some(def), entry.if_match)
-                            .map_err(|f| located(i, f))?,
-                    )
+                    let change = self.prepare(shelf, target, resource, Some(def), entry.if_match);
+                    Planned::Change(Box::new(change.map_err(|f| located(i, f))?))
                 }
                 _ => Planned::Read,
             });
@@ -433,7 +431,7 @@ fn split(planned: Vec<Planned>) -> (Vec<Change>, Vec<Rest>) {
         place: *place,
         done: None,
     }));
-    (changes.into_iter().map(|(.., c)| c).collect(), rest)
+    (changes.into_iter().map(|(.., c)| *c).collect(), rest)
 }
 
 struct Rest {

@@ -51,10 +51,10 @@ pub(super) fn collect(
 pub(super) fn replace(resource: &mut Value, places: &HashMap<String, String>) {
     each(resource, "", &mut |key, text| {
         let urn = text.starts_with("urn:uuid:") || text.starts_with("urn:oid:");
-        if key == "reference" || (urn && key != "value" && key != "system") {
-            if let Some(place) = places.get(text.as_str()) {
-                place.clone_into(text);
-            }
+        if (key == "reference" || (urn && key != "value" && key != "system"))
+            && let Some(place) = places.get(text.as_str())
+        {
+            place.clone_into(text);
         }
     });
 }

@@ -17,9 +17,12 @@ pub(crate) struct Extracted {
     /// (k, folded + separator + original)
     pub(crate) strings: Vec<(i64, String)>,
     /// (k, unit as code and system, value)
-    pub(crate) quantities: Vec<(i64, Option<(String, String)>, f64)>,
+    pub(crate) quantities: Vec<(i64, Option<Unit>, f64)>,
     pub(crate) uris: Vec<(i64, String)>,
 }
+
+/// Code and system of a unit.
+pub(crate) type Unit = (String, String);
 
 /// Where a reference points.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,11 +99,10 @@ pub(crate) fn local_reference(text: &str, base: &str) -> Option<(&'static str, S
     let ty = crate::definitions::Definitions::get().resource(parts.next()?)?.name;
     let id = parts.next()?;
     let fine = crate::validate::is_id(id)
-        && match (parts.next(), parts.next(), parts.next()) {
-            (None, ..) => true,
-            (Some("_history"), Some(_), None) => true,
-            _ => false,
-        };
+        && matches!(
+            (parts.next(), parts.next(), parts.next()),
+            (None, ..) | (Some("_history"), Some(_), None)
+        );
     fine.then(|| (ty, id.to_owned()))
 }
 

@@ -37,10 +37,10 @@ pub(super) fn rids(sql: &mut Sql, def: &'static ResourceDef, clauses: &[Clause])
         systems: Vec::new(),
     };
     let (lead, rest) = lead(clauses, &own);
-    if rest.is_empty() {
-        if let Some(rids) = lead.rids(sql) {
-            return rids;
-        }
+    if rest.is_empty()
+        && let Some(rids) = lead.rids(sql)
+    {
+        return rids;
     }
     let from = source(sql, lead, Sort::Main);
     let rest: String = rest
@@ -85,17 +85,17 @@ struct Source {
 }
 
 fn source(sql: &mut Sql, lead: &Clause, sort: Sort) -> Source {
-    if sort == Sort::Main {
-        if let Some((table, condition, distinct)) = lead.ordered(sql) {
-            let condition = format!("d.tenant = $1 AND {condition}");
-            return Source {
-                tables: format!("{table} d"),
-                condition,
-                alias: "d",
-                place: "d.ord",
-                distinct,
-            };
-        }
+    if sort == Sort::Main
+        && let Some((table, condition, distinct)) = lead.ordered(sql)
+    {
+        let condition = format!("d.tenant = $1 AND {condition}");
+        return Source {
+            tables: format!("{table} d"),
+            condition,
+            alias: "d",
+            place: "d.ord",
+            distinct,
+        };
     }
     let rids = lead.rids(sql).unwrap_or_default();
     Source {

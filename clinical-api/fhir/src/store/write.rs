@@ -181,10 +181,10 @@ pub(crate) async fn apply(
         };
         let version = old.as_ref().map_or(0, |o| o.version) + 1;
         let alive = old.as_ref().filter(|o| !o.deleted);
-        if let Some(wanted) = change.if_match {
-            if alive.map(|o| o.version) != Some(wanted) {
-                return Err(Failure::Stale { named: true });
-            }
+        if let Some(wanted) = change.if_match
+            && alive.map(|o| o.version) != Some(wanted)
+        {
+            return Err(Failure::Stale { named: true });
         }
         if change.must_be_new && alive.is_some() {
             return Err(Failure::Stale { named: true });
@@ -413,14 +413,14 @@ impl State {
             }
         }
         for (_, to) in &found.references {
-            if let Reference::Local(ty, id) = to {
-                if !self.names.targets.contains_key(&(*ty, id.clone())) {
-                    let Some(def) = Definitions::get().resource(ty) else {
-                        continue;
-                    };
-                    let rid = self.target(tx, shelf, def, id).await?;
-                    self.names.targets.insert((*ty, id.clone()), rid);
-                }
+            if let Reference::Local(ty, id) = to
+                && !self.names.targets.contains_key(&(*ty, id.clone()))
+            {
+                let Some(def) = Definitions::get().resource(ty) else {
+                    continue;
+                };
+                let rid = self.target(tx, shelf, def, id).await?;
+                self.names.targets.insert((*ty, id.clone()), rid);
             }
         }
         Ok(())

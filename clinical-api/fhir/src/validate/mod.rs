@@ -130,14 +130,14 @@ impl Check {
         if ty.code.starts_with(|c: char| c.is_ascii_lowercase()) {
             if let Err(why) = primitive::check(ty.code, value) {
                 self.say("value", at, why);
-            } else if let (Some(codes), Some(code)) = (codes, value.as_str()) {
-                if !codes.contains(code) {
-                    self.say(
-                        "code-invalid",
-                        at,
-                        format!("{code:.60} is not in the required value set"),
-                    );
-                }
+            } else if let (Some(codes), Some(code)) = (codes, value.as_str())
+                && !codes.contains(code)
+            {
+                self.say(
+                    "code-invalid",
+                    at,
+                    format!("{code:.60} is not in the required value set"),
+                );
             }
             return;
         }

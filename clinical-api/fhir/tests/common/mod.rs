@@ -9,7 +9,7 @@
 )]
 
 #[path = "../../examples/train_dictionary/population.rs"]
-pub mod population;
+pub(crate) mod population;
 
 use axum::{Router, body::Body};
 use http::{Request, StatusCode};
@@ -19,38 +19,38 @@ use medtech_kernel::{Result, Tenant, auth::Role, http::Extension, testkit::World
 use serde_json::Value;
 use tower::ServiceExt;
 
-pub struct Site {
-    pub fhir: Fhir,
-    pub router: Router,
+pub(crate) struct Site {
+    pub(crate) fhir: Fhir,
+    pub(crate) router: Router,
 }
 
-pub struct Client {
+pub(crate) struct Client {
     router: Router,
     host: String,
     token: String,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: http::HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
-    pub fn at(&self, pointer: &str) -> Value {
+    pub(crate) fn at(&self, pointer: &str) -> Value {
         self.json().pointer(pointer).cloned().unwrap_or(Value::Null)
     }
 
-    pub fn etag(&self) -> &str {
+    pub(crate) fn etag(&self) -> &str {
         self.headers.get("etag").map_or("", |v| v.to_str().unwrap())
     }
 
     /// Ids of the entries of a Bundle.
-    pub fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         let json = self.json();
         let entries = json["entry"].as_array().cloned().unwrap_or_default();
         entries
@@ -59,7 +59,7 @@ impl Answer {
             .collect()
     }
 
-    pub fn link(&self, relation: &str) -> Option<String> {
+    pub(crate) fn link(&self, relation: &str) -> Option<String> {
         let json = self.json();
         let links = json["link"].as_array().cloned().unwrap_or_default();
         links
@@ -69,14 +69,14 @@ impl Answer {
     }
 }
 
-pub fn site(world: &World) -> Site {
+pub(crate) fn site(world: &World) -> Site {
     let fhir = Fhir::new(world.ctx.clone());
     let router = fhir.router().layer(Extension(world.ctx.clone()));
     Site { fhir, router }
 }
 
 impl Site {
-    pub async fn client(&self, world: &World, tenant: &Tenant, role: Role) -> Result<Client> {
+    pub(crate) async fn client(&self, world: &World, tenant: &Tenant, role: Role) -> Result<Client> {
         let (_, token) = world
             .sign_in(tenant, "user:00000000-0000-0000-0000-000000000001", role)
             .await?;
@@ -89,7 +89,13 @@ impl Site {
 }
 
 impl Client {
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let path = path.split_once("/fhir/R4/").map_or(path, |(_, rest)| rest);
         let sign = if path.is_empty() { "" } else { "/" };
         let mut request = Request::builder()
@@ -117,11 +123,11 @@ impl Client {
         }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], Body::empty()).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(
             "POST",
             path,
@@ -131,7 +137,7 @@ impl Client {
         .await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.send(
             "PUT",
             path,
@@ -141,12 +147,12 @@ impl Client {
         .await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, &[], Body::empty()).await
     }
 
     /// The same door with another token, or none.
-    pub fn with_token(&self, token: &str) -> Self {
+    pub(crate) fn with_token(&self, token: &str) -> Self {
         Self {
             router: self.router.clone(),
             host: self.host.clone(),
@@ -154,7 +160,7 @@ impl Client {
         }
     }
 
-    pub fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         &self.token
     }
 }
