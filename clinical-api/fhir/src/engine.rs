@@ -322,6 +322,23 @@ impl Fhir {
             .map_err(Failure::from)
     }
 
+    /// Is this one version inside of what the caller may see? A resource may have been about someone else before.
+    pub(crate) fn version_shows(
+        &self,
+        def: &'static ResourceDef,
+        access: &Access,
+        version: &store::Stored,
+    ) -> Result<bool, Failure> {
+        let Access::Compartment(patient) = access else {
+            return Ok(*access == Access::All);
+        };
+        if def.name == "Patient" || version.body.is_empty() {
+            return Ok(true);
+        }
+        let found = def.plan().run(&version.value()?, &self.0.base);
+        Ok(store::patients(def, &found).any(|p| p == patient))
+    }
+
     pub(crate) fn shelf(&self, tenant: TenantId) -> Arc<Shelf> {
         if let Some(shelf) = self
             .0

@@ -1,4 +1,11 @@
 //! The R4 engine: store, search, history, validation. It knows no module.
+//!
+//! Read in this order: `engine` (the face for modules), `definitions` (R4 as tables), `extract` (a resource's search
+//! values), `index` (their rows), `store` (the write path, reads, history), `search`, `bundle`, `http`.
+//!
+//! What is not answered, and refused by name: composite parameters, `near`, `_text`, `_content`, `_query`, `:text`, `:in`
+//! and the like, `ap`, chains of more than one step, `:iterate`, sorting by anything but the main date, `_lastUpdated`
+//! and `_id`, patch, conditional delete, system-wide search and history, XML.
 
 mod bundle;
 mod capability;

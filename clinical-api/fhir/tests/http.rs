@@ -390,6 +390,23 @@ async fn access(world: &World) -> Result<()> {
     ] {
         assert_eq!(me.get(path).await.status, 404, "{path}");
     }
+    // A result first filed under the wrong patient: the earlier version is not the right patient's to see.
+    let misfiled = |p: &str| json!({"resourceType": "Observation", "id": "moved", "status": "final", "code": {"text": "x"}, "subject": {"reference": format!("http://north.localhost/fhir/R4/Patient/{p}")}});
+    staff.put("Observation/moved", &misfiled("other")).await;
+    staff.put("Observation/moved", &misfiled("mine")).await;
+    assert_eq!(
+        me.get("Observation/moved").await.at("/subject/reference"),
+        "Patient/mine"
+    );
+    assert_eq!(me.get("Observation/moved/_history/1").await.status, 404);
+    assert_eq!(
+        me.get("Observation/moved/_history").await.json()["entry"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    staff.delete("Observation/moved").await;
     assert_eq!(me.get("Patient/_history").await.status, 403);
     assert_eq!(me.get("Patient/mine/_history").await.status, 200);
     assert_eq!(

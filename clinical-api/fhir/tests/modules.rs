@@ -1,5 +1,11 @@
 //! What modules build on: resources inside their own transactions, durable events, the same rules without HTTP.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use medtech_fhir::{Access, Failure, Fhir};
 use medtech_kernel::{
@@ -28,20 +34,35 @@ async fn together(world: &World) -> Result<()> {
     let (ctx, tenant) = (&world.ctx, world.north.id);
     ctx.bus.register("watcher", &["fhir.Observation.changed"]);
     let fhir = Fhir::new(ctx.clone());
-    let patient = fhir.create(tenant, ACTOR, json!({"resourceType": "Patient", "name": [{"family": "Haddad"}]})).await?;
+    let patient = fhir
+        .create(
+            tenant,
+            ACTOR,
+            json!({"resourceType": "Patient", "name": [{"family": "Haddad"}]}),
+        )
+        .await?;
 
     // A module's row and two resources: all of it, or none.
     for fails in [true, false] {
         let (inside, id) = (fhir.clone(), patient.id.clone());
         let done = ctx.db.write(tenant, move |tx| {
             Box::pin(async move {
-                tx.exec("INSERT INTO own_row (tenant, id) VALUES ($1, $2)", &["x".into()]).await?;
+                tx.exec("INSERT INTO own_row (tenant, id) VALUES ($1, $2)", &["x".into()])
+                    .await?;
                 let first = inside.create_in(tx, ACTOR, observation(&id, 70)).await?;
-                let seen = inside.search_in(tx, &Access::All, "Observation", &format!("patient={id}")).await?;
+                let seen = inside
+                    .search_in(tx, &Access::All, "Observation", &format!("patient={id}"))
+                    .await?;
                 assert_eq!(seen.resources.len(), 1, "a transaction sees its own writes");
-                inside.update_in(tx, ACTOR, &first.id, observation(&id, 71), Some(1)).await?;
+                inside
+                    .update_in(tx, ACTOR, &first.id, observation(&id, 71), Some(1))
+                    .await?;
                 inside.create_in(tx, ACTOR, observation(&id, 72)).await?;
-                if fails { Err(Error::conflict("own.no", "no")) } else { Ok(first.id) }
+                if fails {
+                    Err(Error::conflict("own.no", "no"))
+                } else {
+                    Ok(first.id)
+                }
             })
         });
         let (rows, found, events) = (
@@ -58,9 +79,19 @@ async fn together(world: &World) -> Result<()> {
             assert!(r.value()?["valueQuantity"]["value"].as_i64() >= Some(71));
         }
     }
-    let event = ctx.db.query_one(tenant, "SELECT body, ekey, kind FROM outbox WHERE tenant = $1 ORDER BY seq LIMIT 1", &[]).await?;
+    let event = ctx
+        .db
+        .query_one(
+            tenant,
+            "SELECT body, ekey, kind FROM outbox WHERE tenant = $1 ORDER BY seq LIMIT 1",
+            &[],
+        )
+        .await?;
     let body: Value = serde_json::from_str(event.text(0)?).unwrap();
-    assert_eq!((body["type"].as_str(), body["op"].as_str(), body["patient"].as_str()), (Some("Observation"), Some("create"), Some(patient.id.as_str())));
+    assert_eq!(
+        (body["type"].as_str(), body["op"].as_str(), body["patient"].as_str()),
+        (Some("Observation"), Some("create"), Some(patient.id.as_str()))
+    );
     assert_eq!(event.text(1)?, format!("Observation/{}", body["id"].as_str().unwrap()));
 
     let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
@@ -68,16 +99,34 @@ async fn together(world: &World) -> Result<()> {
         {"resource": {"resourceType": "Communication", "status": "completed", "encounter": {"reference": "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a"}}, "request": {"method": "POST", "url": "Communication"}}]});
     let made = fhir.transaction(tenant, ACTOR, bundle).await?;
     assert_eq!(made[1].value()?["encounter"]["reference"], made[0].reference());
-    let by = fhir.search(tenant, &Access::Compartment(patient.id.clone()), "Encounter", "_revinclude=Communication:encounter").await?;
-    assert_eq!((by.resources.len(), by.included.len()), (1, 0), "the message has no patient and is not the patient's");
+    let by = fhir
+        .search(
+            tenant,
+            &Access::Compartment(patient.id.clone()),
+            "Encounter",
+            "_revinclude=Communication:encounter",
+        )
+        .await?;
+    assert_eq!(
+        (by.resources.len(), by.included.len()),
+        (1, 0),
+        "the message has no patient and is not the patient's"
+    );
 
-    let wrong = fhir.create(tenant, ACTOR, json!({"resourceType": "Observation", "status": "final"})).await;
+    let wrong = fhir
+        .create(tenant, ACTOR, json!({"resourceType": "Observation", "status": "final"}))
+        .await;
     match wrong {
         Err(Failure::Issues(Kind::Unprocessable, issues)) => assert_eq!(issues[0].expression, "Observation.code"),
         other => panic!("{other:?}"),
     }
-    let stale = fhir.update(tenant, ACTOR, &patient.id, json!({"resourceType": "Patient"}), Some(9)).await;
-    assert_eq!(stale.map_err(|f| Error::from(f).kind).err(), Some(Kind::PreconditionFailed));
+    let stale = fhir
+        .update(tenant, ACTOR, &patient.id, json!({"resourceType": "Patient"}), Some(9))
+        .await;
+    assert_eq!(
+        stale.map_err(|f| Error::from(f).kind).err(),
+        Some(Kind::PreconditionFailed)
+    );
     fhir.delete(tenant, ACTOR, "Patient", &patient.id).await?;
     let gone = fhir.read(tenant, &Access::All, "Patient", &patient.id).await;
     assert_eq!(gone.map_err(|f| f.kind()).err(), Some(Kind::Gone));
@@ -95,15 +144,46 @@ async fn racing(world: &World) -> Result<()> {
     let patient = fhir.create(tenant, ACTOR, json!({"resourceType": "Patient"})).await?;
     let writers = (0..20).map(|n| {
         let (fhir, id) = (fhir.clone(), patient.id.clone());
-        async move { fhir.update(tenant, ACTOR, &id, json!({"resourceType": "Patient", "name": [{"family": format!("n{n}")}]}), None).await }
+        async move {
+            fhir.update(
+                tenant,
+                ACTOR,
+                &id,
+                json!({"resourceType": "Patient", "name": [{"family": format!("n{n}")}]}),
+                None,
+            )
+            .await
+        }
     });
     let done = futures_util::future::join_all(writers).await;
     let wins = done.iter().filter(|d| d.is_ok()).count();
     let last = fhir.read(tenant, &Access::All, "Patient", &patient.id).await?;
-    assert_eq!(usize::try_from(last.version).unwrap(), 1 + wins, "every acknowledged update is a version");
-    assert_eq!(fhir.search(tenant, &Access::All, "Patient", "family=n").await?.resources.len(), 1);
-    let from_one = (0..8).map(|_| fhir.update(tenant, ACTOR, &patient.id, json!({"resourceType": "Patient"}), Some(last.version)));
-    let wins = futures_util::future::join_all(from_one).await.iter().filter(|d| d.is_ok()).count();
+    assert_eq!(
+        usize::try_from(last.version).unwrap(),
+        1 + wins,
+        "every acknowledged update is a version"
+    );
+    assert_eq!(
+        fhir.search(tenant, &Access::All, "Patient", "family=n")
+            .await?
+            .resources
+            .len(),
+        1
+    );
+    let from_one = (0..8).map(|_| {
+        fhir.update(
+            tenant,
+            ACTOR,
+            &patient.id,
+            json!({"resourceType": "Patient"}),
+            Some(last.version),
+        )
+    });
+    let wins = futures_util::future::join_all(from_one)
+        .await
+        .iter()
+        .filter(|d| d.is_ok())
+        .count();
     assert_eq!(wins, 1, "one of those who saw the same version");
     Ok(())
 }

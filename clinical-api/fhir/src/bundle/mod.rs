@@ -1,7 +1,7 @@
 //! Transactions: all entries or none, in the order deletes, creates, updates, reads; references between entries and
 //! conditional references resolved (R4 http.html#transaction).
 
-mod rewrite;
+pub(crate) mod rewrite;
 
 use crate::{
     definitions::ResourceDef,
@@ -257,6 +257,14 @@ impl Fhir {
                 (Some(Target::Id(id)), _) | (None, Some(id)) => Some(id.clone()),
                 (None, None) => None,
             };
+            if let (Some(def), Some(id), Some(url)) = (def, &id, &entry.full_url) {
+                // A relative reference is read against the full address of an entry.
+                let own = url.rsplit('/').next().unwrap_or("");
+                let relative = format!("{}/{own}", def.name);
+                if url.contains("://") && url.ends_with(&format!("/{relative}")) {
+                    places.insert(relative, format!("{}/{id}", def.name));
+                }
+            }
             if let (Some(def), Some(id), Some(url)) = (def, id, &entry.full_url)
                 && places.insert(url.clone(), format!("{}/{id}", def.name)).is_some()
             {

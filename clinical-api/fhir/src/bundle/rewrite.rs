@@ -30,6 +30,17 @@ pub(super) fn has_conditional(value: &Value) -> bool {
     }
 }
 
+/// References under our own address become relative.
+pub(crate) fn relative(resource: &mut Value, base: &str) {
+    each(resource, "", &mut |key, text| {
+        if key == "reference"
+            && let Some(rest) = text.strip_prefix(base).and_then(|rest| rest.strip_prefix('/'))
+        {
+            *text = rest.to_owned();
+        }
+    });
+}
+
 /// The conditional references of a resource. A `urn:uuid:` reference to nothing in the bundle is an error.
 pub(super) fn collect(
     resource: &mut Value,

@@ -63,6 +63,11 @@ impl Emit {
         })
     }
 
+    /// Does it yield hashes, not codes?
+    pub(super) fn hashes(self) -> bool {
+        matches!(self, Self::Identifier | Self::Contact | Self::Text)
+    }
+
     pub(super) fn run(self, k: i64, only: Option<&'static str>, value: &Value, base: &str, out: &mut Extracted) {
         let text = |field: &str| value.get(field).and_then(Value::as_str);
         match self {

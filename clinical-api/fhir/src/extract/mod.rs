@@ -12,7 +12,7 @@ use crate::definitions::{Definitions, Kind, Param, ResourceDef};
 use emit::Emit;
 use expression::{Expression, Step};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The compiled parameters of one resource type.
 pub(crate) struct Plan {
@@ -21,6 +21,9 @@ pub(crate) struct Plan {
     presence: Vec<i64>,
     /// Parameters whose value can stand only once in a resource.
     single: Vec<i64>,
+    /// Parameters whose rows hold hashes (identifiers, contact points, plain text), and those that hold codes.
+    hashed: HashSet<i64>,
+    coded: HashSet<i64>,
     /// Parts of expressions that carry no value this kind of parameter can hold (`string` under a date, for one).
     #[allow(dead_code, reason = "read by tests")]
     pub(crate) unusable: Vec<String>,
@@ -58,6 +61,8 @@ impl Plan {
             nodes: vec![Node::default()],
             presence: Vec::new(),
             single: Vec::new(),
+            hashed: HashSet::new(),
+            coded: HashSet::new(),
             unusable: Vec::new(),
             failed: Vec::new(),
         };
@@ -76,6 +81,14 @@ impl Plan {
     /// Can this parameter have at most one value in a resource?
     pub(crate) fn is_single(&self, k: i64) -> bool {
         self.single.contains(&k)
+    }
+
+    pub(crate) fn holds_hashes(&self, k: i64) -> bool {
+        self.hashed.contains(&k)
+    }
+
+    pub(crate) fn holds_codes(&self, k: i64) -> bool {
+        self.coded.contains(&k)
     }
 
     /// Walks a resource. `base` is our own address, whose absolute references are local.
@@ -123,6 +136,11 @@ impl Plan {
                 match (emit, self.nodes.get_mut(at.node)) {
                     (Some(emit), Some(node)) => {
                         found += 1;
+                        if emit.hashes() {
+                            self.hashed.insert(param.k);
+                        } else {
+                            self.coded.insert(param.k);
+                        }
                         node.leaves.push(Leaf {
                             k: param.k,
                             emit,

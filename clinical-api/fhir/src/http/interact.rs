@@ -108,6 +108,9 @@ impl Fhir {
             None
         };
         let found = found.ok_or_else(unknown)?;
+        if !self.version_shows(def, &who.access, &found.stored)? {
+            return Err(unknown());
+        }
         if found.stored.deleted {
             return Err(Failure::gone(def.name, id));
         }

@@ -186,8 +186,9 @@ async fn answer(
                 "bodies are application/fhir+json",
             ));
         }
-        let value = serde_json::from_slice(&bytes)
+        let mut value = serde_json::from_slice(&bytes)
             .map_err(|e| Failure::one(Kind::BadRequest, "structure", format!("not JSON: {e}")))?;
+        crate::bundle::rewrite::relative(&mut value, &ask.base);
         ask.body = Some(value);
     }
     let writes = access == Access::All;

@@ -171,6 +171,15 @@ impl Fhir {
             .await?
             .unwrap_or_default();
         versions.retain(|v| v.stored.updated >= page.since);
+        if who.access != Access::All {
+            let mut shown = Vec::new();
+            for v in versions {
+                if self.version_shows(def, &who.access, &v.stored)? {
+                    shown.push(v);
+                }
+            }
+            versions = shown;
+        }
         let total = page
             .below
             .is_none()

@@ -79,6 +79,8 @@ struct Source {
     condition: String,
     /// The alias that has `ord` and `rid`.
     alias: &'static str,
+    /// The column of the row number that the order goes by.
+    rid: &'static str,
     /// The column that places a row in the order.
     place: &'static str,
     distinct: bool,
@@ -93,6 +95,7 @@ fn source(sql: &mut Sql, lead: &Clause, sort: Sort) -> Source {
             tables: format!("{table} d"),
             condition,
             alias: "d",
+            rid: "d.rid",
             place: "d.ord",
             distinct,
         };
@@ -102,6 +105,7 @@ fn source(sql: &mut Sql, lead: &Clause, sort: Sort) -> Source {
         tables: format!("(SELECT DISTINCT i.rid FROM ({rids}) i) e CROSS JOIN fhir_res r"),
         condition: "r.tenant = $1 AND r.rid = e.rid".to_owned(),
         alias: "r",
+        rid: "r.rid",
         place: match sort {
             Sort::Main => "r.ord",
             Sort::Updated => "r.upd",
@@ -134,6 +138,7 @@ fn matches(sql: &mut Sql, request: &Request) -> Source {
                 tables: "fhir_pc d".to_owned(),
                 condition,
                 alias: "d",
+                rid: "d.rid",
                 place: "d.ord",
                 distinct: false,
             };
@@ -149,6 +154,7 @@ fn matches(sql: &mut Sql, request: &Request) -> Source {
                 sql.arg(def.k_updated())
             ),
             alias: "r",
+            rid: "u.rid",
             place: "u.lo",
             distinct: false,
         },
@@ -199,14 +205,14 @@ pub(crate) async fn page(exec: &mut Exec<'_>, request: &Request) -> Result<Page>
     let mut sql = Sql::default();
     let from = matches(&mut sql, request);
     let (direction, sign) = if request.ascending { ("ASC", ">") } else { ("DESC", "<") };
-    let (alias, place) = (from.alias, from.place);
+    let (rid, place) = (from.rid, from.place);
     let after = match request.cursor {
-        Some((at, rid)) => format!(" AND ({place}, {alias}.rid) {sign} ({}, {})", sql.arg(at), sql.arg(rid)),
+        Some((at, last)) => format!(" AND ({place}, {rid}) {sign} ({}, {})", sql.arg(at), sql.arg(last)),
         None => String::new(),
     };
     let limit = i64::try_from(request.count).unwrap_or(i64::MAX - 1) + 1;
     let text = format!(
-        "WITH p AS (SELECT {} {place} AS place, {alias}.rid AS rid FROM {} WHERE {}{after} ORDER BY {place} {direction}, {alias}.rid {direction} LIMIT {})
+        "WITH p AS (SELECT {} {place} AS place, {rid} AS rid FROM {} WHERE {}{after} ORDER BY {place} {direction}, {rid} {direction} LIMIT {})
          SELECT r.rid, r.ver, r.upd, r.del, r.ord, r.dict, r.body, p.place FROM p CROSS JOIN fhir_res r
          WHERE r.tenant = $1 AND r.rid = p.rid ORDER BY p.place {direction}, p.rid {direction}",
         if from.distinct { "DISTINCT" } else { "" },

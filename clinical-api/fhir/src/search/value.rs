@@ -49,8 +49,8 @@ pub(super) async fn clause(
             Ok(Clause::Ids { ty: def.number, rids })
         }
         (Kind::Token, _) => match modifier {
-            None => tokens(context, param, &values).await,
-            Some("not") => Ok(Clause::Not(Box::new(tokens(context, param, &values).await?))),
+            None => tokens(context, def, param, &values).await,
+            Some("not") => Ok(Clause::Not(Box::new(tokens(context, def, param, &values).await?))),
             Some(m) => Err(unsupported(format!("{}:{m:.40}", param.code))),
         },
         (Kind::Reference, _) => references(context, param, modifier, &values).await,
@@ -90,7 +90,12 @@ pub(super) async fn clause(
 }
 
 /// `code`, `system|code`, `|code`, `system|`: a code may be interned or hashed, so both are asked for.
-async fn tokens(context: &mut Context<'_, '_>, param: &Param, values: &[String]) -> Result<Clause, Failure> {
+async fn tokens(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    param: &Param,
+    values: &[String],
+) -> Result<Clause, Failure> {
     let (mut codes, mut systems) = (Vec::new(), Vec::new());
     for value in values {
         let mut parts = split(value, '|').into_iter().map(|p| unescape(&p));
@@ -98,7 +103,7 @@ async fn tokens(context: &mut Context<'_, '_>, param: &Param, values: &[String])
         if parts.next().is_some() {
             return Err(refuse(format!("{:.60} is not a token: system|code", value)));
         }
-        let hashed = param.holds_hashes();
+        let (hashed, coded) = (def.plan().holds_hashes(param.k), def.plan().holds_codes(param.k));
         match second {
             None => {
                 if hashed {
@@ -109,15 +114,19 @@ async fn tokens(context: &mut Context<'_, '_>, param: &Param, values: &[String])
                     };
                     codes.push(hash(&["value", &value]));
                 }
-                for row in context.exec.query(CODES, &[clip(&first).into()]).await? {
-                    codes.push(row.i64(0)?);
+                if coded {
+                    for row in context.exec.query(CODES, &[clip(&first).into()]).await? {
+                        codes.push(row.i64(0)?);
+                    }
                 }
             }
             Some(code) if code.is_empty() => {
                 if hashed {
                     codes.push(hash(&["system", &first]));
                 }
-                systems.push(clip(&first).to_owned());
+                if coded {
+                    systems.push(clip(&first).to_owned());
+                }
             }
             Some(code) => {
                 if hashed {
@@ -128,7 +137,9 @@ async fn tokens(context: &mut Context<'_, '_>, param: &Param, values: &[String])
                     };
                     codes.push(hash(&["both", &first, &code]));
                 }
-                codes.extend(interned(context, &code, &first).await?);
+                if coded {
+                    codes.extend(interned(context, &code, &first).await?);
+                }
             }
         }
     }
@@ -331,11 +342,6 @@ fn half_of_last_digit(digits: &str) -> f64 {
 }
 
 impl Param {
-    /// Are there identifiers, contact points or plain strings under this parameter?
-    fn holds_hashes(&self) -> bool {
-        !self.code.starts_with('_')
-    }
-
     /// Contact points are compared without case.
     fn folds_case(&self) -> bool {
         matches!(self.code, "phone" | "email" | "telecom")

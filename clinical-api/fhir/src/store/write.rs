@@ -344,14 +344,19 @@ fn patient_of(def: &ResourceDef, id: &str, found: Option<&Extracted>) -> Option<
     if def.name == "Patient" {
         return Some(id.to_owned());
     }
+    patients(def, found?).next().map(str::to_owned)
+}
+
+/// The patients whose compartments a resource is in, by its references.
+pub(crate) fn patients<'a>(def: &ResourceDef, found: &'a Extracted) -> impl Iterator<Item = &'a str> {
     let inside: Vec<i64> = def
         .compartment
         .iter()
         .filter_map(|c| def.param(c))
         .map(|p| p.k)
         .collect();
-    found?.references.iter().find_map(|(k, to)| match to {
-        Reference::Local("Patient", id) if inside.contains(k) => Some(id.clone()),
+    found.references.iter().filter_map(move |(k, to)| match to {
+        Reference::Local("Patient", id) if inside.contains(k) => Some(id.as_str()),
         _ => None,
     })
 }
