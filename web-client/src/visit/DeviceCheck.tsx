@@ -11,24 +11,25 @@ import { Video } from '../ui/Video';
 import { DeviceHelp } from './DeviceHelp';
 import { DevicePicker } from './DevicePicker';
 import { Level } from './Level';
-import { Heading, Page } from './Page';
+import { Heading, Opening, Page } from './Page';
 
 export const AUDIO_ONLY = 'medtech.visit.audio_only';
-type Phase = 'ask' | 'asking' | 'shown';
+/** `opening`: the browser has allowed it before, there is nothing to ask. */
+type Phase = 'opening' | 'ask' | 'asking' | 'shown';
 type Speaker = 'untested' | 'playing' | 'asked' | 'ok' | 'silent';
 
 export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }: {
   clinic: string | null; preview: Preview; onPreview: (preview: Preview) => void; onBack: () => void; onDone: (check: DeviceCheck) => Promise<void>;
 }) {
   const t = useT();
-  const [phase, setPhase] = useState<Phase>('ask');
+  const [phase, setPhase] = useState<Phase>('opening');
   const [access, setAccess] = useState<Access | null>(null);
   const [speaker, setSpeaker] = useState<Speaker>('untested');
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
 
-  const ask = useCallback(async (wantVideo: boolean) => {
-    setPhase('asking');
+  const ask = useCallback(async (wantVideo: boolean, silently = false) => {
+    if (!silently) setPhase('asking');
     tab.write(AUDIO_ONLY, !wantVideo);
     const got = await askForDevices(wantVideo);
     setAccess(got);
@@ -38,7 +39,11 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
 
   useEffect(() => {
     let gone = false;
-    alreadyAllowed().then((yes) => { if (yes && !gone) void ask(true); }, () => undefined);
+    void alreadyAllowed().then((yes) => {
+      if (gone) return;
+      if (yes) void ask(true, true);
+      else setPhase('ask');
+    });
     return () => { gone = true; };
   }, [ask]);
 
@@ -61,10 +66,11 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
     playTestSound().then(() => setSpeaker('asked'), () => setSpeaker('asked'));
   };
 
+  if (!access && phase === 'opening') return <Page clinic={clinic} step={1} onBack={onBack}><Opening /></Page>;
   if (!access) {
     return (
       <Page clinic={clinic} step={1} onBack={onBack}
-        action={<Button variant="primary" size="l" busy={phase === 'asking'} onClick={() => void ask(true)} data-testid="device-allow">{t('visit.devices.allow')}</Button>}>
+        action={<Button key="allow" variant="primary" size="l" busy={phase === 'asking'} onClick={() => void ask(true)} data-testid="device-allow">{t('visit.devices.allow')}</Button>}>
         <Heading>{t('visit.devices.title')}</Heading>
         <p className="lead">{t('visit.devices.lead')}</p>
         <div className="ask-picture" aria-hidden="true"><span><Icon name="camera" size={34} /></span><span><Icon name="mic" size={34} /></span></div>
@@ -76,8 +82,8 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
   const cameraBad = access.camera !== 'ok' && access.camera !== 'skipped' ? access.camera : null;
   const micBad = access.microphone !== 'ok' && access.microphone !== 'skipped' ? access.microphone : null;
   const action = cameraBad && !micBad
-    ? <Button variant="primary" size="l" onClick={() => again(false)} data-testid="device-audio-only">{t('visit.devices.audio_only')}</Button>
-    : <Button variant="primary" size="l" busy={busy} onClick={() => void finish()} data-testid="device-continue">
+    ? <Button key="audio" variant="primary" size="l" onClick={() => again(false)} data-testid="device-audio-only">{t('visit.devices.audio_only')}</Button>
+    : <Button key="continue" variant="primary" size="l" busy={busy} onClick={() => void finish()} data-testid="device-continue">
         {micBad ? t('visit.devices.go_on_anyway') : t('visit.devices.looks_good')}</Button>;
 
   return (
