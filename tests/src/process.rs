@@ -26,9 +26,7 @@ pub struct Process {
 impl Process {
     /// Starts `program`; its output is read all the time, so that it never blocks on a full pipe.
     pub fn start<A: AsRef<OsStr>>(program: &Path, args: &[A], env: &[(String, String)]) -> Result<Self> {
-        let mut child = Command::new(program)
-            .args(args)
-            .envs(env.iter().map(|(k, v)| (k, v)))
+        let mut child = command(program, args, env)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -113,6 +111,19 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `program` with exactly this configuration: what is set for another installation of ours does not reach it.
+pub fn command<A: AsRef<OsStr>>(program: &Path, args: &[A], env: &[(String, String)]) -> Command {
+    let mut command = Command::new(program);
+    let inherited = std::env::vars_os().map(|(key, _)| key);
+    inherited
+        .filter(|key| key.as_encoded_bytes().starts_with(b"MEDTECH_"))
+        .for_each(|key| {
+            command.env_remove(key);
+        });
+    command.args(args).envs(env.iter().map(|(k, v)| (k, v)));
+    command
 }
 
 fn keep(out: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) {

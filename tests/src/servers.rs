@@ -2,7 +2,7 @@
 //! directory of its own.
 
 use crate::http::Client;
-use crate::process::{Process, free_port, free_udp_port};
+use crate::process::{Process, command, free_port, free_udp_port};
 use crate::{Context, Result};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
@@ -72,7 +72,6 @@ impl Installation {
             ("MEDTECH_MEDIA_UDP_PORT", free_udp_port()?.to_string()),
             ("MEDTECH_MEDIA_THREADS", "1".into()),
             ("MEDTECH_MEDIA_ADVERTISE", "127.0.0.1".into()),
-            ("MEDTECH_LOG", "warn".into()),
         ];
         let env = env.map(|(key, value)| (key.to_owned(), value)).to_vec();
         Ok(Self {
@@ -109,10 +108,7 @@ impl Medtech {
 
     /// The last line of what a subcommand prints.
     pub async fn command(&self, args: &[&str]) -> Result<String> {
-        let mut command = std::process::Command::new(&self.installation.program);
-        command
-            .args(args)
-            .envs(self.installation.env.iter().map(|(k, v)| (k, v)));
+        let mut command = command(&self.installation.program, args, &self.installation.env);
         let what = format!("medtech {}", args.join(" "));
         let output = tokio::task::spawn_blocking(move || command.output())
             .await?
