@@ -27,7 +27,12 @@ pub struct Answer {
 impl Answer {
     /// The JSON body of a success; anything else is a failure that quotes the answer.
     pub fn json(&self) -> Result<Value> {
-        let text = || String::from_utf8_lossy(&self.body).chars().take(500).collect::<String>();
+        let text = || {
+            String::from_utf8_lossy(&self.body)
+                .chars()
+                .take(500)
+                .collect::<String>()
+        };
         if !self.status.is_success() {
             return Err(format!("{}: {}", self.status, text()).into());
         }
@@ -37,17 +42,30 @@ impl Answer {
 
 impl Client {
     pub async fn connect(port: u16, token: Option<&str>) -> Result<Self> {
-        let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.context("connecting")?;
+        let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .await
+            .context("connecting")?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.context("connecting")?;
         // Its errors come back to the requests.
         tokio::spawn(async move { connection.await.ok() });
-        Ok(Self { sender, host: format!("localhost:{port}"), token: token.map(str::to_owned) })
+        Ok(Self {
+            sender,
+            host: format!("localhost:{port}"),
+            token: token.map(str::to_owned),
+        })
     }
 
     pub async fn send(&mut self, method: Method, path: &str, body: Option<Bytes>) -> Result<Answer> {
-        let kind = if path.starts_with("/fhir") { "application/fhir+json" } else { "application/json" };
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
+        let kind = if path.starts_with("/fhir") {
+            "application/fhir+json"
+        } else {
+            "application/json"
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.host);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -63,7 +81,10 @@ impl Client {
     }
 
     pub async fn get(&mut self, path: &str) -> Result<Value> {
-        self.send(Method::GET, path, None).await?.json().context(format!("GET {path}"))
+        self.send(Method::GET, path, None)
+            .await?
+            .json()
+            .context(format!("GET {path}"))
     }
 
     pub async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {

@@ -26,9 +26,7 @@ pub struct Process {
 impl Process {
     /// Starts `program`; its output is read all the time, so that it never blocks on a full pipe.
     pub fn start<A: AsRef<OsStr>>(program: &Path, args: &[A], env: &[(String, String)]) -> Result<Self> {
-        let mut child = Command::new(program)
-            .args(args)
-            .envs(env.iter().map(|(k, v)| (k, v)))
+        let mut child = command(program, args, env)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -67,10 +65,18 @@ impl Process {
 
     /// Resident memory in KiB.
     pub fn rss_kib(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).context("reading the server's memory")?;
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.id())).context("reading the server's memory")?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+            .find_map(|line| {
+                line.strip_prefix("VmRSS:")?
+                    .trim()
+                    .strip_suffix("kB")?
+                    .trim()
+                    .parse()
+                    .ok()
+            })
             .context("VmRSS in /proc/PID/status")
     }
 
@@ -84,7 +90,10 @@ impl Process {
 
     /// Asks it to end, insists after ten seconds.
     pub async fn stop(mut self) {
-        let asked = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().is_ok_and(|s| s.success());
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.id().to_string()])
+            .status()
+            .is_ok_and(|s| s.success());
         let patience = Instant::now() + Duration::from_secs(10);
         while asked && Instant::now() < patience {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
@@ -102,6 +111,19 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `program` with exactly this configuration: what is set for another installation of ours does not reach it.
+pub fn command<A: AsRef<OsStr>>(program: &Path, args: &[A], env: &[(String, String)]) -> Command {
+    let mut command = Command::new(program);
+    let inherited = std::env::vars_os().map(|(key, _)| key);
+    inherited
+        .filter(|key| key.as_encoded_bytes().starts_with(b"MEDTECH_"))
+        .for_each(|key| {
+            command.env_remove(key);
+        });
+    command.args(args).envs(env.iter().map(|(k, v)| (k, v)));
+    command
 }
 
 fn keep(out: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
@@ -133,10 +155,15 @@ pub fn machine() -> String {
     let read = |path, key: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
-        line.and_then(|l| l.split_once(':').map(|(_, v)| v.trim().to_owned())).unwrap_or_else(|| "unknown".into())
+        line.and_then(|l| l.split_once(':').map(|(_, v)| v.trim().to_owned()))
+            .unwrap_or_else(|| "unknown".into())
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = read("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1_048_576.0;
+    let memory = read("/proc/meminfo", "MemTotal")
+        .trim_end_matches(" kB")
+        .parse::<f64>()
+        .unwrap_or(0.0)
+        / 1_048_576.0;
     format!("{cores} × {}, {memory:.0} GiB", read("/proc/cpuinfo", "model name"))
 }
 

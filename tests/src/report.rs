@@ -60,9 +60,23 @@ pub fn table(rows: &[Row]) -> String {
             Goal::None => String::new(),
         };
         let ratio = row.ratio().map_or_else(String::new, number);
-        cells.push([row.what.clone(), shown(row.ours), shown(row.peer), ratio, goal, row.met().to_owned()]);
+        cells.push([
+            row.what.clone(),
+            shown(row.ours),
+            shown(row.peer),
+            ratio,
+            goal,
+            row.met().to_owned(),
+        ]);
     }
-    let width = |column: usize| cells.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        cells
+            .iter()
+            .filter_map(|r| r.get(column))
+            .map(|c| c.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..6).map(width).collect();
     let mut text = String::new();
     for (n, row) in cells.iter().enumerate() {
@@ -72,7 +86,9 @@ pub fn table(rows: &[Row]) -> String {
         }
         text.push_str("|\n");
         if n == 0 {
-            widths.iter().for_each(|width| text.push_str(&format!("|{}", "-".repeat(width + 2))));
+            widths
+                .iter()
+                .for_each(|width| text.push_str(&format!("|{}", "-".repeat(width + 2))));
             text.push_str("|\n");
         }
     }
@@ -86,7 +102,13 @@ fn number(v: f64) -> String {
         let (head, tail) = whole.split_at(whole.len().saturating_sub(3));
         return format!("{head} {tail}");
     }
-    let decimals = if v.abs() >= 100.0 { 0 } else if v.abs() >= 10.0 { 1 } else { 2 };
+    let decimals = if v.abs() >= 100.0 {
+        0
+    } else if v.abs() >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{v:.decimals$}")
 }
 
@@ -109,7 +131,13 @@ mod tests {
 
     #[test]
     fn goals_are_judged_and_only_what_is_between_the_marks_changes() {
-        let row = |ours, peer, goal| Row { what: "x".into(), unit: "µs", ours, peer, goal };
+        let row = |ours, peer, goal| Row {
+            what: "x".into(),
+            unit: "µs",
+            ours,
+            peer,
+            goal,
+        };
         assert_eq!(row(Some(9.0), Some(27.0), Goal::RatioAtMost(0.34)).met(), "yes");
         assert_eq!(row(Some(9.0), None, Goal::RatioAtMost(0.34)).met(), "not measured");
         assert_eq!(row(Some(2.0), None, Goal::AtMost(1.0)).met(), "no");
@@ -118,7 +146,13 @@ mod tests {
         let page = format!("a {BEGIN} old {END} z");
         assert_eq!(between_marks(&page, "new\n"), Some(format!("a {BEGIN}\nnew\n{END} z")));
         assert_eq!(between_marks("no marks", "new"), None);
-        let lines: Vec<usize> = table(&[row(Some(1.0), None, Goal::None)]).lines().map(|l| l.chars().count()).collect();
-        assert!(lines.windows(2).all(|pair| matches!(pair, [a, b] if a == b)), "{lines:?}");
+        let lines: Vec<usize> = table(&[row(Some(1.0), None, Goal::None)])
+            .lines()
+            .map(|l| l.chars().count())
+            .collect();
+        assert!(
+            lines.windows(2).all(|pair| matches!(pair, [a, b] if a == b)),
+            "{lines:?}"
+        );
     }
 }

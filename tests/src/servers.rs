@@ -2,7 +2,7 @@
 //! directory of its own.
 
 use crate::http::Client;
-use crate::process::{Process, free_port, free_udp_port};
+use crate::process::{Process, command, free_port, free_udp_port};
 use crate::{Context, Result};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
@@ -72,20 +72,30 @@ impl Installation {
             ("MEDTECH_MEDIA_UDP_PORT", free_udp_port()?.to_string()),
             ("MEDTECH_MEDIA_THREADS", "1".into()),
             ("MEDTECH_MEDIA_ADVERTISE", "127.0.0.1".into()),
-            ("MEDTECH_LOG", "warn".into()),
         ];
         let env = env.map(|(key, value)| (key.to_owned(), value)).to_vec();
-        Ok(Self { program: program.to_owned(), env, port, _directory: directory })
+        Ok(Self {
+            program: program.to_owned(),
+            env,
+            port,
+            _directory: directory,
+        })
     }
 
     /// Starts the server; also tells how long it took until it said that it is ready.
     pub async fn start(self) -> Result<(Medtech, Duration)> {
-        #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
         let began = Instant::now();
         let mut process = Process::start(&self.program, &["serve"], &self.env)?;
         ready(&mut process, self.port, "/readyz", began).await?;
         let took = began.elapsed();
-        Ok((Medtech { process, port: self.port, installation: self }, took))
+        Ok((
+            Medtech {
+                process,
+                port: self.port,
+                installation: self,
+            },
+            took,
+        ))
     }
 }
 
@@ -98,10 +108,11 @@ impl Medtech {
 
     /// The last line of what a subcommand prints.
     pub async fn command(&self, args: &[&str]) -> Result<String> {
-        let mut command = std::process::Command::new(&self.installation.program);
-        command.args(args).envs(self.installation.env.iter().map(|(k, v)| (k, v)));
+        let mut command = command(&self.installation.program, args, &self.installation.env);
         let what = format!("medtech {}", args.join(" "));
-        let output = tokio::task::spawn_blocking(move || command.output()).await?.context(&what)?;
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await?
+            .context(&what)?;
         if !output.status.success() {
             return Err(format!("{what}: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
@@ -121,8 +132,11 @@ impl Medtech {
     /// The secret part of an address that the server printed for `who`.
     pub fn printed_link(&self, who: &str) -> Result<String> {
         let lines = self.process.log();
-        let line = lines.iter().find(|line| line.strip_prefix("  ").is_some_and(|l| l.starts_with(who)));
-        line.and_then(|l| Some(l.split_once('#')?.1.trim().to_owned())).context(format!("no address printed for {who}"))
+        let line = lines
+            .iter()
+            .find(|line| line.strip_prefix("  ").is_some_and(|l| l.starts_with(who)));
+        line.and_then(|l| Some(l.split_once('#')?.1.trim().to_owned()))
+            .context(format!("no address printed for {who}"))
     }
 }
 
@@ -140,9 +154,13 @@ impl LiveKit {
     /// The program in `PEERS_DIR` (there also under the name that `go install` gives it), or in `PATH`.
     pub fn find() -> Option<PathBuf> {
         let peers = std::env::var_os("PEERS_DIR").map(PathBuf::from);
-        let own = peers.iter().flat_map(|dir| [dir.join("livekit-server"), dir.join("server")]);
+        let own = peers
+            .iter()
+            .flat_map(|dir| [dir.join("livekit-server"), dir.join("server")]);
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let shared: Vec<_> = std::env::split_paths(&path).map(|dir| dir.join("livekit-server")).collect();
+        let shared: Vec<_> = std::env::split_paths(&path)
+            .map(|dir| dir.join("livekit-server"))
+            .collect();
         own.chain(shared).find(|program| program.is_file())
     }
 
@@ -166,11 +184,14 @@ impl LiveKit {
         // Every JSON text is YAML too.
         let file = directory.path().join("livekit.yaml");
         std::fs::write(&file, config.to_string()).context("writing LiveKit's configuration")?;
-        #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
         let began = Instant::now();
         let mut process = Process::start(program, &["--config".as_ref(), file.as_os_str()], &[])?;
         ready(&mut process, port, "/", began).await?;
-        Ok(Self { process, port, _directory: directory })
+        Ok(Self {
+            process,
+            port,
+            _directory: directory,
+        })
     }
 
     pub async fn stop(self) {
@@ -196,7 +217,10 @@ async fn ready(process: &mut Process, port: u16, path: &str, began: Instant) -> 
     loop {
         process.check_alive()?;
         if let Ok(mut client) = Client::connect(port, None).await
-            && client.send(hyper::Method::GET, path, None).await.is_ok_and(|answer| answer.status.is_success())
+            && client
+                .send(hyper::Method::GET, path, None)
+                .await
+                .is_ok_and(|answer| answer.status.is_success())
         {
             return Ok(());
         }

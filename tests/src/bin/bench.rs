@@ -18,8 +18,20 @@ const PARTS: [&str; 5] = ["start", "media", "visit", "fhir", "live"];
 /// Ours and the peer's take turns, so that what else the machine does falls on both.
 const ROUNDS: usize = 2;
 const SHAPES: [(&str, media::Shape); 2] = [
-    ("1 publisher, 10 subscribers", media::Shape { rooms: 1, subscribers: 10 }),
-    ("10 rooms of two", media::Shape { rooms: 10, subscribers: 1 }),
+    (
+        "1 publisher, 10 subscribers",
+        media::Shape {
+            rooms: 1,
+            subscribers: 10,
+        },
+    ),
+    (
+        "10 rooms of two",
+        media::Shape {
+            rooms: 10,
+            subscribers: 1,
+        },
+    ),
 ];
 
 #[tokio::main]
@@ -30,7 +42,12 @@ async fn main() -> ExitCode {
         say(HELP);
         return if known { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let mut bench = Bench { parts, rows: Vec::new(), notes: Vec::new(), failures: Vec::new() };
+    let mut bench = Bench {
+        parts,
+        rows: Vec::new(),
+        notes: Vec::new(),
+        failures: Vec::new(),
+    };
     bench.run().await;
     match bench.finish() {
         Ok(()) if bench.failures.is_empty() => ExitCode::SUCCESS,
@@ -75,7 +92,15 @@ impl Bench {
             say("FHIR over HTTP");
             match fhir::measure(&server).await {
                 Ok(rates) => {
-                    let mut rate = |what: &str, rate, goal| self.row(&format!("FHIR {what}, for each CPU-second"), "/s", Some(rate), None, Goal::AtLeast(goal));
+                    let mut rate = |what: &str, rate, goal| {
+                        self.row(
+                            &format!("FHIR {what}, for each CPU-second"),
+                            "/s",
+                            Some(rate),
+                            None,
+                            Goal::AtLeast(goal),
+                        )
+                    };
                     rate("create (Observation)", rates.create, 4_500.0);
                     rate("read", rates.read, 20_000.0);
                     rate("search by patient and code, 10 found", rates.search, 6_000.0);
@@ -86,7 +111,13 @@ impl Bench {
         if self.wants("visit") {
             say("from admit to media");
             match visit::admit_to_media(&server).await {
-                Ok(ms) => self.row("from admit to the first packet at the patient", "ms", Some(ms), None, Goal::AtMost(300.0)),
+                Ok(ms) => self.row(
+                    "from admit to the first packet at the patient",
+                    "ms",
+                    Some(ms),
+                    None,
+                    Goal::AtMost(300.0),
+                ),
                 Err(error) => self.failed("visit", &error),
             }
         }
@@ -94,8 +125,20 @@ impl Bench {
             say("live channels");
             match self.live(&server).await {
                 Ok(figures) => {
-                    self.row("live deliveries to 200 subscribers, for each CPU-second", "/s", Some(figures.deliveries_per_cpu_second), None, Goal::AtLeast(150_000.0));
-                    self.row("memory of an idle live connection", "KiB", Some(figures.kib_per_idle_connection), None, Goal::AtMost(2.0));
+                    self.row(
+                        "live deliveries to 200 subscribers, for each CPU-second",
+                        "/s",
+                        Some(figures.deliveries_per_cpu_second),
+                        None,
+                        Goal::AtLeast(150_000.0),
+                    );
+                    self.row(
+                        "memory of an idle live connection",
+                        "KiB",
+                        Some(figures.kib_per_idle_connection),
+                        None,
+                        Goal::AtMost(2.0),
+                    );
                 }
                 Err(error) => self.failed("live", &error),
             }
@@ -104,16 +147,38 @@ impl Bench {
     }
 
     fn start(&mut self, figures: &start::Start) {
-        self.row("ready on an existing data directory", "s", Some(figures.existing_s), None, Goal::AtMost(1.0));
-        self.row("ready the first time, demo clinic created", "s", Some(figures.first_s), None, Goal::None);
-        self.row("resident memory when idle, demo clinic", "MiB", Some(figures.idle_mib), None, Goal::AtMost(60.0));
+        self.row(
+            "ready on an existing data directory",
+            "s",
+            Some(figures.existing_s),
+            None,
+            Goal::AtMost(1.0),
+        );
+        self.row(
+            "ready the first time, demo clinic created",
+            "s",
+            Some(figures.first_s),
+            None,
+            Goal::None,
+        );
+        self.row(
+            "resident memory when idle, demo clinic",
+            "MiB",
+            Some(figures.idle_mib),
+            None,
+            Goal::AtMost(60.0),
+        );
     }
 
     async fn media(&mut self, ours: Option<&Medtech>) {
         let livekit = match LiveKit::find() {
-            Some(program) => LiveKit::start(&program).await.map_err(|e| self.failed("LiveKit", &e)).ok(),
+            Some(program) => LiveKit::start(&program)
+                .await
+                .map_err(|e| self.failed("LiveKit", &e))
+                .ok(),
             None => {
-                self.notes.push("Peer not found: `livekit-server` (set `PEERS_DIR`, or put it into `PATH`).".into());
+                self.notes
+                    .push("Peer not found: `livekit-server` (set `PEERS_DIR`, or put it into `PATH`).".into());
                 None
             }
         };
@@ -128,7 +193,12 @@ impl Bench {
                         Ok(run) => {
                             say(&format!(
                                 "media, {name}, {who}: {:.1} µs a packet, {:.0} packets/s, {:.1} % delivered, {} missing, {:.1} / {:.1} ms added (p50 / p99)",
-                                run.us_per_packet, run.packets_per_second, run.delivered * 100.0, run.missing, run.p50_ms, run.p99_ms,
+                                run.us_per_packet,
+                                run.packets_per_second,
+                                run.delivered * 100.0,
+                                run.missing,
+                                run.p50_ms,
+                                run.p99_ms,
                             ));
                             runs.push(run);
                         }
@@ -141,9 +211,17 @@ impl Bench {
             };
             let [ours, peer] = &runs;
             let mut both = |what: &str, unit, goal, of: fn(&media::Run) -> f64| {
-                self.row(&format!("{what}, {name}"), unit, figure(ours, of), figure(peer, of), goal);
+                self.row(
+                    &format!("{what}, {name}"),
+                    unit,
+                    figure(ours, of),
+                    figure(peer, of),
+                    goal,
+                );
             };
-            both("CPU for each forwarded packet", "µs", Goal::RatioAtMost(0.33), |r| r.us_per_packet);
+            both("CPU for each forwarded packet", "µs", Goal::RatioAtMost(0.33), |r| {
+                r.us_per_packet
+            });
             both("added latency p50", "ms", Goal::None, |r| r.p50_ms);
             both("added latency p99", "ms", Goal::None, |r| r.p99_ms);
             both("delivered", "%", Goal::AtLeast(99.5), |r| r.delivered * 100.0);
@@ -161,7 +239,13 @@ impl Bench {
     }
 
     fn row(&mut self, what: &str, unit: &'static str, ours: Option<f64>, peer: Option<f64>, goal: Goal) {
-        self.rows.push(Row { what: what.into(), unit, ours, peer, goal });
+        self.rows.push(Row {
+            what: what.into(),
+            unit,
+            ours,
+            peer,
+            goal,
+        });
     }
 
     fn failed(&mut self, part: &str, error: &medtech_tests::Failure) {
@@ -176,7 +260,11 @@ impl Bench {
             jiff::Timestamp::now().strftime("%Y-%m-%d"),
             process::machine(),
             process::load_average(),
-            if cfg!(debug_assertions) { " (debug build: no figure to compare)" } else { "" },
+            if cfg!(debug_assertions) {
+                " (debug build: no figure to compare)"
+            } else {
+                ""
+            },
             report::table(&self.rows),
         );
         for note in &self.notes {

@@ -39,7 +39,16 @@ impl Default for Counts {
         let zero = AtomicU64::default;
         let latency = (0..CLASSES).map(|_| zero()).collect();
         let first = Mutex::new(None);
-        Self { packets: zero(), video: zero(), missing: zero(), repeated: zero(), latency, reached: zero(), waiting: true.into(), first }
+        Self {
+            packets: zero(),
+            video: zero(),
+            missing: zero(),
+            repeated: zero(),
+            latency,
+            reached: zero(),
+            waiting: true.into(),
+            first,
+        }
     }
 }
 
@@ -72,14 +81,18 @@ impl Counts {
     fn arrived(&self, video: bool, latency: Duration) {
         self.packets.fetch_add(1, Relaxed);
         if self.waiting.swap(false, Relaxed) {
-            #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
             let now = Instant::now();
-            self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
+            self.first
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(now);
         }
         if video {
             self.video.fetch_add(1, Relaxed);
         }
-        let class = usize::try_from(latency.as_micros() / CLASS.as_micros()).unwrap_or(usize::MAX).min(CLASSES - 1);
+        let class = usize::try_from(latency.as_micros() / CLASS.as_micros())
+            .unwrap_or(usize::MAX)
+            .min(CLASSES - 1);
         if let Some(count) = self.latency.get(class) {
             count.fetch_add(1, Relaxed);
         }
@@ -94,21 +107,27 @@ impl Seen {
             video: self.video - earlier.video,
             missing: self.missing - earlier.missing,
             repeated: self.repeated - earlier.repeated,
-            latency: self.latency.iter().zip(&earlier.latency).map(|(now, then)| now - then).collect(),
+            latency: self
+                .latency
+                .iter()
+                .zip(&earlier.latency)
+                .map(|(now, then)| now - then)
+                .collect(),
         }
     }
 
     /// The latency in milliseconds that the given share of the packets did not exceed.
     pub fn latency_ms(&self, share: f64) -> f64 {
         let total: u64 = self.latency.iter().sum();
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let wanted = (total as f64 * share).ceil() as u64;
         let mut passed = 0;
         let class = self.latency.iter().position(|count| {
             passed += count;
             passed >= wanted
         });
-        let classes = u32::try_from(class.unwrap_or(CLASSES)).unwrap_or(u32::MAX).saturating_add(1);
+        let classes = u32::try_from(class.unwrap_or(CLASSES))
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         (CLASS * classes).as_secs_f64() * 1e3
     }
 }
@@ -123,7 +142,12 @@ pub(super) struct Track<'a> {
 
 impl<'a> Track<'a> {
     pub(super) fn new(counts: &'a Counts, video: bool) -> Self {
-        Self { counts, video, next: None, number: None }
+        Self {
+            counts,
+            video,
+            next: None,
+            number: None,
+        }
     }
 
     /// A packet with RTP sequence number `sequence` came; `stamp` is none for padding, which keeps the sequence only.
@@ -165,7 +189,11 @@ mod tests {
         assert_eq!((seen.packets, seen.missing, seen.repeated), (5, 2, 0));
         track.packet(5, None);
         assert_eq!(counts.seen().since(&seen).packets, 0, "padding is not media");
-        assert!((0.99..=1.06).contains(&seen.latency_ms(0.5)), "{}", seen.latency_ms(0.5));
+        assert!(
+            (0.99..=1.06).contains(&seen.latency_ms(0.5)),
+            "{}",
+            seen.latency_ms(0.5)
+        );
         assert_eq!(counts.reached(), 1);
     }
 }

@@ -52,7 +52,9 @@ impl Participant {
             "{server}/rtc?access_token={token}&auto_subscribe={}&sdk=rust&version=1&protocol=15",
             u8::from(subscribe)
         );
-        let (socket, _) = connect_async(address).await.context("opening the signalling connection")?;
+        let (socket, _) = connect_async(address)
+            .await
+            .context("opening the signalling connection")?;
         let (leave, left) = watch::channel(false);
         let (ready_tx, mut ready) = watch::channel(false);
         let failed = Arc::new(Mutex::new(None));
@@ -65,9 +67,15 @@ impl Participant {
             session.close().await;
         });
         let participant = Self { leave, session, failed };
-        let joined = tokio::time::timeout(CONNECT_WITHIN, ready.wait_for(|r| *r)).await.is_ok_and(|r| r.is_ok());
+        let joined = tokio::time::timeout(CONNECT_WITHIN, ready.wait_for(|r| *r))
+            .await
+            .is_ok_and(|r| r.is_ok());
         participant.check()?;
-        if joined { Ok(participant) } else { Err("joining a room took too long".into()) }
+        if joined {
+            Ok(participant)
+        } else {
+            Err("joining a room took too long".into())
+        }
     }
 
     /// A failure if the session has ended before its time.
@@ -82,7 +90,10 @@ impl Participant {
         self.leave.send_replace(true);
         // A session that does not end in time is cut when its task is.
         let abort = self.session.abort_handle();
-        if tokio::time::timeout(Duration::from_secs(2), self.session).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(2), self.session)
+            .await
+            .is_err()
+        {
             abort.abort();
         }
     }
@@ -106,7 +117,16 @@ impl Session {
             Role::Subscribe(counts) => Some(counts.clone()),
         };
         let receiving = Peer::new(counts).await?;
-        Ok(Self { socket, receiving, sending: None, role, tracks: Vec::new(), announced: 0, sender: None, ready })
+        Ok(Self {
+            socket,
+            receiving,
+            sending: None,
+            role,
+            tracks: Vec::new(),
+            announced: 0,
+            sender: None,
+            ready,
+        })
     }
 
     async fn run(&mut self, mut left: watch::Receiver<bool>) -> Result<()> {
@@ -148,7 +168,12 @@ impl Session {
             }
             Response::Offer(offer) => {
                 let sdp = self.receiving.answer(offer.sdp).await?;
-                let answer = proto::SessionDescription { r#type: "answer".into(), sdp, id: offer.id, ..Default::default() };
+                let answer = proto::SessionDescription {
+                    r#type: "answer".into(),
+                    sdp,
+                    id: offer.id,
+                    ..Default::default()
+                };
                 self.say(Request::Answer(answer)).await?;
             }
             Response::Answer(answer) => {
@@ -162,7 +187,8 @@ impl Session {
                     _ => &mut self.receiving,
                 };
                 // An empty candidate says that there are no more.
-                let candidate = serde_json::from_str::<webrtc::peer_connection::RTCIceCandidateInit>(&trickle.candidate_init);
+                let candidate =
+                    serde_json::from_str::<webrtc::peer_connection::RTCIceCandidateInit>(&trickle.candidate_init);
                 if let Some(candidate) = candidate.ok().filter(|c| !c.candidate.is_empty()) {
                     peer.candidate(candidate).await?;
                 }
@@ -185,8 +211,18 @@ impl Session {
             let request = proto::AddTrackRequest {
                 cid: id.into(),
                 name: id.into(),
-                r#type: if video { proto::TrackType::Video } else { proto::TrackType::Audio }.into(),
-                source: if video { proto::TrackSource::Camera } else { proto::TrackSource::Microphone }.into(),
+                r#type: if video {
+                    proto::TrackType::Video
+                } else {
+                    proto::TrackType::Audio
+                }
+                .into(),
+                source: if video {
+                    proto::TrackSource::Camera
+                } else {
+                    proto::TrackSource::Microphone
+                }
+                .into(),
                 width,
                 height,
                 disable_red: true,
@@ -202,10 +238,19 @@ impl Session {
         let Some(peer) = &mut self.sending else { return Ok(()) };
         let sdp = peer.offer().await?;
         let (mut state, tracks, ready) = (peer.state(), self.tracks.clone(), self.ready.clone());
-        let offer = proto::SessionDescription { r#type: "offer".into(), sdp, id: 1, ..Default::default() };
+        let offer = proto::SessionDescription {
+            r#type: "offer".into(),
+            sdp,
+            id: 1,
+            ..Default::default()
+        };
         self.say(Request::Offer(offer)).await?;
         self.sender = Some(tokio::spawn(async move {
-            if state.wait_for(|s| *s == RTCPeerConnectionState::Connected).await.is_ok() {
+            if state
+                .wait_for(|s| *s == RTCPeerConnectionState::Connected)
+                .await
+                .is_ok()
+            {
                 ready.send_replace(true);
                 publish(tracks).await;
             }
@@ -215,7 +260,10 @@ impl Session {
 
     async fn say(&mut self, message: Request) -> Result<()> {
         let bytes = proto::SignalRequest { message: Some(message) }.encode_to_vec();
-        self.socket.send(Message::Binary(bytes.into())).await.context("sending a signalling message")
+        self.socket
+            .send(Message::Binary(bytes.into()))
+            .await
+            .context("sending a signalling message")
     }
 
     async fn close(&mut self) {
@@ -282,7 +330,6 @@ async fn audio(ssrc: u32, track: &TrackLocalStaticRTP) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "RTP sequence numbers wrap")]
 fn packet(ssrc: u32, payload_type: u8, number: u32, timestamp: u32) -> rtc::rtp::Packet {
     let header = rtc::rtp::Header {
         version: 2,
@@ -292,5 +339,8 @@ fn packet(ssrc: u32, payload_type: u8, number: u32, timestamp: u32) -> rtc::rtp:
         ssrc,
         ..Default::default()
     };
-    rtc::rtp::Packet { header, ..Default::default() }
+    rtc::rtp::Packet {
+        header,
+        ..Default::default()
+    }
 }

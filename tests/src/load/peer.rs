@@ -5,9 +5,7 @@ use super::shape::read_stamp;
 use crate::{Context, Result};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_VP8};
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
-};
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use std::sync::Arc;
 use tokio::sync::watch;
 use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP};
@@ -73,16 +71,25 @@ impl Peer {
         let registry = register_default_interceptors(Registry::new(), &mut media)?;
         let (gathered_tx, gathered) = watch::channel(false);
         let (state_tx, state) = watch::channel(RTCPeerConnectionState::New);
-        let connection = PeerConnectionBuilder::new()
+        let builder = PeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media)
             .with_interceptor_registry(registry)
-            .with_handler(Arc::new(Handler { gathered: gathered_tx, state: state_tx, counts }))
-            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()])
-            .build()
-            .await
-            .context("a peer connection")?;
-        Ok(Self { connection: Arc::new(connection), gathered, state, early: Vec::new(), described: false })
+            .with_handler(Arc::new(Handler {
+                gathered: gathered_tx,
+                state: state_tx,
+                counts,
+            }))
+            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()]);
+        // Its future is large, and would make every future that awaits it large.
+        let connection = Box::pin(builder.build()).await.context("a peer connection")?;
+        Ok(Self {
+            connection: Arc::new(connection),
+            gathered,
+            state,
+            early: Vec::new(),
+            described: false,
+        })
     }
 
     pub(super) async fn add_track(&self, id: &str, kind: RtpCodecKind, ssrc: u32) -> Result<Arc<TrackLocalStaticRTP>> {
@@ -95,13 +102,19 @@ impl Peer {
             rtcp_feedback: Vec::new(),
         };
         let coding = RTCRtpEncodingParameters {
-            rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() },
+            rtp_coding_parameters: RTCRtpCodingParameters {
+                ssrc: Some(ssrc),
+                ..Default::default()
+            },
             codec,
             ..Default::default()
         };
         let media = MediaStreamTrack::new("bench".into(), id.into(), id.into(), kind, vec![coding]);
         let track = Arc::new(TrackLocalStaticRTP::new(media));
-        self.connection.add_track(track.clone() as Arc<dyn TrackLocal>).await.context("adding a track")?;
+        self.connection
+            .add_track(track.clone() as Arc<dyn TrackLocal>)
+            .await
+            .context("adding a track")?;
         Ok(track)
     }
 
@@ -114,14 +127,19 @@ impl Peer {
 
     /// Takes an offer; the answer has all its candidates.
     pub(super) async fn answer(&mut self, sdp: String) -> Result<String> {
-        self.set_remote(RTCSessionDescription::offer(sdp).context("the server's offer")?).await?;
+        self.set_remote(RTCSessionDescription::offer(sdp).context("the server's offer")?)
+            .await?;
         let answer = self.connection.create_answer(None).await.context("an answer")?;
-        self.connection.set_local_description(answer).await.context("an answer")?;
+        self.connection
+            .set_local_description(answer)
+            .await
+            .context("an answer")?;
         self.local_description().await
     }
 
     pub(super) async fn accept(&mut self, sdp: String) -> Result<()> {
-        self.set_remote(RTCSessionDescription::answer(sdp).context("the server's answer")?).await
+        self.set_remote(RTCSessionDescription::answer(sdp).context("the server's answer")?)
+            .await
     }
 
     pub(super) async fn candidate(&mut self, candidate: RTCIceCandidateInit) -> Result<()> {
@@ -129,7 +147,10 @@ impl Peer {
             self.early.push(candidate);
             return Ok(());
         }
-        self.connection.add_ice_candidate(candidate).await.context("the server's candidate")
+        self.connection
+            .add_ice_candidate(candidate)
+            .await
+            .context("the server's candidate")
     }
 
     pub(super) fn state(&self) -> watch::Receiver<RTCPeerConnectionState> {
@@ -142,7 +163,10 @@ impl Peer {
     }
 
     async fn set_remote(&mut self, description: RTCSessionDescription) -> Result<()> {
-        self.connection.set_remote_description(description).await.context("the server's description")?;
+        self.connection
+            .set_remote_description(description)
+            .await
+            .context("the server's description")?;
         self.described = true;
         for candidate in std::mem::take(&mut self.early) {
             self.candidate(candidate).await?;
@@ -151,7 +175,15 @@ impl Peer {
     }
 
     async fn local_description(&mut self) -> Result<String> {
-        self.gathered.wait_for(|done| *done).await.context("gathering candidates")?;
-        Ok(self.connection.local_description().await.context("a local description")?.sdp)
+        self.gathered
+            .wait_for(|done| *done)
+            .await
+            .context("gathering candidates")?;
+        Ok(self
+            .connection
+            .local_description()
+            .await
+            .context("a local description")?
+            .sdp)
     }
 }

@@ -25,7 +25,6 @@ pub(super) fn video_payload(frame: u64, index: u64, number: u32) -> Bytes {
     // RFC 7741: extended, start of partition in the first packet; a picture id of 15 bits follows.
     payload.put_u8(if index == 0 { 0x90 } else { 0x80 });
     payload.put_u8(0x80);
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 15 bits")]
     payload.put_u16(0x8000 | (frame & 0x7fff) as u16);
     if index == 0 {
         // RFC 6386, 9.1: frame tag (bit 0: not a key frame; bit 4: shown); a key frame has a start code and its size.
@@ -62,7 +61,12 @@ pub(super) fn read_stamp(payload: &[u8]) -> Option<(u32, Duration)> {
     let (mark, rest) = payload.get(at..)?.split_first_chunk::<4>()?;
     let (number, time) = rest.split_first_chunk::<4>()?;
     let sent = u64::from_be_bytes(time.try_into().ok()?);
-    (mark == MARK).then(|| (u32::from_be_bytes(*number), Duration::from_nanos(now_ns().saturating_sub(sent))))
+    (mark == MARK).then(|| {
+        (
+            u32::from_be_bytes(*number),
+            Duration::from_nanos(now_ns().saturating_sub(sent)),
+        )
+    })
 }
 
 /// One clock for sender and receiver, which are one process.

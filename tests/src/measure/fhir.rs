@@ -28,11 +28,18 @@ pub async fn measure(server: &Medtech) -> Result<Rates> {
     let token = server.user_token("clinician").await?;
     let mut client = Client::connect(server.port, Some(&token)).await?;
     let patients = client.get("/fhir/R4/Patient?_count=1").await?;
-    let patient = patients.pointer("/entry/0/resource/id").and_then(Value::as_str).context("the demo clinic has no patient")?;
+    let patient = patients
+        .pointer("/entry/0/resource/id")
+        .and_then(Value::as_str)
+        .context("the demo clinic has no patient")?;
 
     let mut body = observation(patient, 0);
     let made = client.post("/fhir/R4/Observation", &body).await?;
-    let id = made.get("id").and_then(Value::as_str).context("a created resource has no id")?.to_owned();
+    let id = made
+        .get("id")
+        .and_then(Value::as_str)
+        .context("a created resource has no id")?
+        .to_owned();
     let url = format!("/fhir/R4/Observation/{id}");
     body = client.get(&url).await?;
     if body.get("valueQuantity").is_none() {
@@ -41,10 +48,18 @@ pub async fn measure(server: &Medtech) -> Result<Rates> {
 
     let owner = patient.to_owned();
     let create = rate(server, &token, StatusCode::CREATED, move |n| {
-        (Method::POST, "/fhir/R4/Observation".into(), Some(observation(&owner, n).to_string().into()))
+        (
+            Method::POST,
+            "/fhir/R4/Observation".into(),
+            Some(observation(&owner, n).to_string().into()),
+        )
     });
     let create = create.await.context("create")?;
-    let read = rate(server, &token, StatusCode::OK, move |_| (Method::GET, url.clone(), None)).await.context("read")?;
+    let read = rate(server, &token, StatusCode::OK, move |_| {
+        (Method::GET, url.clone(), None)
+    })
+    .await
+    .context("read")?;
 
     let search = format!("/fhir/R4/Observation?patient={patient}&code=http://loinc.org|8867-4&_count={FOUND}");
     let found = client.get(&search).await?;
@@ -52,7 +67,11 @@ pub async fn measure(server: &Medtech) -> Result<Rates> {
     if entries != FOUND {
         return Err(format!("the search found {entries} of {FOUND} resources").into());
     }
-    let search = rate(server, &token, StatusCode::OK, move |_| (Method::GET, search.clone(), None)).await.context("search")?;
+    let search = rate(server, &token, StatusCode::OK, move |_| {
+        (Method::GET, search.clone(), None)
+    })
+    .await
+    .context("search")?;
     Ok(Rates { create, read, search })
 }
 
@@ -78,7 +97,6 @@ where
     let before = server.process.cpu()?;
     let answered = run(server, token, wanted, request, REQUESTS).await?;
     let cpu = server.process.cpu()? - before;
-    #[expect(clippy::cast_precision_loss, reason = "a count")]
     Ok(answered as f64 / cpu.max(0.01))
 }
 
@@ -88,7 +106,6 @@ where
     F: Fn(usize) -> (Method, String, Option<Bytes>) + Send + Sync + 'static,
 {
     let mut connections = JoinSet::new();
-    #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
     let began = Instant::now();
     for first in 0..CONNECTIONS {
         let (mut client, request) = (Client::connect(server.port, Some(token)).await?, request.clone());

@@ -34,10 +34,12 @@ pub async fn measure(server: &Medtech, conversation: &str) -> Result<Live> {
     let token = server.user_token("clinician").await?;
     let kib_per_idle_connection = idle(server, &token).await.context("idle connections")?;
     let deliveries_per_cpu_second = deliveries(server, &token, conversation).await.context("deliveries")?;
-    Ok(Live { deliveries_per_cpu_second, kib_per_idle_connection })
+    Ok(Live {
+        deliveries_per_cpu_second,
+        kib_per_idle_connection,
+    })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a count")]
 async fn idle(server: &Medtech, token: &str) -> Result<f64> {
     // Buffers that grow once and stay belong to no connection: the first hundred are not counted.
     let mut sockets = Vec::new();
@@ -53,7 +55,6 @@ async fn idle(server: &Medtech, token: &str) -> Result<f64> {
     Ok((server.process.rss_kib()? - before) / IDLE as f64)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a count")]
 async fn deliveries(server: &Medtech, token: &str, conversation: &str) -> Result<f64> {
     let received = Arc::new(AtomicU64::new(0));
     let mut readers = JoinSet::new();
@@ -69,8 +70,11 @@ async fn deliveries(server: &Medtech, token: &str, conversation: &str) -> Result
     let before = server.process.cpu()?;
     for n in 0..MESSAGES {
         tick.tick().await;
-        let text = format!("message {n:03} of a length as people write it, a line or two about how the day has been so far");
-        sender.post(&path, &json!({"client_id": Uuid::now_v7(), "body": {"text": text}})).await?;
+        let text =
+            format!("message {n:03} of a length as people write it, a line or two about how the day has been so far");
+        sender
+            .post(&path, &json!({"client_id": Uuid::now_v7(), "body": {"text": text}}))
+            .await?;
     }
     let wanted = MESSAGES * SUBSCRIBERS as u64;
     let all = timeout(ANSWER_WITHIN, async {
@@ -78,7 +82,8 @@ async fn deliveries(server: &Medtech, token: &str, conversation: &str) -> Result
             sleep(Duration::from_millis(5)).await;
         }
     });
-    all.await.map_err(|_| format!("{} of {wanted} deliveries came", received.load(Relaxed)))?;
+    all.await
+        .map_err(|_| format!("{} of {wanted} deliveries came", received.load(Relaxed)))?;
     let cpu = server.process.cpu()? - before;
     readers.abort_all();
     Ok(wanted as f64 / cpu.max(0.01))
@@ -100,10 +105,19 @@ async fn read(mut socket: Socket, received: Arc<AtomicU64>) {
 }
 
 async fn connect(port: u16, token: &str) -> Result<Socket> {
-    let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0).max_write_buffer_size(64 * 1024);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(64 * 1024);
     let address = format!("ws://localhost:{port}/connection/websocket");
-    let (mut socket, _) = connect_async_with_config(address, Some(config), true).await.context("the live channels' door")?;
-    command(&mut socket, json!({"id": 1, "connect": {"token": token, "name": "bench"}})).await?;
+    let (mut socket, _) = connect_async_with_config(address, Some(config), true)
+        .await
+        .context("the live channels' door")?;
+    command(
+        &mut socket,
+        json!({"id": 1, "connect": {"token": token, "name": "bench"}}),
+    )
+    .await?;
     Ok(socket)
 }
 

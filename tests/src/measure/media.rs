@@ -41,10 +41,18 @@ pub async fn forward(server: &MediaServer<'_>, label: &str, shape: Shape, durati
     for room in 0..shape.rooms {
         let room = format!("{label}-{room}");
         let token = server.token(&room, "publisher").await?;
-        people.push(Participant::join(&address, &token, Role::Publish).await.context("the publisher")?);
+        people.push(
+            Participant::join(&address, &token, Role::Publish)
+                .await
+                .context("the publisher")?,
+        );
         for number in 0..shape.subscribers {
             let token = server.token(&room, &format!("subscriber-{number}")).await?;
-            people.push(Participant::join(&address, &token, Role::Subscribe(counts.clone())).await.context("a subscriber")?);
+            people.push(
+                Participant::join(&address, &token, Role::Subscribe(counts.clone()))
+                    .await
+                    .context("a subscriber")?,
+            );
         }
     }
     let run = measure(server, &counts, &people, shape, duration).await;
@@ -54,7 +62,6 @@ pub async fn forward(server: &MediaServer<'_>, label: &str, shape: Shape, durati
     run
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of packets")]
 async fn measure(
     server: &MediaServer<'_>,
     counts: &Counts,
@@ -63,7 +70,6 @@ async fn measure(
     duration: Duration,
 ) -> Result<Run> {
     let expected = shape.rooms * shape.subscribers;
-    #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
     let began = Instant::now();
     while counts.reached() < expected as u64 {
         people.iter().try_for_each(Participant::check)?;
@@ -73,7 +79,6 @@ async fn measure(
         sleep(Duration::from_millis(20)).await;
     }
     sleep(SETTLE).await;
-    #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
     let began = Instant::now();
     let (before, cpu_before) = (counts.seen(), server.process().cpu()?);
     sleep(duration).await;

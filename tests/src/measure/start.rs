@@ -28,5 +28,12 @@ pub async fn measure(program: &Path) -> Result<(Start, Medtech)> {
     }
     tokio::time::sleep(IDLE_AFTER).await;
     let idle_mib = server.process.rss_kib()? / 1024.0;
-    Ok((Start { first_s: first.as_secs_f64(), existing_s: super::median(existing), idle_mib }, server))
+    Ok((
+        Start {
+            first_s: first.as_secs_f64(),
+            existing_s: super::median(existing),
+            idle_mib,
+        },
+        server,
+    ))
 }

@@ -21,14 +21,21 @@ pub async fn admit_to_media(server: &Medtech) -> Result<f64> {
     let mut host = server.client("clinician").await?;
     let (mut guest, visit) = arrive(server).await?;
     let media = |who: &Value| -> Result<String> {
-        who.pointer("/token").and_then(Value::as_str).map(str::to_owned).context("no media token")
+        who.pointer("/token")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .context("no media token")
     };
     let patient = media(&guest.post(&format!("/api/visits/{visit}/media"), &json!({})).await?)?;
     let clinician = media(&host.post(&format!("/api/visits/{visit}/media"), &json!({})).await?)?;
     let address = format!("ws://localhost:{}", server.port);
     let counts = Arc::new(Counts::default());
-    let patient = Participant::join(&address, &patient, Role::Subscribe(counts.clone())).await.context("the patient")?;
-    let clinician = Participant::join(&address, &clinician, Role::Publish).await.context("the clinician")?;
+    let patient = Participant::join(&address, &patient, Role::Subscribe(counts.clone()))
+        .await
+        .context("the patient")?;
+    let clinician = Participant::join(&address, &clinician, Role::Publish)
+        .await
+        .context("the clinician")?;
     let times = times(&mut host, &visit, &counts, [&patient, &clinician]).await;
     patient.leave().await;
     clinician.leave().await;
@@ -40,7 +47,6 @@ async fn times(host: &mut Client, visit: &str, counts: &Counts, people: [&Partic
     for _ in 0..TIMES {
         silent(counts).await?;
         counts.forget_first();
-        #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
         let began = Instant::now();
         host.post(&format!("/api/visits/{visit}/admit"), &json!({})).await?;
         let first = timeout(FLOWS_WITHIN, async {
@@ -78,8 +84,19 @@ async fn silent(counts: &Counts) -> Result<()> {
 pub async fn arrive(server: &Medtech) -> Result<(Client, String)> {
     let mut nobody = Client::connect(server.port, None).await?;
     let device = json!({"id": Uuid::now_v7(), "name": "bench"});
-    let opened = nobody.post("/api/visits/open", &json!({"link": server.printed_link("patient")?, "device": device})).await?;
-    let text = |at: &str| opened.pointer(at).and_then(Value::as_str).map(str::to_owned).context(format!("no {at} of an open visit"));
+    let opened = nobody
+        .post(
+            "/api/visits/open",
+            &json!({"link": server.printed_link("patient")?, "device": device}),
+        )
+        .await?;
+    let text = |at: &str| {
+        opened
+            .pointer(at)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .context(format!("no {at} of an open visit"))
+    };
     let (token, visit) = (text("/access_token")?, text("/visit/id")?);
     let mut guest = Client::connect(server.port, Some(&token)).await?;
     let check = json!({"camera": "ok", "microphone": "ok", "speaker": "ok"});
