@@ -140,7 +140,10 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;
     tasks.push(tokio::spawn(joints::follow_rooms(room_events, visits.clone())));
-    tasks.push(tokio::spawn(joints::follow_presence(hub.presence_changes(), visits.clone())));
+    tasks.push(tokio::spawn(joints::follow_presence(
+        hub.presence_changes(),
+        visits.clone(),
+    )));
     tasks.extend(notifications.clone().start(stop.clone()));
     let visits = Arc::new(visits);
     tasks.extend(consume(&ctx, &clinic.identity, &stop));
@@ -167,7 +170,13 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         .merge(hub.router())
         .merge(livekit.router())
         .merge(medtech_web_client::router());
-    Ok(Running { router, mqtt: devices.addr(), hub, livekit, tasks })
+    Ok(Running {
+        router,
+        mqtt: devices.addr(),
+        hub,
+        livekit,
+        tasks,
+    })
 }
 
 impl Running {
@@ -188,12 +197,22 @@ impl Running {
 fn start_media(ctx: &Ctx) -> Result<(LiveKit, mpsc::Receiver<RoomEvent>)> {
     let media = &ctx.config.media;
     let config = LiveKitConfig {
-        media: SfuConfig { udp_port: media.udp_port, threads: media.threads, advertise: media.advertise.clone() },
-        keys: Arc::new(joints::TenantKeys { root: ctx.root.clone(), tenants: ctx.tenants.clone() }),
+        media: SfuConfig {
+            udp_port: media.udp_port,
+            threads: media.threads,
+            advertise: media.advertise.clone(),
+        },
+        keys: Arc::new(joints::TenantKeys {
+            root: ctx.root.clone(),
+            tenants: ctx.tenants.clone(),
+        }),
         clock: ctx.clock.clone(),
     };
     LiveKit::start(config).map_err(|e| {
-        Error::unavailable("app.media", format!("The media service cannot start: {e}. `medtech doctor` says more."))
+        Error::unavailable(
+            "app.media",
+            format!("The media service cannot start: {e}. `medtech doctor` says more."),
+        )
     })
 }
 

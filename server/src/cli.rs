@@ -77,7 +77,9 @@ fn token(user: Option<String>, room: Option<String>, identity: Option<String>) -
         (Some("clinician"), None, None) => Ok(Token::User(Role::Clinician)),
         (Some("patient"), None, None) => Ok(Token::User(Role::Patient)),
         (Some(other), None, None) => Err(format!("--user is admin, clinician or patient, not `{other}`")),
-        (None, Some(room), Some(identity)) if !room.is_empty() && !identity.is_empty() => Ok(Token::Room { room, identity }),
+        (None, Some(room), Some(identity)) if !room.is_empty() && !identity.is_empty() => {
+            Ok(Token::Room { room, identity })
+        }
         _ => Err("`medtech token` wants --user ROLE, or --room R with --identity I".into()),
     }
 }
@@ -93,10 +95,23 @@ mod tests {
     #[test]
     fn commands_and_their_mistakes() {
         assert_eq!(of(&["serve"]), Ok(Command::Serve));
-        assert_eq!(of(&["token", "--user", "patient"]), Ok(Command::Token(Token::User(Role::Patient))));
-        let room = Token::Room { room: "r".into(), identity: "i".into() };
+        assert_eq!(
+            of(&["token", "--user", "patient"]),
+            Ok(Command::Token(Token::User(Role::Patient)))
+        );
+        let room = Token::Room {
+            room: "r".into(),
+            identity: "i".into(),
+        };
         assert_eq!(of(&["token", "--room=r", "--identity", "i"]), Ok(Command::Token(room)));
-        for wrong in [&["token"][..], &["token", "--user", "king"], &["token", "--room", "r"], &["dance"], &["serve", "--user", "admin"], &["serve", "--loud"]] {
+        for wrong in [
+            &["token"][..],
+            &["token", "--user", "king"],
+            &["token", "--room", "r"],
+            &["dance"],
+            &["serve", "--user", "admin"],
+            &["serve", "--loud"],
+        ] {
             assert!(of(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -18,11 +18,17 @@ struct Finding {
 }
 
 fn ok(what: impl Into<String>) -> Finding {
-    Finding { what: what.into(), mend: None }
+    Finding {
+        what: what.into(),
+        mend: None,
+    }
 }
 
 fn wrong(what: impl Into<String>, mend: impl Into<String>) -> Finding {
-    Finding { what: what.into(), mend: Some(mend.into()) }
+    Finding {
+        what: what.into(),
+        mend: Some(mend.into()),
+    }
 }
 
 /// Prints every finding; the exit code tells whether all is well.
@@ -45,7 +51,11 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
         }
         Err(e) if e.code == "app.data_dir_in_use" => findings.push(ok("database: in use by a running server")),
         Err(e) => findings.push(wrong(
-            format!("database: {} {}", e.message, e.source.map(|s| s.to_string()).unwrap_or_default()),
+            format!(
+                "database: {} {}",
+                e.message,
+                e.source.map(|s| s.to_string()).unwrap_or_default()
+            ),
             "check MEDTECH_DATABASE_URL, or the rights on the data directory",
         )),
     }
@@ -64,14 +74,21 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
 
 fn disk(dir: &Path) -> Finding {
     if let Err(e) = std::fs::create_dir_all(dir) {
-        return wrong(format!("data directory {}: {e}", dir.display()), "set MEDTECH_DATA_DIR to a directory this user may write");
+        return wrong(
+            format!("data directory {}: {e}", dir.display()),
+            "set MEDTECH_DATA_DIR to a directory this user may write",
+        );
     }
     match free_bytes(dir) {
-        Ok(free) if free < LEAST_FREE => {
-            wrong(format!("{} MiB free in {}", free >> 20, dir.display()), "free at least 1 GiB, or move the data directory")
-        }
+        Ok(free) if free < LEAST_FREE => wrong(
+            format!("{} MiB free in {}", free >> 20, dir.display()),
+            "free at least 1 GiB, or move the data directory",
+        ),
         Ok(free) => ok(format!("{} GiB free in {}", free >> 30, dir.display())),
-        Err(e) => wrong(format!("free space of {}: {e}", dir.display()), "check that the disk is mounted"),
+        Err(e) => wrong(
+            format!("free space of {}: {e}", dir.display()),
+            "check that the disk is mounted",
+        ),
     }
 }
 
@@ -86,7 +103,10 @@ fn clock() -> Finding {
     let now = medtech_kernel::Clock::system().now_ms();
     let at = medtech_kernel::clock::rfc3339(now);
     if now < 1_780_000_000_000 {
-        wrong(format!("the clock says {at}"), "set the clock, best by NTP (timedatectl set-ntp true)")
+        wrong(
+            format!("the clock says {at}"),
+            "set the clock, best by NTP (timedatectl set-ntp true)",
+        )
     } else {
         ok(format!("clock {at}"))
     }
@@ -95,10 +115,14 @@ fn clock() -> Finding {
 fn tcp(what: &str, addr: SocketAddr) -> Finding {
     match TcpListener::bind(addr) {
         Ok(_) => ok(format!("TCP {addr} for {what} is free")),
-        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-            wrong(format!("TCP {addr} for {what} is taken"), "a server already runs there, or choose another port (MEDTECH_HTTP_BIND, MEDTECH_MQTT_BIND)")
-        }
-        Err(e) => wrong(format!("TCP {addr} for {what}: {e}"), "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"),
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => wrong(
+            format!("TCP {addr} for {what} is taken"),
+            "a server already runs there, or choose another port (MEDTECH_HTTP_BIND, MEDTECH_MQTT_BIND)",
+        ),
+        Err(e) => wrong(
+            format!("TCP {addr} for {what}: {e}"),
+            "choose a port above 1023, or grant CAP_NET_BIND_SERVICE",
+        ),
     }
 }
 
@@ -106,6 +130,9 @@ fn udp(config: &Config) -> Finding {
     let addr = SocketAddr::new(config.media.bind, config.media.udp_port);
     match UdpSocket::bind(addr) {
         Ok(_) => ok(format!("UDP {addr} for media is free; open it in the firewall")),
-        Err(e) => wrong(format!("UDP {addr} for media: {e}"), "choose another port with MEDTECH_MEDIA_UDP_PORT and open it in the firewall"),
+        Err(e) => wrong(
+            format!("UDP {addr} for media: {e}"),
+            "choose another port with MEDTECH_MEDIA_UDP_PORT and open it in the firewall",
+        ),
     }
 }

@@ -1,17 +1,17 @@
 //! Where parts that must not know each other meet: visits with the media service, visits with messaging, API keys
 //! with the root key.
 
-use medtech_kernel::{
-    BoxFuture, Error, Result, TenantId, Tx,
-    clock::Millis,
-    secret::Root,
-    tenant::Tenants,
-};
+use medtech_kernel::{BoxFuture, Error, Result, TenantId, Tx, clock::Millis, secret::Root, tenant::Tenants};
 use medtech_messaging::Messaging;
 use medtech_signaling::{
     channels::{Hub, PresenceChange},
-    livekit::{ApiKey, ApiKeys, LeaveReason, LiveKit, LiveKitError, Permission, RoomEvent, RoomEventKind, TokenRequest},
-    visits::{self, Conversations, Visits, media::{Media, MediaEvent, Rights}},
+    livekit::{
+        ApiKey, ApiKeys, LeaveReason, LiveKit, LiveKitError, Permission, RoomEvent, RoomEventKind, TokenRequest,
+    },
+    visits::{
+        self, Conversations, Visits,
+        media::{Media, MediaEvent, Rights},
+    },
 };
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
@@ -34,7 +34,11 @@ impl ApiKeys for TenantKeys {
     fn of_tenant(&self, tenant: TenantId) -> Option<ApiKey> {
         let tenant = self.tenants.by_id(tenant)?.id;
         let secret = self.root.derive("livekit api secret", tenant);
-        Some(ApiKey { tenant, key: format!("mt{tenant}").into(), secret: Arc::from(secret.as_slice()) })
+        Some(ApiKey {
+            tenant,
+            key: format!("mt{tenant}").into(),
+            secret: Arc::from(secret.as_slice()),
+        })
     }
 }
 
@@ -45,7 +49,12 @@ fn permission(rights: Rights) -> Permission {
     if rights == Rights::NONE {
         return Permission::waiting();
     }
-    Permission { can_publish: rights.publish, can_subscribe: rights.subscribe, can_publish_data: rights.publish_data, ..Permission::full() }
+    Permission {
+        can_publish: rights.publish,
+        can_subscribe: rights.subscribe,
+        can_publish_data: rights.publish_data,
+        ..Permission::full()
+    }
 }
 
 fn media(error: LiveKitError) -> Error {
@@ -73,7 +82,13 @@ impl Media for Rooms {
         self.0.token(&request).map_err(media)
     }
 
-    fn set_rights<'a>(&'a self, tenant: TenantId, room: &'a str, identity: &'a str, rights: Rights) -> BoxFuture<'a, Result<()>> {
+    fn set_rights<'a>(
+        &'a self,
+        tenant: TenantId,
+        room: &'a str,
+        identity: &'a str,
+        rights: Rights,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { absent_is_fine(self.0.set_permission(tenant, room, identity, permission(rights)).await) })
     }
 
@@ -90,7 +105,13 @@ impl Media for Rooms {
 pub(crate) struct VisitChats(pub(crate) Arc<Messaging>);
 
 impl Conversations for VisitChats {
-    fn create_in<'a>(&'a self, tx: &'a mut Tx, topic: &'a str, title: &'a str, members: &'a [(String, String)]) -> BoxFuture<'a, Result<Uuid>> {
+    fn create_in<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        topic: &'a str,
+        title: &'a str,
+        members: &'a [(String, String)],
+    ) -> BoxFuture<'a, Result<Uuid>> {
         Box::pin(self.0.create_conversation_in(tx, topic, title, members))
     }
 }
@@ -126,8 +147,13 @@ pub(crate) async fn follow_presence(mut changes: broadcast::Receiver<PresenceCha
             Err(broadcast::error::RecvError::Lagged(_)) => continue,
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        let Some(visit) = change.channel.strip_prefix("encounter:").and_then(|id| id.parse().ok()) else { continue };
-        if let Err(e) = visits.on_presence(change.tenant, visit, &change.subject, change.joined).await {
+        let Some(visit) = change.channel.strip_prefix("encounter:").and_then(|id| id.parse().ok()) else {
+            continue;
+        };
+        if let Err(e) = visits
+            .on_presence(change.tenant, visit, &change.subject, change.joined)
+            .await
+        {
             tracing::warn!(error = ?e, "a presence change was not taken in");
         }
     }
@@ -137,9 +163,13 @@ pub(crate) async fn follow_presence(mut changes: broadcast::Receiver<PresenceCha
 pub(crate) fn rpc(hub: &Hub, messaging: &Arc<Messaging>, visits: &Visits) {
     use medtech_messaging::rpc;
     let m = messaging.clone();
-    hub.rpc("message.send", move |who, params| rpc::message_send(m.clone(), who, params));
+    hub.rpc("message.send", move |who, params| {
+        rpc::message_send(m.clone(), who, params)
+    });
     let m = messaging.clone();
-    hub.rpc("message.receipt", move |who, params| rpc::message_receipt(m.clone(), who, params));
+    hub.rpc("message.receipt", move |who, params| {
+        rpc::message_receipt(m.clone(), who, params)
+    });
     let m = messaging.clone();
     hub.rpc("typing", move |who, params| rpc::typing(m.clone(), who, params));
     for method in visits::rpc::METHODS {

@@ -1,6 +1,11 @@
 //! Tokens and addresses for people: what `medtech token` and the start of the demo print.
 
-use crate::{app::{self, Clinic}, cli::Token, demo, joints::TenantKeys};
+use crate::{
+    app::{self, Clinic},
+    cli::Token,
+    demo,
+    joints::TenantKeys,
+};
 use medtech_kernel::{Error, Result, TenantId, auth::Role, clock::Millis, config::Config};
 use medtech_signaling::livekit::{ApiKeys, Permission, TokenRequest, mint};
 
@@ -14,12 +19,20 @@ const LINK_USES: u32 = 1000;
 /// A token, alone.
 pub(crate) async fn token(config: Config, what: Token) -> Result<String> {
     let clinic = app::clinic(app::open(config).await?);
-    let absent = || Error::not_found("demo.absent", "There is no demo clinic here yet. Run `medtech demo` first.");
+    let absent = || {
+        Error::not_found(
+            "demo.absent",
+            "There is no demo clinic here yet. Run `medtech demo` first.",
+        )
+    };
     let tenant = clinic.ctx.tenants.by_slug(demo::SLUG).ok_or_else(absent)?.id;
     match what {
         Token::User(role) => {
             let user = clinic.identity.find_by_role(tenant, role).await?.ok_or_else(absent)?;
-            clinic.identity.issue_token(tenant, user.id, TOKEN_LIFE_MS, "command line").await
+            clinic
+                .identity
+                .issue_token(tenant, user.id, TOKEN_LIFE_MS, "command line")
+                .await
         }
         Token::Room { room, identity } => room_token(&clinic, tenant, room, identity),
     }
@@ -27,20 +40,41 @@ pub(crate) async fn token(config: Config, what: Token) -> Result<String> {
 
 fn room_token(clinic: &Clinic, tenant: TenantId, room: String, identity: String) -> Result<String> {
     let ctx = &clinic.ctx;
-    let keys = TenantKeys { root: ctx.root.clone(), tenants: ctx.tenants.clone() };
-    let key = keys.of_tenant(tenant).ok_or_else(|| Error::not_found("media.no_key", "The clinic has no media key."))?;
-    let request = TokenRequest { tenant, room, name: identity.clone(), identity, permission: Permission::full(), ttl_ms: TOKEN_LIFE_MS };
+    let keys = TenantKeys {
+        root: ctx.root.clone(),
+        tenants: ctx.tenants.clone(),
+    };
+    let key = keys
+        .of_tenant(tenant)
+        .ok_or_else(|| Error::not_found("media.no_key", "The clinic has no media key."))?;
+    let request = TokenRequest {
+        tenant,
+        room,
+        name: identity.clone(),
+        identity,
+        permission: Permission::full(),
+        ttl_ms: TOKEN_LIFE_MS,
+    };
     mint(&key, &request, ctx.clock.now_ms()).map_err(|e| Error::internal("media.token", e))
 }
 
 /// The addresses of the demo clinic's people, ready to be opened.
 pub(crate) async fn demo_addresses(clinic: &Clinic) -> Result<Vec<(&'static str, String)>> {
-    let Some(tenant) = clinic.ctx.tenants.by_slug(demo::SLUG) else { return Ok(Vec::new()) };
+    let Some(tenant) = clinic.ctx.tenants.by_slug(demo::SLUG) else {
+        return Ok(Vec::new());
+    };
     let url = clinic.ctx.config.public_url();
     let mut addresses = Vec::new();
-    for (who, role) in [("clinician", Role::Clinician), ("staff", Role::Staff), ("admin", Role::Admin)] {
+    for (who, role) in [
+        ("clinician", Role::Clinician),
+        ("staff", Role::Staff),
+        ("admin", Role::Admin),
+    ] {
         if let Some(user) = clinic.identity.find_by_role(tenant.id, role).await? {
-            let link = clinic.identity.issue_link(tenant.id, user.id, LINK_LIFE_MS, LINK_USES).await?;
+            let link = clinic
+                .identity
+                .issue_link(tenant.id, user.id, LINK_LIFE_MS, LINK_USES)
+                .await?;
             addresses.push((who, format!("{url}/enter#{link}")));
         }
     }

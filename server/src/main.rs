@@ -71,15 +71,22 @@ async fn run(command: Command, config: Config) -> Result<ExitCode> {
 /// One crypto provider for TLS and for signed tokens, installed before anything can ask for one.
 pub(crate) fn install_crypto() -> Result<()> {
     let twice = || Error::internal("crypto.provider", "another crypto provider was installed first");
-    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| twice())?;
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| twice())?;
     medtech_signaling::livekit::install_crypto();
     Ok(())
 }
 
 fn start_log() {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("MEDTECH_LOG").unwrap_or_else(|_| EnvFilter::new("info,str0m=warn,is=warn,dimpl=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true).init();
+    let filter =
+        EnvFilter::try_from_env("MEDTECH_LOG").unwrap_or_else(|_| EnvFilter::new("info,str0m=warn,is=warn,dimpl=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(true)
+        .init();
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of a subcommand")]

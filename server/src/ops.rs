@@ -52,7 +52,9 @@ struct GroupLabels {
 }
 
 fn seconds() -> Histogram {
-    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
+    Histogram::new([
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    ])
 }
 
 impl Metrics {
@@ -61,14 +63,30 @@ impl Metrics {
         let requests = Family::new_with_constructor(seconds as fn() -> Histogram);
         let (dropped, outbox, panics) = (Gauge::default(), Family::default(), Counter::default());
         registry.register("http_request_seconds", "Time to answer a request", requests.clone());
-        registry.register("live_events_dropped", "Live events that found the hub's inbox full", dropped.clone());
-        registry.register("outbox_waiting", "Durable events that wait for a consumer", outbox.clone());
+        registry.register(
+            "live_events_dropped",
+            "Live events that found the hub's inbox full",
+            dropped.clone(),
+        );
+        registry.register(
+            "outbox_waiting",
+            "Durable events that wait for a consumer",
+            outbox.clone(),
+        );
         registry.register("panics", "Requests that ended in a panic", panics.clone());
-        Arc::new(Self { registry, requests, dropped, outbox, panics, ctx })
+        Arc::new(Self {
+            registry,
+            requests,
+            dropped,
+            outbox,
+            panics,
+            ctx,
+        })
     }
 
     async fn text(&self) -> medtech_kernel::Result<String> {
-        self.dropped.set(i64::try_from(self.ctx.bus.dropped()).unwrap_or(i64::MAX));
+        self.dropped
+            .set(i64::try_from(self.ctx.bus.dropped()).unwrap_or(i64::MAX));
         let mut waiting = std::collections::HashMap::<String, i64>::new();
         for tenant in self.ctx.tenants.all() {
             for (group, rows, _) in self.ctx.bus.backlog(tenant.id).await? {
@@ -101,29 +119,61 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
     let disk = free_bytes(&ctx.config.data_dir).is_ok_and(|free| free >= LEAST_FREE);
     let mut oldest = None;
     for tenant in ctx.tenants.all() {
-        let due = ctx.bus.backlog(tenant.id).await.unwrap_or_default().into_iter().map(|(_, _, due)| due).min();
+        let due = ctx
+            .bus
+            .backlog(tenant.id)
+            .await
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(_, _, due)| due)
+            .min();
         oldest = oldest.into_iter().chain(due).min();
     }
     let outbox = oldest.is_none_or(|due| ctx.clock.now_ms() - due < OUTBOX_LAG_MS);
-    let status = if database && disk && outbox { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"database": database, "disk": disk, "outbox": outbox}))).into_response()
+    let status = if database && disk && outbox {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({"database": database, "disk": disk, "outbox": outbox})),
+    )
+        .into_response()
 }
 
 async fn text(State(metrics): State<Arc<Metrics>>) -> medtech_kernel::Result<Response> {
     let text = metrics.text().await?;
-    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+    Ok((
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response())
 }
 
 async fn openapi() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        include_str!("openapi.json"),
+    )
 }
 
 /// Measures every request, and turns a panic into a problem document that ends that request alone.
 pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    #[expect(clippy::disallowed_methods, reason = "a duration is measured, no time of day is taken")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a duration is measured, no time of day is taken"
+    )]
     let began = Instant::now();
     let method = request.method().to_string();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
     // A task of its own would lose the connection's extensions; an unwind guard keeps the panic within the request.
     let response = match CatchPanic::new(next.run(request)).await {
         Ok(response) => response,
@@ -132,8 +182,15 @@ pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
             medtech_kernel::Error::internal("http.panicked", "a handler panicked").into_response()
         }
     };
-    let labels = RequestLabels { method, route, status: response.status().as_u16() };
-    metrics.requests.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+    let labels = RequestLabels {
+        method,
+        route,
+        status: response.status().as_u16(),
+    };
+    metrics
+        .requests
+        .get_or_create(&labels)
+        .observe(began.elapsed().as_secs_f64());
     response
 }
 

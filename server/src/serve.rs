@@ -22,7 +22,10 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let ctx = app::open(config).await?;
     let clinic = app::clinic(ctx.clone());
     let (stop, stopped) = watch::channel(false);
-    let (metrics, running) = (ops::Metrics::new(ctx.clone()), app::start(&clinic, stopped.clone()).await?);
+    let (metrics, running) = (
+        ops::Metrics::new(ctx.clone()),
+        app::start(&clinic, stopped.clone()).await?,
+    );
     if demo {
         demo::ensure(&clinic).await?;
     }
@@ -47,7 +50,11 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
             say(&format!("  {who:<10} {address}"));
         }
     }
-    say(&format!("  {:<10} mqtt://localhost:{}\n", "devices", running.mqtt.port()));
+    say(&format!(
+        "  {:<10} mqtt://localhost:{}\n",
+        "devices",
+        running.mqtt.port()
+    ));
 
     signal().await?;
     tracing::info!("stopping");
@@ -63,19 +70,29 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
 /// Two servers on one data directory would both deliver the outbox: the second is refused.
 fn lock(dir: &Path) -> Result<File> {
     std::fs::create_dir_all(dir).map_err(io)?;
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("server.lock")).map_err(io)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("server.lock"))
+        .map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::conflict("app.data_dir_in_use", format!("A server is already running on {}.", dir.display())))
-        }
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::conflict(
+            "app.data_dir_in_use",
+            format!("A server is already running on {}.", dir.display()),
+        )),
         Err(std::fs::TryLockError::Error(e)) => Err(io(e)),
     }
 }
 
 fn listen(addr: SocketAddr) -> Result<tokio::net::TcpListener> {
     let open = || -> std::io::Result<tokio::net::TcpListener> {
-        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if addr.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         socket.set_reuseaddr(true)?;
         socket.set_nodelay(true)?;
         socket.set_send_buffer_size(SEND_BUFFER)?;
@@ -83,7 +100,10 @@ fn listen(addr: SocketAddr) -> Result<tokio::net::TcpListener> {
         socket.listen(BACKLOG)
     };
     open().map_err(|e| {
-        Error::unavailable("app.port", format!("Cannot listen on {addr}: {e}. `medtech doctor` says more."))
+        Error::unavailable(
+            "app.port",
+            format!("Cannot listen on {addr}: {e}. `medtech doctor` says more."),
+        )
     })
 }
 

@@ -86,7 +86,11 @@ impl Visits {
             // The rooms have forgotten who may do what: a token made before the restart must not open a lobby, nor keep
             // out someone who was admitted since.
             for id in store::under_way(&self.0.ctx.db, tenant.id).await? {
-                let sync = Sync { tenant: tenant.id, id, remove: None };
+                let sync = Sync {
+                    tenant: tenant.id,
+                    id,
+                    remove: None,
+                };
                 if let Err(e) = self.bring_in_line(&sync).await {
                     tracing::error!(tenant = %tenant.id, visit = %id, error = ?e, "room does not follow its visit");
                 }
