@@ -17,7 +17,7 @@ allow medtech-media-sfu
 allow medtech-web-client
 allow medtech-messaging medtech-kernel
 allow medtech-notifications medtech-kernel
-allow medtech-signaling medtech-kernel medtech-media-sfu medtech-messaging
+allow medtech-signaling medtech-kernel medtech-media-sfu
 allow medtech-fhir medtech-kernel
 for module in identity tenants records appointments; do
   allow "medtech-$module" medtech-kernel medtech-fhir

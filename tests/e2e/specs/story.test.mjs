@@ -32,9 +32,13 @@ async function accessible(page, what) {
 /** Pictures and sound arrive now: both counters grow past where they were. */
 async function seesAndHears(page, who) {
   const start = await received(page);
+  const shown = () => id(page, "remote-video").evaluate((video) => ({ width: video.videoWidth, time: video.currentTime, frames: video.getVideoPlaybackQuality().totalVideoFrames }));
+  await id(page, "remote-video").waitFor();
+  const picture = await shown();
   await eventually(`${who} sees and hears the other`, async () => {
-    const now = await received(page);
-    return now.framesDecoded > start.framesDecoded + 10 && now.audioEnergy > start.audioEnergy && now;
+    const [now, then] = [await received(page), await shown()];
+    const decoded = now.framesDecoded > start.framesDecoded + 10 && now.audioEnergy > start.audioEnergy;
+    return decoded && then.width > 0 && then.time > picture.time && then.frames > picture.frames;
   }, 60_000);
 }
 
