@@ -1,5 +1,5 @@
 # Two commands: `make run` and `make test`. The work is in cargo and npm.
-.PHONY: run test dev bench web lint e2e
+.PHONY: run test dev bench web
 
 # Builds the client and the server, starts everything with embedded defaults, and prints the addresses to open.
 run: web
@@ -8,12 +8,12 @@ run: web
 	MEDTECH_DEMO=true target/debug/medtech serve
 
 # Installs what only tests need when it is missing, runs every test, stops what it started.
-test: web
+test: web tests/e2e/node_modules/.stamp
 	tests/scripts/install.sh
 	cargo build --package medtech
-	tests/scripts/postgres.sh cargo test --workspace
 	cd web-client && npm run lint && npm run types && npm test
-	cd tests/e2e && npm ci --ignore-scripts --no-audit --no-fund && npm test
+	tests/scripts/postgres.sh cargo test --workspace
+	tests/scripts/postgres.sh npm --prefix tests/e2e test
 
 # The server on its own, and the client rebuilt at every change.
 dev:
@@ -30,6 +30,10 @@ web: web-client/dist/index.html
 web-client/node_modules/.stamp: web-client/package-lock.json
 	@echo "== installing the client's packages"
 	cd web-client && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json
+	cd tests/e2e && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 web-client/dist/index.html: web-client/node_modules/.stamp $(shell find web-client/src web-client/public web-client/index.html web-client/vite.config.ts -type f 2>/dev/null)

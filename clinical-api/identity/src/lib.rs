@@ -60,6 +60,7 @@ pub(crate) struct Opened {
 struct UserChanged<'a> {
     id: Uuid,
     name: &'a str,
+    email: &'a str,
     roles: &'a [Role],
     active: bool,
 }
@@ -119,6 +120,7 @@ impl Identity {
                     let body = UserChanged {
                         id: made.id,
                         name: &made.name,
+                        email: &made.email,
                         roles: &made.roles,
                         active: made.active,
                     };

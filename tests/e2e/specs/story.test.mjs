@@ -200,6 +200,14 @@ test("the first visit", async (t) => {
     await shot(clinician, "clinician-consultation-result");
     await shot(staff, "staff-board");
     await id(staff, "acknowledge").first().click();
+    // The clinician is written to, without a clinical word: the mail lies in the local outbox.
+    const headers = { authorization: `Bearer ${await server.signIn("admin")}` };
+    const mails = await eventually("a mail to the clinician", async () => {
+      const page = await (await fetch(server.url + "/dev/outbox", { headers })).text();
+      return page.includes("@") && page;
+    });
+    const name = await id(clinician, "chart").locator("h1, h2").first().innerText();
+    for (const secret of ["Electrolytes", "Potassium", "6.8", name]) assert.ok(!mails.includes(secret), secret);
     assert.deepEqual(staff.problems, []);
   });
 
