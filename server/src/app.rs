@@ -139,10 +139,15 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
 
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;
-    tasks.push(tokio::spawn(joints::follow_rooms(room_events, visits.clone())));
+    tasks.push(tokio::spawn(joints::follow_rooms(
+        room_events,
+        visits.clone(),
+        stop.clone(),
+    )));
     tasks.push(tokio::spawn(joints::follow_presence(
         hub.presence_changes(),
         visits.clone(),
+        stop.clone(),
     )));
     tasks.extend(notifications.clone().start(stop.clone()));
     let visits = Arc::new(visits);

@@ -14,7 +14,7 @@ use medtech_signaling::{
     },
 };
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
 /// A media token opens a connection for this long; a standing connection does not end with it.
@@ -117,8 +117,17 @@ impl Conversations for VisitChats {
 }
 
 /// Tells visits who is connected to their rooms, in the order of the events.
-pub(crate) async fn follow_rooms(mut events: mpsc::Receiver<RoomEvent>, visits: Visits) {
-    while let Some(event) = events.recv().await {
+pub(crate) async fn follow_rooms(
+    mut events: mpsc::Receiver<RoomEvent>,
+    visits: Visits,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let Some(event) = event else { return };
         let active = match event.kind {
             RoomEventKind::Active | RoomEventKind::Resumed => true,
             RoomEventKind::Interrupted | RoomEventKind::Left { .. } => false,
@@ -139,9 +148,17 @@ pub(crate) async fn follow_rooms(mut events: mpsc::Receiver<RoomEvent>, visits: 
 }
 
 /// Tells visits whose browsers are connected to their channel: a patient who waits without media is there too.
-pub(crate) async fn follow_presence(mut changes: broadcast::Receiver<PresenceChange>, visits: Visits) {
+pub(crate) async fn follow_presence(
+    mut changes: broadcast::Receiver<PresenceChange>,
+    visits: Visits,
+    mut stop: watch::Receiver<bool>,
+) {
     loop {
-        let change = match changes.recv().await {
+        let change = tokio::select! {
+            change = changes.recv() => change,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let change = match change {
             Ok(change) => change,
             // What was missed turns up at the next change or by the browser's own requests.
             Err(broadcast::error::RecvError::Lagged(_)) => continue,

@@ -64,6 +64,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     if tokio::time::timeout(GRACE, server).await.is_err() {
         tracing::info!("connections were still open after the grace period");
     }
+    clinic.fhir.flush_audit().await;
     Ok(ExitCode::SUCCESS)
 }
 
