@@ -50,11 +50,18 @@ pub trait Module: Send + Sync + 'static {
     fn routes(self: Arc<Self>) -> Router;
 
     /// Live channels it owns.
-    fn channels() -> &'static [ChannelRule];
+    fn channels() -> &'static [ChannelRule] {
+        &[]
+    }
 
     /// Durable events it wants.
-    fn consumes() -> &'static [&'static str];
+    fn consumes() -> &'static [&'static str] {
+        &[]
+    }
 
     /// Handles one durable event. May be called twice with the same event: be idempotent by its id.
-    fn on_event(&self, event: Event) -> impl Future<Output = Result<()>> + Send;
+    fn on_event(&self, event: Event) -> impl Future<Output = Result<()>> + Send {
+        let _ = event;
+        std::future::ready(Ok(()))
+    }
 }

@@ -11,7 +11,7 @@ mod store;
 
 use axum::Router;
 use files::Files;
-use medtech_kernel::{ChannelRule, Ctx, Migration, Module, Result, bus::Event, db::Script, policy::Action};
+use medtech_kernel::{ChannelRule, Ctx, Migration, Module, Result, db::Script, policy::Action};
 use std::sync::Arc;
 
 /// The module. Made once; shared.
@@ -60,13 +60,5 @@ impl Module for Messaging {
 
     fn channels() -> &'static [ChannelRule] {
         CHANNELS
-    }
-
-    fn consumes() -> &'static [&'static str] {
-        &[]
-    }
-
-    async fn on_event(&self, _: Event) -> Result<()> {
-        Ok(())
     }
 }

@@ -130,11 +130,13 @@ impl Appointments {
         let unknown =
             |what: &str| Error::unprocessable("appointments.participant", format!("There is no such {what}."));
         let patient = self
-            .read(tenant, "Patient", &new.patient_id)
+            .fhir
+            .find(tenant, "Patient", &new.patient_id)
             .await?
             .ok_or_else(|| unknown("patient"))?;
         let practitioner = self
-            .read(tenant, "Practitioner", &new.practitioner_id)
+            .fhir
+            .find(tenant, "Practitioner", &new.practitioner_id)
             .await?
             .ok_or_else(|| unknown("clinician"))?;
         let users = self

@@ -42,7 +42,7 @@ impl Appointments {
                     if !once(tx, Self::NAME, event.id).await? {
                         return Ok(());
                     }
-                    let Some(mut appointment) = this.read_in(tx, "Appointment", &id).await? else {
+                    let Some(mut appointment) = this.fhir.find_in(tx, "Appointment", &id).await? else {
                         return Ok(());
                     };
                     let Some(status) = next(text(&appointment, "status").unwrap_or_default(), &event.kind, came) else {
@@ -70,7 +70,7 @@ impl Appointments {
                 Box::pin(async move {
                     let visit = store::of(tx, &id).await?.into_iter().find_map(|b| b.visit);
                     store::clear(tx, &id).await?;
-                    let Some(appointment) = this.read_in(tx, "Appointment", &id).await? else {
+                    let Some(appointment) = this.fhir.find_in(tx, "Appointment", &id).await? else {
                         return Ok(());
                     };
                     let time = |field| text(&appointment, field).and_then(parse_rfc3339);

@@ -89,13 +89,13 @@ async fn today(
 
 impl Appointments {
     async fn entry(&self, tenant: TenantId, booking: Booking) -> Result<Option<Entry>> {
-        let Some(resource) = self.read(tenant, "Appointment", &booking.appointment).await? else {
+        let Some(resource) = self.fhir.find(tenant, "Appointment", &booking.appointment).await? else {
             return Ok(None);
         };
         let Some(patient_id) = actors(&resource, "Patient").next() else {
             return Ok(None);
         };
-        let Some(patient) = self.read(tenant, "Patient", patient_id).await? else {
+        let Some(patient) = self.fhir.find(tenant, "Patient", patient_id).await? else {
             return Ok(None);
         };
         let status = text(&resource, "status").unwrap_or_default();

@@ -11,10 +11,8 @@ mod store;
 pub use book::{Booked, NewAppointment};
 
 use axum::Router;
-use medtech_fhir::{Access, Fhir};
-use medtech_kernel::{
-    ChannelRule, Ctx, Error, Migration, Module, Result, TenantId, Tx, bus::Event, clock::Millis, error::Kind,
-};
+use medtech_fhir::Fhir;
+use medtech_kernel::{Ctx, Migration, Module, Result, TenantId, bus::Event, clock::Millis};
 use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -57,7 +55,7 @@ impl Appointments {
         for booking in store::between(&self.ctx.db, tenant, Some(practitioner), from, to).await? {
             let (Some(visit), Some(resource)) = (
                 booking.visit,
-                self.read(tenant, "Appointment", &booking.appointment).await?,
+                self.fhir.find(tenant, "Appointment", &booking.appointment).await?,
             ) else {
                 continue;
             };
@@ -71,32 +69,6 @@ impl Appointments {
             });
         }
         Ok(out)
-    }
-
-    async fn read(&self, tenant: TenantId, kind: &str, id: &str) -> Result<Option<Value>> {
-        let found = self.fhir.read(tenant, &Access::All, kind, id).await;
-        found
-            .map_err(Error::from)
-            .and_then(|r| r.value())
-            .map(Some)
-            .or_else(absent)
-    }
-
-    async fn read_in(&self, tx: &mut Tx, kind: &str, id: &str) -> Result<Option<Value>> {
-        let found = self.fhir.read_in(tx, &Access::All, kind, id).await;
-        found
-            .map_err(Error::from)
-            .and_then(|r| r.value())
-            .map(Some)
-            .or_else(absent)
-    }
-}
-
-fn absent(e: Error) -> Result<Option<Value>> {
-    if matches!(e.kind, Kind::NotFound | Kind::Gone) {
-        Ok(None)
-    } else {
-        Err(e)
     }
 }
 
@@ -126,10 +98,6 @@ impl Module for Appointments {
 
     fn routes(self: Arc<Self>) -> Router {
         http::routes(self)
-    }
-
-    fn channels() -> &'static [ChannelRule] {
-        &[]
     }
 
     fn consumes() -> &'static [&'static str] {

@@ -223,7 +223,7 @@ async fn the_appointment_follows_its_visit_and_the_calendar_its_appointment() {
             assert_eq!(status().await, "fulfilled");
             let after = house.today("north.localhost", &house.token, "").await;
             assert!(after[0].get("visit_link").is_none(), "no link to a visit that is over");
-            let version = house.appointments.fhir.read(w.north.id, &Access::All, "Appointment", &id).await?.version;
+            let version = house.appointments.fhir.read(w.north.id, &medtech_fhir::Access::All, "Appointment", &id).await?.version;
             assert_eq!(version, 3, "booked, arrived, fulfilled: each once");
             house.twice(w, "visit.arrived", fact(json!("2026-03-02T09:00:00Z"))).await?;
             assert_eq!(status().await, "fulfilled", "never back");

@@ -18,6 +18,7 @@ mod ids;
 mod index;
 mod outcome;
 mod reads;
+mod records;
 mod search;
 mod store;
 mod validate;

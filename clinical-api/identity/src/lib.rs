@@ -11,7 +11,7 @@ pub use store::User;
 
 use axum::Router;
 use medtech_kernel::{
-    ChannelRule, Ctx, Error, Migration, Module, Result, TenantId, Tx,
+    Ctx, Error, Migration, Module, Result, TenantId, Tx,
     audit::{self, Entry},
     auth::{NewSession, Role},
     bus::Event,
@@ -273,19 +273,6 @@ impl Module for Identity {
 
     fn routes(self: Arc<Self>) -> Router {
         http::routes(self)
-    }
-
-    /// `user:{id}`: notifications of one person.
-    fn channels() -> &'static [ChannelRule] {
-        &[]
-    }
-
-    fn consumes() -> &'static [&'static str] {
-        &[]
-    }
-
-    async fn on_event(&self, _: Event) -> Result<()> {
-        Ok(())
     }
 }
 

@@ -77,7 +77,7 @@ impl Records {
             return Ok(());
         }
         // Deleted since: nothing to show.
-        let Some(mut resource) = self.read(event.tenant, &changed.r#type, &changed.id).await? else {
+        let Some(mut resource) = self.fhir.find(event.tenant, &changed.r#type, &changed.id).await? else {
             return Ok(());
         };
         if !results::is_laboratory(&resource) || !results::has_result(&resource) {
@@ -86,7 +86,8 @@ impl Records {
         if changed.r#type == "Observation" {
             let query = format!("result=Observation/{}&_count=1", changed.id);
             if let Some(report) = self
-                .search(event.tenant, "DiagnosticReport", &query)
+                .fhir
+                .list(event.tenant, "DiagnosticReport", &query)
                 .await?
                 .into_iter()
                 .next()
@@ -117,7 +118,7 @@ impl Records {
         let observations = self.results_of(tenant, resource).await?;
         let mut requests = Vec::new();
         for request in items(resource, "basedOn").filter_map(|r| target(r, "ServiceRequest")) {
-            requests.extend(self.read(tenant, "ServiceRequest", request).await?);
+            requests.extend(self.fhir.find(tenant, "ServiceRequest", request).await?);
         }
         let mut recipients = Vec::new();
         for practitioner in results::practitioners(resource, &requests) {
@@ -155,7 +156,7 @@ impl Records {
     pub(crate) async fn results_of(&self, tenant: TenantId, report: &Value) -> Result<Vec<Value>> {
         let mut out = Vec::new();
         for id in items(report, "result").filter_map(|r| target(r, "Observation")) {
-            out.extend(self.read(tenant, "Observation", id).await?);
+            out.extend(self.fhir.find(tenant, "Observation", id).await?);
         }
         Ok(out)
     }

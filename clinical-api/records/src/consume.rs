@@ -54,7 +54,7 @@ impl Records {
                     }
                     let before = this.encounter_of(tx, &visit).await?;
                     let after = encounter::fold(before, step, event.at, &body, &who);
-                    visit.encounter = Some(this.put(tx, &actor, after).await?);
+                    visit.encounter = Some(this.fhir.put_in(tx, &actor, after).await?);
                     let first = body
                         .participants
                         .iter()
@@ -115,9 +115,10 @@ impl Records {
                         sender: sender.as_deref(),
                     };
                     if let Some(document) = message::document(&body.message, &context) {
-                        this.put(tx, &actor, document).await?;
+                        this.fhir.put_in(tx, &actor, document).await?;
                     }
-                    this.put(tx, &actor, message::communication(&body.message, &context))
+                    this.fhir
+                        .put_in(tx, &actor, message::communication(&body.message, &context))
                         .await
                         .map(|_| ())
                 })
@@ -150,7 +151,7 @@ impl Records {
                         if let Some(encounter) = under_way(&visits, draft.taken_at) {
                             observation["encounter"] = crate::fhirish::reference(&format!("Encounter/{encounter}"));
                         }
-                        match this.put(tx, &actor, observation).await {
+                        match this.fhir.put_in(tx, &actor, observation).await {
                             // One reading that no record can hold must not keep the others out.
                             Err(e) if matches!(e.kind, Kind::BadRequest | Kind::Unprocessable) => {
                                 tracing::warn!(tenant = %tx.tenant(), device, code = e.code, "a reading was refused by the record");
@@ -193,7 +194,7 @@ impl Records {
 
     async fn encounter_of(&self, tx: &mut Tx, visit: &Visit) -> Result<Option<Value>> {
         match &visit.encounter {
-            Some(id) => self.read_in(tx, "Encounter", id).await,
+            Some(id) => self.fhir.find_in(tx, "Encounter", id).await,
             None => Ok(None),
         }
     }
@@ -206,7 +207,7 @@ impl Records {
         let subject = visit.patient.as_ref().map(|p| format!("Patient/{p}"));
         let plan = VisitEvent::planned(visit.id, visit.context.clone(), subject);
         let planned = encounter::fold(None, Step::Planned, tx.now(), &plan, &HashMap::new());
-        let id = self.put(tx, actor, planned).await?;
+        let id = self.fhir.put_in(tx, actor, planned).await?;
         visit.encounter = Some(id.clone());
         store::save(tx, &visit).await?;
         Ok(id)

@@ -75,7 +75,7 @@ impl Records {
         let patient = self.patient(tenant, id).await?;
         let of = |kind: &'static str, more: &str| {
             let query = format!("patient={id}{more}");
-            async move { self.search(tenant, kind, &query).await }
+            async move { self.fhir.list(tenant, kind, &query).await }
         };
         let allergies = of("AllergyIntolerance", "&_count=200").await?;
         let conditions = of("Condition", "&_count=200").await?;
@@ -104,7 +104,7 @@ impl Records {
 
     async fn patient(&self, tenant: TenantId, id: &str) -> Result<Value> {
         let found = if is_id(id) {
-            self.read(tenant, "Patient", id).await?
+            self.fhir.find(tenant, "Patient", id).await?
         } else {
             None
         };
@@ -202,7 +202,7 @@ impl Records {
                 "type": {"text": ask.kind.trim()},
                 "patient": crate::fhirish::reference(&format!("Patient/{}", ask.patient_id)),
             });
-            self.put(tx, &who.subject, resource).await?;
+            self.fhir.put_in(tx, &who.subject, resource).await?;
             policy::relate(tx, &subject, "feeds", &format!("patient:{}", ask.patient_id), None).await?;
             if let Some(key) = &key {
                 remember(tx, &who.subject, ROUTE, key, &request, &Known { id: device }).await?;

@@ -14,11 +14,8 @@ mod vitals;
 
 use axum::Router;
 use encounter::Step;
-use medtech_fhir::{Access, Fhir};
-use medtech_kernel::{
-    ChannelRule, Ctx, Error, Migration, Module, Result, TenantId, Tx, bus::Event, error::Kind, policy::Action,
-};
-use serde_json::Value;
+use medtech_fhir::Fhir;
+use medtech_kernel::{ChannelRule, Ctx, Migration, Module, Result, bus::Event, policy::Action};
 use std::sync::Arc;
 
 pub use vitals::describe;
@@ -34,50 +31,6 @@ impl Records {
     #[must_use]
     pub fn new(ctx: Ctx, fhir: Fhir) -> Self {
         Self { ctx, fhir }
-    }
-
-    async fn read(&self, tenant: TenantId, kind: &str, id: &str) -> Result<Option<Value>> {
-        let found = self.fhir.read(tenant, &Access::All, kind, id).await;
-        found
-            .map_err(Error::from)
-            .and_then(|r| r.value())
-            .map(Some)
-            .or_else(absent)
-    }
-
-    async fn read_in(&self, tx: &mut Tx, kind: &str, id: &str) -> Result<Option<Value>> {
-        let found = self.fhir.read_in(tx, &Access::All, kind, id).await;
-        found
-            .map_err(Error::from)
-            .and_then(|r| r.value())
-            .map(Some)
-            .or_else(absent)
-    }
-
-    async fn search(&self, tenant: TenantId, kind: &str, query: &str) -> Result<Vec<Value>> {
-        let found = self
-            .fhir
-            .search(tenant, &Access::All, kind, query)
-            .await
-            .map_err(Error::from)?;
-        found.resources.iter().map(medtech_fhir::Resource::value).collect()
-    }
-
-    /// Creates the resource, or updates it where it carries an id. Answers its id.
-    async fn put(&self, tx: &mut Tx, actor: &str, resource: Value) -> Result<String> {
-        let written = match resource.get("id").and_then(Value::as_str).map(str::to_owned) {
-            Some(id) => self.fhir.update_in(tx, actor, &id, resource, None).await,
-            None => self.fhir.create_in(tx, actor, resource).await,
-        };
-        Ok(written.map_err(Error::from)?.id)
-    }
-}
-
-fn absent(e: Error) -> Result<Option<Value>> {
-    if matches!(e.kind, Kind::NotFound | Kind::Gone) {
-        Ok(None)
-    } else {
-        Err(e)
     }
 }
 

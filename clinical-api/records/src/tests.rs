@@ -8,7 +8,7 @@ use medtech_kernel::{
     policy,
     testkit::{START, World, on_both_engines},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 const TABLES: &[&[Migration]] = &[medtech_fhir::MIGRATIONS, store::MIGRATIONS];
@@ -74,7 +74,7 @@ impl House {
     }
 
     async fn found(&self, t: &Tenant, kind: &str, query: &str) -> Vec<Value> {
-        self.records.search(t.id, kind, query).await.unwrap()
+        self.records.fhir.list(t.id, kind, query).await.unwrap()
     }
 }
 
@@ -379,7 +379,7 @@ async fn a_device_has_a_credential_of_its_own_shown_once() {
                 w.ctx.policy.objects_of(w.north.id, &device.subject, "feeds").await?,
                 [format!("patient:{}", house.patient)]
             );
-            let stored = house.records.read(w.north.id, "Device", id).await?.unwrap();
+            let stored = house.records.fhir.find(w.north.id, "Device", id).await?.unwrap();
             assert_eq!(stored["patient"]["reference"], format!("Patient/{}", house.patient));
             assert!(!stored.to_string().contains(password));
 

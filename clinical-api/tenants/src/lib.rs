@@ -7,10 +7,9 @@ use axum::{
 };
 use http::StatusCode;
 use medtech_kernel::{
-    ChannelRule, Ctx, Error, Migration, Module, Result, Tenant, TenantId,
+    Ctx, Error, Migration, Module, Result, Tenant, TenantId,
     audit::{self, Entry},
     auth::{Principal, Role},
-    bus::Event,
     http::{Body, TenantCtx},
 };
 use serde::{Deserialize, Serialize};
@@ -40,18 +39,6 @@ impl Module for TenantsModule {
             .route("/current", get(current))
             .route("/", post(create))
             .with_state(self)
-    }
-
-    fn channels() -> &'static [ChannelRule] {
-        &[]
-    }
-
-    fn consumes() -> &'static [&'static str] {
-        &[]
-    }
-
-    async fn on_event(&self, _: Event) -> Result<()> {
-        Ok(())
     }
 }
 
