@@ -125,6 +125,14 @@ impl Bench {
             say("live channels");
             match self.live(&server).await {
                 Ok(figures) => {
+                    let message = Some(figures.ms_per_message);
+                    self.row(
+                        "CPU for a chat message by REST, stored",
+                        "ms",
+                        message,
+                        None,
+                        Goal::None,
+                    );
                     self.row(
                         "live deliveries to 200 subscribers, for each CPU-second",
                         "/s",

@@ -12,9 +12,12 @@ use tokio::task::JoinSet;
 
 const CONNECTIONS: usize = 4;
 const WARM_UP: usize = 40;
-/// Each kind of request ends at the count or at the time, whichever is first.
-const REQUESTS: usize = 4000;
-const LONGEST: Duration = Duration::from_secs(8);
+/// Each kind of request ends at the count or at the time, whichever is first. The counts give each about a second of CPU
+/// time, which is counted in hundredths.
+const CREATES: usize = 4000;
+const READS: usize = 40_000;
+const SEARCHES: usize = 8000;
+const LONGEST: Duration = Duration::from_secs(10);
 const FOUND: usize = 10;
 
 /// Requests for each second of CPU time.
@@ -47,7 +50,7 @@ pub async fn measure(server: &Medtech) -> Result<Rates> {
     }
 
     let owner = patient.to_owned();
-    let create = rate(server, &token, StatusCode::CREATED, move |n| {
+    let create = rate(server, &token, StatusCode::CREATED, CREATES, move |n| {
         (
             Method::POST,
             "/fhir/R4/Observation".into(),
@@ -55,7 +58,7 @@ pub async fn measure(server: &Medtech) -> Result<Rates> {
         )
     });
     let create = create.await.context("create")?;
-    let read = rate(server, &token, StatusCode::OK, move |_| {
+    let read = rate(server, &token, StatusCode::OK, READS, move |_| {
         (Method::GET, url.clone(), None)
     })
     .await
@@ -67,7 +70,7 @@ pub async fn measure(server: &Medtech) -> Result<Rates> {
     if entries != FOUND {
         return Err(format!("the search found {entries} of {FOUND} resources").into());
     }
-    let search = rate(server, &token, StatusCode::OK, move |_| {
+    let search = rate(server, &token, StatusCode::OK, SEARCHES, move |_| {
         (Method::GET, search.clone(), None)
     })
     .await
@@ -88,14 +91,14 @@ fn observation(patient: &str, n: usize) -> Value {
     })
 }
 
-async fn rate<F>(server: &Medtech, token: &str, wanted: StatusCode, request: F) -> Result<f64>
+async fn rate<F>(server: &Medtech, token: &str, wanted: StatusCode, count: usize, request: F) -> Result<f64>
 where
     F: Fn(usize) -> (Method, String, Option<Bytes>) + Send + Sync + 'static,
 {
     let request = Arc::new(request);
     run(server, token, wanted, request.clone(), WARM_UP).await?;
     let before = server.process.cpu()?;
-    let answered = run(server, token, wanted, request, REQUESTS).await?;
+    let answered = run(server, token, wanted, request, count).await?;
     let cpu = server.process.cpu()? - before;
     Ok(answered as f64 / cpu.max(0.01))
 }

@@ -16,8 +16,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use uuid::Uuid;
 
 const SUBSCRIBERS: usize = 200;
-const MESSAGES: u64 = 200;
-const MESSAGE_EVERY: Duration = Duration::from_millis(25);
+const MESSAGES: u64 = 400;
+const MESSAGE_EVERY: Duration = Duration::from_micros(12_500);
+const SETTLE: Duration = Duration::from_millis(500);
 const IDLE: usize = 1000;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -25,6 +26,9 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What was measured.
 pub struct Live {
+    /// CPU milliseconds of one chat message that nobody listens to: request, storage, durable events.
+    pub ms_per_message: f64,
+    /// What the same messages cost more with all subscribers.
     pub deliveries_per_cpu_second: f64,
     pub kib_per_idle_connection: f64,
 }
@@ -33,9 +37,13 @@ pub struct Live {
 pub async fn measure(server: &Medtech, conversation: &str) -> Result<Live> {
     let token = server.user_token("clinician").await?;
     let kib_per_idle_connection = idle(server, &token).await.context("idle connections")?;
-    let deliveries_per_cpu_second = deliveries(server, &token, conversation).await.context("deliveries")?;
+    let alone = messages(server, &token, conversation, 0).await.context("messages")?;
+    let heard = messages(server, &token, conversation, SUBSCRIBERS)
+        .await
+        .context("deliveries")?;
     Ok(Live {
-        deliveries_per_cpu_second,
+        ms_per_message: alone * 1e3 / MESSAGES as f64,
+        deliveries_per_cpu_second: (MESSAGES * SUBSCRIBERS as u64) as f64 / (heard - alone).max(0.01),
         kib_per_idle_connection,
     })
 }
@@ -55,10 +63,11 @@ async fn idle(server: &Medtech, token: &str) -> Result<f64> {
     Ok((server.process.rss_kib()? - before) / IDLE as f64)
 }
 
-async fn deliveries(server: &Medtech, token: &str, conversation: &str) -> Result<f64> {
+/// The server's CPU seconds for all messages and their deliveries to so many subscribers.
+async fn messages(server: &Medtech, token: &str, conversation: &str, subscribers: usize) -> Result<f64> {
     let received = Arc::new(AtomicU64::new(0));
     let mut readers = JoinSet::new();
-    for _ in 0..SUBSCRIBERS {
+    for _ in 0..subscribers {
         let mut socket = connect(server.port, token).await?;
         let channel = format!("conversation:{conversation}");
         command(&mut socket, json!({"id": 2, "subscribe": {"channel": channel}})).await?;
@@ -76,7 +85,7 @@ async fn deliveries(server: &Medtech, token: &str, conversation: &str) -> Result
             .post(&path, &json!({"client_id": Uuid::now_v7(), "body": {"text": text}}))
             .await?;
     }
-    let wanted = MESSAGES * SUBSCRIBERS as u64;
+    let wanted = MESSAGES * subscribers as u64;
     let all = timeout(ANSWER_WITHIN, async {
         while received.load(Relaxed) < wanted {
             sleep(Duration::from_millis(5)).await;
@@ -84,9 +93,11 @@ async fn deliveries(server: &Medtech, token: &str, conversation: &str) -> Result
     });
     all.await
         .map_err(|_| format!("{} of {wanted} deliveries came", received.load(Relaxed)))?;
+    // Consumers of the durable events come after the last delivery.
+    sleep(SETTLE).await;
     let cpu = server.process.cpu()? - before;
     readers.abort_all();
-    Ok(wanted as f64 / cpu.max(0.01))
+    Ok(cpu)
 }
 
 /// Counts messages, answers pings.
