@@ -18,6 +18,7 @@ pub mod secret;
 pub mod tenant;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod upkeep;
 
 use std::{future::Future, pin::Pin};
 

@@ -6,6 +6,7 @@ use medtech_kernel::{
     bus::{self, Event},
     db::{Insert, Script, Ty},
     testkit::{World, on_both_engines},
+    upkeep,
 };
 use std::sync::{
     Arc,
@@ -332,6 +333,36 @@ async fn a_token_opens_its_own_tenant_only_and_ends_when_revoked_or_old() {
             assert_eq!(
                 w.ctx.sessions.verify(w.north.id, &token).await.err().map(|e| e.code),
                 Some("auth.token_unknown")
+            );
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn housekeeping_keeps_what_is_still_needed() {
+    both(|w| {
+        Box::pin(async move {
+            let (who, token) = w.sign_in(&w.north, "user:1", Role::Clinician).await?;
+            let first = uuid::Uuid::from_u128(5);
+            let mark = |id| {
+                w.ctx.db.write(w.north.id, move |tx| {
+                    Box::pin(async move { bus::once(tx, "g", id).await })
+                })
+            };
+            mark(first).await?;
+            assert_eq!(upkeep::tidy(&w.ctx.db, w.north.id).await?, 0);
+            assert_eq!(w.ctx.sessions.verify(w.north.id, &token).await?, who);
+            w.ctx.clock.advance(30 * 24 * 3_600_000 + 1_800_000);
+            mark(uuid::Uuid::from_u128(6)).await?;
+            assert_eq!(upkeep::tidy(&w.ctx.db, w.north.id).await?, 1, "the old event");
+            assert!(!mark(uuid::Uuid::from_u128(6)).await?, "the new one is still known");
+            w.ctx.clock.advance(3_600_000);
+            assert_eq!(
+                upkeep::tidy(&w.ctx.db, w.north.id).await?,
+                1,
+                "the session that ended a month ago"
             );
             Ok(())
         })

@@ -13,6 +13,7 @@ use medtech_kernel::{
     policy::Policy,
     secret::Root,
     tenant::Tenants,
+    upkeep,
 };
 use medtech_media_sfu::SfuConfig;
 use medtech_messaging::Messaging;
@@ -139,6 +140,11 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
 
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;
+    tasks.push(tokio::spawn(upkeep::run(
+        ctx.db.clone(),
+        ctx.tenants.clone(),
+        stop.clone(),
+    )));
     tasks.push(tokio::spawn(joints::follow_rooms(
         room_events,
         visits.clone(),
