@@ -4,7 +4,7 @@ use crate::allocator::Grant;
 use crate::ids::{Layer, MediaKind};
 use crate::keyframe::starts_keyframe;
 use crate::layers::{AliveLayers, choose};
-use crate::munger::{Munger, Rewrite, Sent};
+use crate::munger::{Munger, Rewrite};
 use crate::peer::{Codec, MediaPacket, vp8_ids};
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(kind: MediaKind, max: Layer, sent: Sent) -> Forwarder {
+    pub(crate) fn new(kind: MediaKind, max: Layer) -> Forwarder {
         let clock_rate = if kind == MediaKind::Audio { 48_000 } else { 90_000 };
         Forwarder {
             kind,
@@ -29,7 +29,7 @@ impl Forwarder {
             grant: Grant::UpTo(Layer::HIGH),
             target: None,
             current: None,
-            munger: Munger::new(clock_rate, sent),
+            munger: Munger::new(clock_rate),
         }
     }
 
@@ -97,10 +97,5 @@ impl Forwarder {
             }
         }
         self.munger.map(packet.seq, packet.timestamp, vp8, packet.at)
-    }
-
-    /// What the next user of the same section has to continue.
-    pub(crate) fn sent(&self) -> Sent {
-        self.munger.sent()
     }
 }

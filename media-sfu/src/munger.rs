@@ -1,14 +1,14 @@
 //! Rewriting of sequence numbers, timestamps and VP8 picture ids, so that a subscriber sees one unbroken stream while
-//! the source behind it changes (another layer, another track on the same section, a pause).
+//! the source behind it changes (another layer, a pause).
 //!
 //! Inside one source the mapping is a constant offset, so that reordered packets come out in the same relation. A
 //! change of source sets new offsets.
 
 use std::time::{Duration, Instant};
 
-/// The last things sent on a section; outlives a subscription, because the section's SSRC does.
+/// The last things sent.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sent {
+struct Sent {
     /// Highest sequence number sent, extended; 0 when nothing was sent yet.
     seq: u64,
     timestamp: u32,
@@ -53,10 +53,10 @@ pub(crate) struct Munger {
 }
 
 impl Munger {
-    pub(crate) fn new(clock_rate: u32, sent: Sent) -> Munger {
+    pub(crate) fn new(clock_rate: u32) -> Munger {
         Munger {
             clock_rate,
-            sent,
+            sent: Sent::default(),
             source: None,
         }
     }
@@ -111,10 +111,6 @@ impl Munger {
         }
         Some(out)
     }
-
-    pub(crate) fn sent(&self) -> Sent {
-        self.sent
-    }
 }
 
 fn ticks(elapsed: Duration, clock_rate: u32) -> u32 {
@@ -142,7 +138,7 @@ mod tests {
             sources in proptest::collection::vec((0u64..1 << 40, any::<u32>(), any::<u16>(), any::<u8>(), 1usize..20), 1..12)
         ) {
             let mut now = Instant::now();
-            let mut munger = Munger::new(90_000, Sent::default());
+            let mut munger = Munger::new(90_000);
             let mut last: Option<Rewrite> = None;
             for (seq, timestamp, picture, tl0, packets) in sources {
                 for i in 0..packets {
@@ -174,7 +170,7 @@ mod tests {
         #[test]
         fn order_inside_a_source_is_kept(base in 100u64..1 << 40, order in Just((0u64..50).collect::<Vec<_>>()).prop_shuffle()) {
             let now = Instant::now();
-            let mut munger = Munger::new(48_000, Sent::default());
+            let mut munger = Munger::new(48_000);
             munger.switch(base, 0, None, now);
             for i in order {
                 let out = munger.map(base + i, 960 * i as u32, None, now).expect("inside the source");
@@ -187,7 +183,7 @@ mod tests {
     #[test]
     fn a_stopped_munger_forwards_nothing() {
         let now = Instant::now();
-        let mut munger = Munger::new(90_000, Sent::default());
+        let mut munger = Munger::new(90_000);
         assert!(munger.map(5, 5, None, now).is_none());
         munger.switch(5, 5, None, now);
         assert!(munger.map(5, 5, None, now).is_some());

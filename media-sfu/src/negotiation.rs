@@ -9,7 +9,6 @@ use crate::engine::{Engine, PeerKey};
 use crate::forwarder::Forwarder;
 use crate::ids::{MediaKind, ParticipantId, RoomId, TrackId, Transport};
 use crate::messages::{Answer, Event, Offer, TrackBinding};
-use crate::munger::Sent;
 use crate::participant::{Receiving, Slot, SlotState};
 use crate::peer::Mid;
 use crate::sdp::{self, Direction, Label, Section};
@@ -156,10 +155,10 @@ impl Engine {
         if !matches!(p.subscriber, Receiving::Single) {
             return labels;
         }
-        for section in sections
-            .iter()
-            .filter(|s| s.direction == Direction::RecvOnly && !s.rejected)
-        {
+        let receiving = |section: &&Section| section.direction == Direction::RecvOnly && !section.rejected;
+        let offered = |mid: Mid| sections.iter().filter(receiving).any(|s| *s.mid == *mid);
+        p.slots.retain(|s| s.state != SlotState::Free || offered(s.mid));
+        for section in sections.iter().filter(receiving) {
             let mid = Mid::from(section.mid.as_str());
             if p.slots.iter().all(|s| s.mid != mid) {
                 let asked = if section.kind == MediaKind::Audio {
@@ -172,7 +171,6 @@ impl Engine {
                     mid,
                     kind: section.kind,
                     state: SlotState::Free,
-                    sent: Sent::default(),
                 });
             }
         }
@@ -204,7 +202,7 @@ impl Engine {
                         peer: key,
                         mid: slot.mid,
                         enabled: wish.enabled,
-                        forwarder: Forwarder::new(slot.kind, wish.max_layer, slot.sent),
+                        forwarder: Forwarder::new(slot.kind, wish.max_layer),
                     });
                 }
             }
@@ -267,6 +265,7 @@ impl Engine {
         let Some(p) = r.participants.get(&participant) else {
             return false;
         };
+        let peer = p.receiving_peer();
         let lost: Vec<(usize, TrackId)> = p
             .slots
             .iter()
@@ -278,16 +277,17 @@ impl Engine {
                 _ => None,
             })
             .collect();
-        let Some(r) = self.rooms.get_mut(&room) else {
-            return false;
-        };
         for (at, track) in &lost {
-            let subscription = r.tracks.get_mut(track).and_then(|t| t.detach(participant));
-            if let Some(slot) = r.participants.get_mut(&participant).and_then(|p| p.slots.get_mut(*at)) {
-                slot.state = SlotState::Draining;
-                if let Some(subscription) = subscription {
-                    slot.sent = subscription.forwarder.sent();
-                }
+            if let Some(t) = self.track(room, *track) {
+                t.detach(participant);
+            }
+            let Some(slot) = self.participant(room, participant).and_then(|p| p.slots.get_mut(*at)) else {
+                continue;
+            };
+            slot.state = SlotState::Draining;
+            let mid = slot.mid;
+            if let Some(key) = peer {
+                self.drive(key, |peer, now, sink| peer.end_stream(mid, now, sink));
             }
         }
         !lost.is_empty()
@@ -379,7 +379,6 @@ impl Engine {
             mid,
             kind,
             state: SlotState::Carries(track),
-            sent: Sent::default(),
         }));
         let offer_id = offer_id + 1;
         p.subscriber = Receiving::Dual {
@@ -484,7 +483,7 @@ impl Engine {
                 peer: key,
                 mid: slot.mid,
                 enabled: wish.enabled,
-                forwarder: Forwarder::new(slot.kind, wish.max_layer, slot.sent),
+                forwarder: Forwarder::new(slot.kind, wish.max_layer),
             });
         }
     }

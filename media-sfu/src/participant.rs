@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::engine::PeerKey;
 use crate::ids::{Layer, MediaKind, TrackId};
 use crate::messages::Permission;
-use crate::munger::Sent;
 use crate::peer::Mid;
 
 #[derive(Debug)]
@@ -60,8 +59,6 @@ pub(crate) struct Slot {
     pub mid: Mid,
     pub kind: MediaKind,
     pub state: SlotState,
-    /// The section's SSRC outlives its subscriptions, so its numbers do too.
-    pub sent: Sent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

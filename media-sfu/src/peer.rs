@@ -244,6 +244,17 @@ impl Peer {
         true
     }
 
+    /// End the stream sent on a section. The next description that sends on it carries new SSRCs: a browser takes a
+    /// stream that comes back under its old SSRC for one that it still shows, decodes it and shows nothing.
+    pub(crate) fn end_stream(&mut self, mid: Mid, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        self.settle(now, sink)?;
+        let mut direct = self.rtc.direct_api();
+        if let Some(ssrc) = direct.stream_tx_by_mid(mid, None).map(|stream| stream.ssrc()) {
+            direct.remove_stream_tx(ssrc);
+        }
+        self.tick(now, sink)
+    }
+
     pub(crate) fn flush(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
         if !self.dirty {
             return Ok(());

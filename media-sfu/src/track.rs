@@ -135,9 +135,8 @@ impl Track {
         self.subscriptions.push(subscription);
     }
 
-    pub(crate) fn detach(&mut self, participant: ParticipantId) -> Option<Subscription> {
-        let at = self.subscriptions.iter().position(|s| s.participant == participant)?;
-        Some(self.subscriptions.swap_remove(at))
+    pub(crate) fn detach(&mut self, participant: ParticipantId) {
+        self.subscriptions.retain(|s| s.participant != participant);
     }
 
     pub(crate) fn configure(&mut self, participant: ParticipantId, max: Layer, enabled: bool) {
