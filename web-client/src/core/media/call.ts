@@ -35,6 +35,7 @@ export class Call {
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #publishing: Promise<void> = Promise.resolve();
+  readonly #onOnline = () => { if (!this.#joining && this.#timer !== undefined) this.retry(); };
 
   constructor(private readonly grant: () => Promise<MediaGrant>, preview: Preview, choice: { micOn: boolean; cameraOn: boolean }) {
     // The SDK must own the tracks (last argument false), so that "camera off" turns the camera itself off.
@@ -46,6 +47,7 @@ export class Call {
       hasCamera: this.#video !== null, hasMic: this.#audio !== null, audioBlocked: false,
     });
     this.#room = this.#makeRoom();
+    globalThis.addEventListener?.('online', this.#onOnline);
     if (!choice.micOn) this.#audio?.mute().catch(() => undefined);
     if (!choice.cameraOn) this.#video?.mute().catch(() => undefined);
   }
@@ -73,6 +75,7 @@ export class Call {
   /** Tries now instead of at the next step of the back-off. */
   retry(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#attempt = 0;
     this.#phase('reconnecting');
     void this.start();
@@ -113,6 +116,7 @@ export class Call {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    globalThis.removeEventListener?.('online', this.#onOnline);
     clearTimeout(this.#timer);
     this.#phase('closed');
     await this.#room.disconnect(true).catch(() => undefined);
@@ -159,7 +163,7 @@ export class Call {
     this.#attempt += 1;
     this.#phase(this.#attempt > RETRY_MS.length ? 'failed' : 'reconnecting');
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.start(), delay);
+    this.#timer = setTimeout(() => { this.#timer = undefined; void this.start(); }, delay);
   }
 
   /** Publishes where the server allows it, takes back where it does not. Steps run one after the other. */
