@@ -2,6 +2,7 @@
 import { QueryClientProvider } from '@tanstack/react-query';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect, RouterProvider } from '@tanstack/react-router';
 import { homeOf } from '../core/session/hub';
+import { wanted } from '../core/session/session';
 import { hub, queries } from './hub';
 import { NotFound } from './shell/NotFound';
 import { Shell } from './shell/Shell';
@@ -22,7 +23,10 @@ const enter = createRoute({ getParentRoute: () => root, path: '/enter', componen
 const app = createRoute({
   getParentRoute: () => root, path: '/app', component: Shell,
   beforeLoad: () => {
-    if (!hub.user.get()) throw redirect({ to: '/' });
+    if (!hub.user.get()) {
+      wanted.write(location.pathname);
+      throw redirect({ to: '/' });
+    }
     void hub.connect();
   },
 });

@@ -1,4 +1,5 @@
 // The picture of the call: the other person, oneself in the corner, and every state of the connection in words.
+import { useEffect, useState, type ReactNode } from 'react';
 import type { Person } from '../core/api/types';
 import type { Call, CallState } from '../core/media/call';
 import { millis, stopwatch } from '../core/time/time';
@@ -6,16 +7,21 @@ import { Icon } from '../ui/Icon';
 import { Avatar, Button, Spinner } from '../ui/parts';
 import { useMaybe, useNow, useT } from '../ui/store';
 import { Sound, Video } from '../ui/Video';
+import { CallDevices } from './CallDevices';
 import './call.css';
 
-export function CallStage({ call, other, since, idle }: { call: Call | null; other: Person; since: string | null; idle?: string | null }) {
+export function CallStage({ call, other, since, idle, help }: {
+  call: Call | null; other: Person; since: string | null; idle?: string | null; /** What can be done while nobody is there. */ help?: ReactNode;
+}) {
   const t = useT();
   const state = useMaybe(call?.state);
   const remote = state?.remotes.find((r) => r.identity === other.subject) ?? state?.remotes.find((r) => r.video ?? r.audio) ?? state?.remotes[0] ?? null;
+  const [met, setMet] = useState(false);
+  useEffect(() => { if (remote !== null) setMet(true); }, [remote]);
   return (
     <div className="stage" data-testid="stage" data-phase={state?.phase ?? 'idle'} data-can-publish={state?.canPublish ?? false}>
       {remote?.video ? <Video track={remote.video} label={t('call.video_of', { name: other.name })} testId="remote-video" /> : (
-        <div className="stage-face"><Avatar name={other.name} size="xl" /><p>{stageText(t, state, remote !== null, other.name, idle ?? null)}</p></div>
+        <div className="stage-face"><Avatar name={other.name} size="xl" /><p>{stageText(t, state, remote !== null, met, other.name, idle ?? null)}</p>{remote === null ? help : null}</div>
       )}
       {state?.remotes.map((r) => (r.audio ? <Sound key={r.identity} track={r.audio} /> : null))}
       <div className="stage-top">
@@ -24,6 +30,7 @@ export function CallStage({ call, other, since, idle }: { call: Call | null; oth
         </span>
         {since ? <Timer since={since} /> : null}
         {remote && remote.quality !== 'good' ? <span className="stage-pill" data-tone="warn"><Icon name="alert" size={15} />{t('call.weak')}</span> : null}
+        {call && state && (state.hasMic || state.hasCamera) ? <CallDevices call={call} state={state} /> : null}
       </div>
       {state?.phase === 'reconnecting' ? <Reconnecting since={state.since} /> : null}
       {state?.phase === 'failed' ? (
@@ -43,10 +50,10 @@ export function CallStage({ call, other, since, idle }: { call: Call | null; oth
   );
 }
 
-function stageText(t: ReturnType<typeof useT>, state: CallState | null, present: boolean, name: string, idle: string | null): string {
+function stageText(t: ReturnType<typeof useT>, state: CallState | null, present: boolean, met: boolean, name: string, idle: string | null): string {
   if (idle !== null) return idle;
   if (!state || state.phase === 'idle' || state.phase === 'connecting') return t('call.connecting');
-  if (!present) return t('call.not_here', { name });
+  if (!present) return t(met ? 'call.gone' : 'call.not_here', { name });
   return t('call.camera_off', { name });
 }
 

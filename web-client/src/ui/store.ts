@@ -36,6 +36,15 @@ export function useNow(everyMs: number): number {
   return now;
 }
 
+/** Whether the browser believes that there is a network. */
+export function useOnline(): boolean {
+  return useSyncExternalStore((changed) => {
+    window.addEventListener('online', changed);
+    window.addEventListener('offline', changed);
+    return () => { window.removeEventListener('online', changed); window.removeEventListener('offline', changed); };
+  }, () => navigator.onLine);
+}
+
 /** Names the tab. Titles carry no clinical content. */
 export function useTitle(title: string): void {
   useEffect(() => { document.title = title; }, [title]);

@@ -21,11 +21,15 @@ export function Consult({ visit, live, thread, call, onLeave }: {
   const [leaving, setLeaving] = useState(false);
   const unread = useUnread(thread, chat);
   useEffect(() => {
-    if (!chat) return;
-    const close = (event: KeyboardEvent) => { if (event.key === 'Escape') setChat(false); };
+    if (!chat && !leaving) return;
+    const close = (event: KeyboardEvent) => {
+      if (event.key !== 'Escape') return;
+      if (leaving) setLeaving(false);
+      else setChat(false);
+    };
     window.addEventListener('keydown', close);
     return () => window.removeEventListener('keydown', close);
-  }, [chat]);
+  }, [chat, leaving]);
   return (
     <div className="consult" data-chat={chat || undefined} data-testid="consult">
       <h1 className="sr-only">{t('visit.consult.title', { name: visit.host.name })}</h1>
@@ -37,7 +41,9 @@ export function Consult({ visit, live, thread, call, onLeave }: {
             <p><strong>{t('visit.consult.leave_sure')}</strong></p>
             <p>{t('visit.consult.leave_text')}</p>
             <div className="action-row">
-              <Button size="l" onClick={() => setLeaving(false)}>{t('visit.consult.stay')}</Button>
+              {/* The question was asked by tapping Leave: the answer that changes nothing is ready to be taken. */}
+              {/* eslint-disable-next-line jsx-a11y/no-autofocus */}
+              <Button size="l" autoFocus onClick={() => setLeaving(false)} data-testid="leave-stay">{t('visit.consult.stay')}</Button>
               <Button size="l" variant="danger" onClick={onLeave} data-testid="leave-confirm">{t('call.leave')}</Button>
             </div>
           </div>

@@ -81,9 +81,11 @@ export function DeviceCheckScreen({ clinic, preview, onPreview, onBack, onDone }
 
   const cameraBad = access.camera !== 'ok' && access.camera !== 'skipped' ? access.camera : null;
   const micBad = access.microphone !== 'ok' && access.microphone !== 'skipped' ? access.microphone : null;
+  // Where something is wrong, mending it is the main thing and stands with its help; going on stays possible.
+  const weight = cameraBad || micBad ? 'secondary' : 'primary';
   const action = cameraBad && !micBad
-    ? <Button key="audio" variant="primary" size="l" onClick={() => again(false)} data-testid="device-audio-only">{t('visit.devices.audio_only')}</Button>
-    : <Button key="continue" variant="primary" size="l" busy={busy} onClick={() => void finish()} data-testid="device-continue">
+    ? <Button key="audio" variant={weight} size="l" onClick={() => again(false)} data-testid="device-audio-only">{t('visit.devices.audio_only')}</Button>
+    : <Button key="continue" variant={weight} size="l" busy={busy} onClick={() => void finish()} data-testid="device-continue">
         {micBad ? t('visit.devices.go_on_anyway') : t('visit.devices.looks_good')}</Button>;
 
   return (

@@ -34,7 +34,7 @@ export function DeviceHelp({ trouble, what, onRetry }: { trouble: Trouble; what:
       {trouble === 'denied' ? (
         <ol>{STEPS[browserOf(navigator.userAgent)].map((key) => <li key={key}>{t(key)}</li>)}</ol>
       ) : <p>{t(TEXT[trouble])}</p>}
-      <Button icon="retry" onClick={onRetry} data-testid="device-retry">{t('common.retry')}</Button>
+      <Button variant="primary" icon="retry" onClick={onRetry} data-testid="device-retry">{t('common.retry')}</Button>
     </section>
   );
 }

@@ -7,11 +7,12 @@ import { useT } from '../ui/store';
 import { Heading, Page } from './Page';
 
 type Kind = 'in_use' | 'expired' | 'ended' | 'invalid' | 'offline' | 'server';
-const LOOK: Record<Kind, { icon: IconName; title: MessageKey; text: MessageKey; action: MessageKey }> = {
+/** Without an action where trying the same link again can't help. */
+const LOOK: Record<Kind, { icon: IconName; title: MessageKey; text: MessageKey; action?: MessageKey }> = {
   in_use: { icon: 'phone', title: 'visit.problem.in_use', text: 'visit.problem.in_use_text', action: 'visit.problem.take_over' },
-  expired: { icon: 'clock', title: 'visit.problem.expired', text: 'visit.problem.expired_text', action: 'common.retry' },
-  ended: { icon: 'check', title: 'visit.ended.title', text: 'visit.problem.ended_text', action: 'common.retry' },
-  invalid: { icon: 'link', title: 'visit.problem.invalid', text: 'visit.problem.invalid_text', action: 'common.retry' },
+  expired: { icon: 'clock', title: 'visit.problem.expired', text: 'visit.problem.expired_text' },
+  ended: { icon: 'check', title: 'visit.ended.title', text: 'visit.problem.ended_text' },
+  invalid: { icon: 'link', title: 'visit.problem.invalid', text: 'visit.problem.invalid_text' },
   offline: { icon: 'alert', title: 'visit.problem.offline', text: 'visit.problem.offline_text', action: 'common.retry' },
   server: { icon: 'alert', title: 'visit.problem.server', text: 'visit.problem.server_text', action: 'common.retry' },
 };
@@ -24,18 +25,20 @@ function kindOf(error: ApiError): Kind {
   return error.status >= 400 && error.status < 500 && error.status !== 429 ? 'invalid' : 'server';
 }
 
-export function LinkProblem({ error, tried, onOpen, onRetry }: { error: ApiError; /** Taking over was tried and refused. */ tried: boolean; onOpen: (takeOver: boolean) => void; onRetry: () => void }) {
+export function LinkProblem({ error, taking, onTakeOver, onRetry }: {
+  error: ApiError; /** This device waits until the other one is gone. */ taking: boolean; onTakeOver: () => void; onRetry: () => void;
+}) {
   const t = useT();
   const kind = kindOf(error);
   const look = LOOK[kind];
-  const act = () => (kind === 'in_use' ? onOpen(true) : onRetry());
+  const act = kind === 'in_use' ? onTakeOver : onRetry;
   const over = kind === 'ended';
   return (
-    <Page clinic={null} action={over ? undefined : <Button variant="primary" size="l" onClick={act} data-testid="problem-action">{t(look.action)}</Button>}>
+    <Page clinic={null} action={look.action ? <Button variant="primary" size="l" onClick={act} busy={taking} data-testid="problem-action">{t(taking ? 'visit.problem.taking' : look.action)}</Button> : undefined}>
       <div className="problem" data-testid="visit-problem" data-code={error.code}>
         <span className="empty-icon" data-tone={over ? undefined : 'warn'}><Icon name={look.icon} size={28} /></span>
         <Heading>{t(look.title)}</Heading>
-        <p className="lead">{tried ? t('visit.problem.still_in_use') : t(look.text)}</p>
+        <p className="lead" role="status">{t(taking ? 'visit.problem.still_in_use' : look.text)}</p>
         {error.correlation && kind === 'server' ? <p className="muted small">{t('error.reference', { id: error.correlation })}</p> : null}
       </div>
     </Page>

@@ -36,7 +36,7 @@ export function VisitApp() {
   const go = (next: Step) => { tab.write(STEP, next); setStep(next); };
   const { status, visit, error } = state;
 
-  if (status === 'failed' && error) return <LinkProblem error={error} tried={state.takeOver} onOpen={(takeOver) => void guest.open(takeOver)} onRetry={() => void guest.start()} />;
+  if (status === 'failed' && error) return <LinkProblem error={error} taking={state.taking} onTakeOver={() => void guest.takeOver()} onRetry={() => void guest.start()} />;
   if (status === 'left') return <LeftScreen clinic={state.clinic} onBack={() => void guest.start()} />;
   if (status === 'opening' || !visit) return <Page clinic={state.clinic}><Opening /></Page>;
 

@@ -65,7 +65,7 @@ export function Waiting({ visit, clinic, live, thread, call, onLeave }: {
         <div>
           <p><strong>{state?.hasCamera ? t('visit.waiting.camera_ready') : t('visit.waiting.audio_ready')}</strong></p>
           <p className="muted small">{t('visit.waiting.not_seen')}</p>
-          {arrived !== null ? <p className="muted small num">{t('visit.waiting.since', { age: age(now - arrived, language) })}</p> : null}
+          {arrived !== null && now - arrived >= 60_000 ? <p className="muted small num">{t('visit.waiting.since', { age: age(now - arrived, language) })}</p> : null}
         </div>
       </section>
       <button type="button" className="quiet-link" onClick={onLeave} data-testid="leave-waiting">{t('visit.waiting.leave')}</button>

@@ -1,15 +1,15 @@
 // The staff board: alerts by severity, who waits, and the truth about how fresh all of it is.
 import { useMutation, useQuery } from '@tanstack/react-query';
-import { board, visits } from '../../core/api/endpoints';
+import { board } from '../../core/api/endpoints';
 import type { Alert, Severity } from '../../core/api/types';
 import type { BoardEvent } from '../../core/live/events';
-import { has } from '../../core/session/hub';
 import { EmptyState, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT, useTitle } from '../../ui/store';
-import { hub, queries, restartReads, useChannel, useUser } from '../hub';
+import { hub, queries, restartReads, useChannel } from '../hub';
 import { waitingOf } from '../visits';
 import { AlertCard } from './AlertCard';
 import { Stale } from './Stale';
+import { useBoardVisits } from './useBoardVisits';
 import { WaitingList } from './WaitingList';
 
 const NAME = 'main';
@@ -32,10 +32,8 @@ export function ordered(alerts: readonly Alert[]): { open: Alert[]; done: Alert[
 
 export function Board() {
   const t = useT();
-  const user = useUser();
   const alerts = useQuery({ queryKey: KEY, queryFn: () => board.alerts(hub.api, NAME) });
-  const all = has(user, 'staff', 'admin');
-  const open = useQuery({ queryKey: ['visits', 'board', all], queryFn: () => visits.list(hub.api, all), refetchInterval: 10_000 });
+  const open = useBoardVisits();
   useChannel<BoardEvent>(`board:${NAME}`, (event) => takeAlert(event.alert), () => void alerts.refetch());
   const acknowledge = useMutation({
     mutationFn: (id: string) => board.acknowledge(hub.api, id),

@@ -1,9 +1,8 @@
 // A board on a wall must never show old news as if they were new.
 import { clockTime } from '../../core/time/time';
 import { Notice } from '../../ui/parts';
-import { useLanguage, useMaybe, useNow, useStore, useT } from '../../ui/store';
+import { useLanguage, useMaybe, useNow, useOnline, useStore, useT } from '../../ui/store';
 import { hub } from '../hub';
-import { useOnline } from '../shell/ConnectionBanner';
 
 const QUIET_MS = 3000;
 

@@ -6,10 +6,12 @@ import { CallStage } from '../../call/CallStage';
 import { ControlBar } from '../../call/ControlBar';
 import { ChatPanel } from '../../chat/ChatPanel';
 import { useUnread } from '../../chat/unread';
+import { CopyButton } from '../../ui/CopyButton';
 import { ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useMaybe, useT, useTitle } from '../../ui/store';
 import { hub, useShortcuts, useUser } from '../hub';
-import { useVisit, useVisitAction } from '../visits';
+import { useDay, useVisit, useVisitAction } from '../visits';
+import { inviteOf } from '../today/invite';
 import { Chart } from './Chart';
 import { EndDialog } from './EndDialog';
 import { KeysDialog } from './KeysDialog';
@@ -39,6 +41,8 @@ function Consultation({ id }: { id: string }) {
   const [ending, setEnding] = useState(false);
   const [keys, setKeys] = useState(false);
   const unread = useUnread(thread, chat);
+  const day = useDay();
+  const invite = over ? null : inviteOf(day.data?.appointments.find((a) => a.visit_id === id));
   useTitle(t('consult.title'));
 
   const state = visit?.state;
@@ -74,7 +78,8 @@ function Consultation({ id }: { id: string }) {
                 {over ? <div className="cs-over"><p>{t('consult.ended')}</p></div> : (
                   <>
                     <CallStage call={call} other={visit.guest} since={can.hold ? (visit.admitted_at ?? null) : null}
-                      idle={state === 'waiting' ? t('consult.waits', { name: visit.guest.name }) : can.hold ? null : t('consult.not_arrived', { name: visit.guest.name })} />
+                      idle={state === 'waiting' ? t('consult.waits', { name: visit.guest.name }) : can.hold ? null : t('consult.not_arrived', { name: visit.guest.name })}
+                      help={invite && !(visit.guest.online ?? false) ? <CopyButton text={invite} words={t('today.copy')} testId="copy-invite" /> : null} />
                     <ControlBar call={call} chatOpen={chat} unread={unread} onChat={() => setChat((open) => !open)} />
                   </>
                 )}

@@ -1,21 +1,12 @@
 // Says how fresh the screen is: reconnecting since when, offline, changes waiting. Silent while all is well.
-import { useSyncExternalStore } from 'react';
 import { waitingChanges } from '../../core/chat/outbox';
 import { age } from '../../core/time/time';
 import { Icon } from '../../ui/Icon';
 import { Spinner } from '../../ui/parts';
-import { useLanguage, useMaybe, useNow, useStore, useT } from '../../ui/store';
+import { useLanguage, useMaybe, useNow, useOnline, useStore, useT } from '../../ui/store';
 import { hub } from '../hub';
 
 const QUIET_MS = 1500;
-
-export function useOnline(): boolean {
-  return useSyncExternalStore((changed) => {
-    window.addEventListener('online', changed);
-    window.addEventListener('offline', changed);
-    return () => { window.removeEventListener('online', changed); window.removeEventListener('offline', changed); };
-  }, () => navigator.onLine);
-}
 
 export function ConnectionBanner() {
   const t = useT();

@@ -11,7 +11,9 @@ import { Brand } from '../../ui/parts';
 import { useT } from '../../ui/store';
 import { hub, useUser } from '../hub';
 import { arrivalSound, useOpenVisits, waitingOf } from '../visits';
+import { BackToVisit } from './BackToVisit';
 import { ConnectionBanner } from './ConnectionBanner';
+import { Notices } from './Notices';
 import { Reauth } from './Reauth';
 import { UserMenu } from './UserMenu';
 
@@ -46,11 +48,13 @@ export function Shell() {
               </Link>
             </li>
           ))}
+          <li><Notices /></li>
         </ul>
         <UserMenu user={user} />
       </nav>
       <div className="shell-main">
         <ConnectionBanner />
+        {clinician ? <BackToVisit /> : null}
         <main id="content" className="content" tabIndex={-1}><Outlet /></main>
       </div>
       <Reauth />

@@ -1,6 +1,7 @@
 // The front door for people with an account.
-import { useNavigate } from '@tanstack/react-router';
+import { useNavigate, useRouter } from '@tanstack/react-router';
 import { homeOf } from '../../core/session/hub';
+import { wanted } from '../../core/session/session';
 import { LanguagePicker } from '../../ui/LanguagePicker';
 import { Brand } from '../../ui/parts';
 import { useT, useTitle } from '../../ui/store';
@@ -10,10 +11,13 @@ import { SignInForm } from './SignInForm';
 export function SignIn() {
   const t = useT();
   const navigate = useNavigate();
+  const router = useRouter();
   useTitle(t('signin.title'));
   const done = () => {
     const user = hub.user.get();
-    if (user) void navigate({ to: homeOf(user) });
+    const path = wanted.take();
+    if (user && path) router.history.push(path);
+    else if (user) void navigate({ to: homeOf(user) });
   };
   return (
     <div className="door">

@@ -1,9 +1,11 @@
 // One appointment of the day.
 import { clockTime, yearsOld } from '../../core/time/time';
+import { CopyButton } from '../../ui/CopyButton';
 import { Icon } from '../../ui/Icon';
 import { useLanguage, useT } from '../../ui/store';
 import { VisitState } from '../ui/VisitState';
 import { WaitTime } from '../ui/WaitTime';
+import { inviteOf } from './invite';
 import { isDone, type Slot } from './Today';
 
 export function DayRow({ slot, index, current, past, onOpen, onFocus }: {
@@ -12,9 +14,10 @@ export function DayRow({ slot, index, current, past, onOpen, onFocus }: {
   const t = useT();
   const language = useLanguage();
   const { appointment, visit } = slot;
+  const invite = inviteOf(appointment);
   const age = appointment.patient.birth_date ? yearsOld(appointment.patient.birth_date) : null;
   return (
-    <li>
+    <li className="day-item" data-current={current || undefined}>
       <button type="button" className="day-row" data-slot={index} data-current={current || undefined} data-past={(past && !visit) || isDone(appointment) || undefined}
         onClick={onOpen} onFocus={onFocus} disabled={!appointment.visit_id} data-testid="appointment" data-visit={appointment.visit_id}>
         <span className="day-time num"><strong>{clockTime(appointment.start, language)}</strong><span>{clockTime(appointment.end, language)}</span></span>
@@ -28,6 +31,7 @@ export function DayRow({ slot, index, current, past, onOpen, onFocus }: {
         </span>
         <Icon name="next" size={18} />
       </button>
+      {invite ? <CopyButton text={invite} label={t('today.copy_named', { name: appointment.patient.name })} testId="copy-link" /> : null}
     </li>
   );
 }

@@ -1,10 +1,12 @@
 // The next patient, large: who, why, and one button.
 import { clockTime, millis, relative, yearsOld } from '../../core/time/time';
+import { CopyButton } from '../../ui/CopyButton';
 import { Avatar, Button, EmptyState } from '../../ui/parts';
 import { useLanguage, useNow, useT } from '../../ui/store';
 import { Devices } from '../ui/Devices';
 import { VisitState } from '../ui/VisitState';
 import { WaitTime } from '../ui/WaitTime';
+import { inviteOf } from './invite';
 import type { Slot } from './Today';
 
 export function NextPatient({ slot, onOpen }: { slot: Slot | undefined; onOpen: () => void }) {
@@ -13,6 +15,7 @@ export function NextPatient({ slot, onOpen }: { slot: Slot | undefined; onOpen: 
   const now = useNow(20_000);
   if (!slot) return <aside className="card next"><EmptyState icon="check" title={t('today.done')}>{t('today.done_text')}</EmptyState></aside>;
   const { appointment: a, visit } = slot;
+  const invite = inviteOf(a);
   const start = millis(a.start) ?? now;
   const age = a.patient.birth_date ? yearsOld(a.patient.birth_date) : null;
   return (
@@ -29,6 +32,7 @@ export function NextPatient({ slot, onOpen }: { slot: Slot | undefined; onOpen: 
         {visit?.guest.device_check ? <div><dt>{t('today.devices')}</dt><dd><Devices check={visit.guest.device_check} /></dd></div> : null}
       </dl>
       <Button variant="primary" size="l" onClick={onOpen} disabled={!a.visit_id} data-testid="open-next">{t('today.open')}</Button>
+      {invite && (!visit || !(visit.guest.online ?? false)) ? <div className="next-invite"><CopyButton text={invite} words={t('today.copy')} variant="ghost" testId="copy-invite" /><p className="muted small">{t('today.copy_text')}</p></div> : null}
     </aside>
   );
 }

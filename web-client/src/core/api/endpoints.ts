@@ -1,7 +1,7 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  Alert, Appointment, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, OpenedVisit, SignedIn, Visit,
+  Alert, Appointment, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OpenedVisit, SignedIn, Visit,
 } from './types';
 
 const id = encodeURIComponent;
@@ -46,6 +46,11 @@ export const messaging = {
 
 export const records = {
   chart: (api: ApiClient, patient: string) => api.get<Chart>(`/api/records/patients/${id(patient)}/chart`),
+};
+
+export const notices = {
+  list: (api: ApiClient) => api.get<{ notifications: Notice[] }>('/api/notifications'),
+  read: (api: ApiClient, notice: string) => api.post<void>(`/api/notifications/${id(notice)}/read`),
 };
 
 export const board = {

@@ -80,6 +80,16 @@ export interface Chart {
   results: ResultReport[];
 }
 
+export interface Notice {
+  id: string;
+  kind: string;
+  /** Neutral: says that something is there, not what was found. */
+  title: string;
+  link?: string | null;
+  at: string;
+  read_at?: string | null;
+}
+
 export type Severity = 'info' | 'warning' | 'critical';
 export interface Alert {
   id: string;

@@ -1,5 +1,5 @@
 // What arrives on each kind of channel.
-import type { Alert, Member, Message, ResultReport, Visit } from '../api/types';
+import type { Alert, Member, Message, Notice, ResultReport, Visit } from '../api/types';
 
 export interface VisitUpdated { kind: 'visit.updated'; visit: Visit }
 export type ConversationEvent =
@@ -10,6 +10,7 @@ export type PatientEvent =
   | { kind: 'reading'; code: string; name: string; value: number; unit: string; at: string | number; device?: string }
   | { kind: 'result.card'; report: ResultReport };
 export type BoardEvent = { kind: 'alert.raised' | 'alert.acknowledged'; alert: Alert };
+export interface UserEvent { kind: 'notification.created'; notification: Notice }
 
 /** `user:UUID` -> `UUID`: channel names carry the bare id. */
 export function bareId(subject: string): string {

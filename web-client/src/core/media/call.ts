@@ -6,8 +6,9 @@ import {
 } from 'livekit-client';
 import type { MediaGrant } from '../api/types';
 import { Store } from '../store/emitter';
-import { askForDevices, audioConstraints, stopPreview, videoConstraints, type Preview } from './devices';
+import { askForDevices, audioConstraints, chosenDevices, stopPreview, videoConstraints, type Preview } from './devices';
 
+export type DeviceKind = 'camera' | 'microphone' | 'speaker';
 export type CallPhase = 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'failed' | 'replaced' | 'closed';
 export interface RemotePerson { identity: string; name: string; video: RemoteTrack | null; audio: RemoteTrack | null; muted: boolean; quality: 'good' | 'poor' | 'lost' }
 export interface CallState {
@@ -21,6 +22,8 @@ export interface CallState {
   hasCamera: boolean;
   hasMic: boolean;
   audioBlocked: boolean;
+  /** The ids of the devices in use. */
+  devices: Readonly<Record<DeviceKind, string | null>>;
 }
 
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
@@ -35,6 +38,7 @@ export class Call {
   #attempt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #publishing: Promise<void> = Promise.resolve();
+  readonly #onOnline = () => { if (!this.#joining && this.#timer !== undefined) this.retry(); };
 
   constructor(private readonly grant: () => Promise<MediaGrant>, preview: Preview, choice: { micOn: boolean; cameraOn: boolean }) {
     // The SDK must own the tracks (last argument false), so that "camera off" turns the camera itself off.
@@ -44,8 +48,10 @@ export class Call {
       phase: 'idle', since: Date.now(), canPublish: false, remotes: [], localVideo: this.#video,
       micOn: choice.micOn && this.#audio !== null, cameraOn: choice.cameraOn && this.#video !== null,
       hasCamera: this.#video !== null, hasMic: this.#audio !== null, audioBlocked: false,
+      devices: this.#devices(),
     });
     this.#room = this.#makeRoom();
+    globalThis.addEventListener?.('online', this.#onOnline);
     if (!choice.micOn) this.#audio?.mute().catch(() => undefined);
     if (!choice.cameraOn) this.#video?.mute().catch(() => undefined);
   }
@@ -73,6 +79,7 @@ export class Call {
   /** Tries now instead of at the next step of the back-off. */
   retry(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#attempt = 0;
     this.#phase('reconnecting');
     void this.start();
@@ -91,7 +98,7 @@ export class Call {
       preview.audio?.stop();
       if (preview.video === null || this.#closed) return false;
       this.#video = new LocalVideoTrack(preview.video, videoConstraints(), false);
-      this.#patch({ localVideo: this.#video, hasCamera: true });
+      this.#patch({ localVideo: this.#video, hasCamera: true, devices: this.#devices() });
     }
     this.#patch({ cameraOn: on && this.#video !== null });
     try {
@@ -104,6 +111,29 @@ export class Call {
     return on;
   }
 
+  /** Changes a device in the middle of the call and keeps the choice. Answers whether it could be used; else the old one stays. */
+  async takeDevice(kind: DeviceKind, id: string): Promise<boolean> {
+    try {
+      if (kind === 'speaker') await this.#room.switchActiveDevice('audiooutput', id);
+      else {
+        const track = kind === 'camera' ? this.#video : this.#audio;
+        if (track === null) return false;
+        const before = track.mediaStreamTrack.getSettings().deviceId;
+        try {
+          await track.setDeviceId({ exact: id });
+        } catch (error) {
+          if (before) await track.setDeviceId({ ideal: before }).catch(() => undefined);
+          throw error;
+        }
+      }
+      chosenDevices.write({ [kind]: id });
+      this.#patch({ devices: this.#devices() });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   async startAudio(): Promise<void> {
     await this.#room.startAudio().catch(() => undefined);
     this.#look();
@@ -113,6 +143,7 @@ export class Call {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    globalThis.removeEventListener?.('online', this.#onOnline);
     clearTimeout(this.#timer);
     this.#phase('closed');
     await this.#room.disconnect(true).catch(() => undefined);
@@ -121,7 +152,16 @@ export class Call {
     stopPreview({ video: this.#video?.mediaStreamTrack ?? null, audio: this.#audio?.mediaStreamTrack ?? null });
   }
 
+  #devices(): CallState['devices'] {
+    return {
+      camera: this.#video?.mediaStreamTrack.getSettings().deviceId ?? null,
+      microphone: this.#audio?.mediaStreamTrack.getSettings().deviceId ?? null,
+      speaker: chosenDevices.read().speaker ?? null,
+    };
+  }
+
   #makeRoom(): Room {
+    const { speaker } = chosenDevices.read();
     const room = new Room({
       // One connection each way. On a single one a media section is used again when a track comes back (admitted again, the
       // other side reloaded), and Chromium then decodes the frames but shows none of them: a black picture.
@@ -131,6 +171,7 @@ export class Call {
       // Back to the waiting room unpublishes; the patient keeps the self view.
       stopLocalTrackOnUnpublish: false,
       disconnectOnPageLeave: true,
+      ...(speaker ? { audioOutput: { deviceId: speaker } } : {}),
       publishDefaults: { videoCodec: 'vp8', simulcast: true, red: true, dtx: true, stopMicTrackOnMute: false },
     });
     const look = () => this.#look();
@@ -159,7 +200,7 @@ export class Call {
     this.#attempt += 1;
     this.#phase(this.#attempt > RETRY_MS.length ? 'failed' : 'reconnecting');
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.start(), delay);
+    this.#timer = setTimeout(() => { this.#timer = undefined; void this.start(); }, delay);
   }
 
   /** Publishes where the server allows it, takes back where it does not. Steps run one after the other. */

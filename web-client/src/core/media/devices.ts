@@ -7,7 +7,7 @@ export type Trouble = 'denied' | 'missing' | 'busy' | 'insecure';
 export interface Preview { video: MediaStreamTrack | null; audio: MediaStreamTrack | null }
 export interface Access { preview: Preview; camera: DeviceState | Trouble; microphone: DeviceState | Trouble }
 
-interface Choice { camera?: string; microphone?: string }
+interface Choice { camera?: string; microphone?: string; speaker?: string }
 const CHOICE = 'medtech.devices';
 
 export const chosenDevices = {
@@ -130,13 +130,15 @@ export async function playTestSound(): Promise<void> {
   await context.close();
 }
 
-export interface Choices { cameras: MediaDeviceInfo[]; microphones: MediaDeviceInfo[] }
+export interface Choices { cameras: MediaDeviceInfo[]; microphones: MediaDeviceInfo[]; /** Empty where the browser lets no page choose. */ speakers: MediaDeviceInfo[] }
 
 /** What there is to choose from. Names are known only after the permission. */
 export async function listDevices(): Promise<Choices> {
   const all = (await navigator.mediaDevices?.enumerateDevices?.().catch(() => [])) ?? [];
   const named = all.filter((d) => d.label !== '' && d.deviceId !== '');
-  return { cameras: named.filter((d) => d.kind === 'videoinput'), microphones: named.filter((d) => d.kind === 'audioinput') };
+  const of = (kind: MediaDeviceKind) => named.filter((d) => d.kind === kind);
+  const choosable = typeof HTMLMediaElement !== 'undefined' && 'setSinkId' in HTMLMediaElement.prototype;
+  return { cameras: of('videoinput'), microphones: of('audioinput'), speakers: choosable ? of('audiooutput') : [] };
 }
 
 /** Where camera and microphone were already allowed, the check can start without a question. */

@@ -21,6 +21,17 @@ export const guestSession = {
   clear: () => tab.remove(GUEST),
 };
 
+/** Where somebody wanted to go before signing in; read once, and only a way inside the app. */
+const WANTED = 'medtech.wanted';
+export const wanted = {
+  write: (path: string) => tab.write(WANTED, path),
+  take: (): string | null => {
+    const path = tab.read<string>(WANTED);
+    tab.remove(WANTED);
+    return typeof path === 'string' && path.startsWith('/app/') ? path : null;
+  },
+};
+
 /** This device's own id: lets the server tell a reload from a second device on the same link. */
 export function deviceIdentity(): { id: string; name: string } {
   let id = device.read<string>(DEVICE);

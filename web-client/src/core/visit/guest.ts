@@ -13,19 +13,21 @@ import { newer } from './phase';
 /** Names the words that the patient agreed to; raised whenever they change. */
 export const CONSENT_VERSION = '2026-11-1';
 
+const TAKE_OVER_EVERY_MS = 2500;
+
 export interface GuestState {
   status: 'opening' | 'ready' | 'failed' | 'left';
   visit: Visit | null;
   me: Person | null;
   clinic: string | null;
   error: ApiError | null;
-  /** The last opening asked to take the visit over from another device. */
-  takeOver: boolean;
+  /** Takes the visit over as soon as the other device is gone. */
+  taking: boolean;
   live: Live | null;
   thread: Thread | null;
 }
 
-const EMPTY: GuestState = { status: 'opening', visit: null, me: null, clinic: null, error: null, takeOver: false, live: null, thread: null };
+const EMPTY: GuestState = { status: 'opening', visit: null, me: null, clinic: null, error: null, taking: false, live: null, thread: null };
 
 export class GuestVisit {
   readonly state = new Store<GuestState>(EMPTY);
@@ -44,7 +46,7 @@ export class GuestVisit {
     const kept = guestSession.read();
     if (link !== null && link !== kept?.link) {
       guestSession.write({ link });
-      return this.open(false);
+      return this.open();
     }
     if (kept?.token && kept.visitId) {
       try {
@@ -56,20 +58,40 @@ export class GuestVisit {
         if (problem.status === 0 || problem.status >= 500) { this.#fail(problem); return; }
       }
     }
-    return this.open(false);
+    return this.open();
   }
 
-  async open(takeOver: boolean): Promise<void> {
-    const link = guestSession.read()?.link;
-    this.#patch({ status: 'opening', error: null, takeOver });
+  async open(): Promise<void> {
+    this.#patch({ status: 'opening', error: null, taking: false });
     try {
-      const opened = await visits.open(new ApiClient(), link ?? '', deviceIdentity(), takeOver);
-      guestSession.write({ link: link ?? '', token: opened.access_token, visitId: opened.visit.id, subject: opened.me.subject });
-      this.#reopened = false;
-      await this.#enter(opened.visit, opened.me);
+      await this.#open(false);
     } catch (error) {
       this.#fail(asApiError(error));
     }
+  }
+
+  /** The visit is open on another device: goes on asking until that one is gone, so that nobody has to keep tapping. */
+  async takeOver(): Promise<void> {
+    if (this.state.get().taking) return;
+    this.#patch({ taking: true });
+    while (this.state.get().taking) {
+      try {
+        await this.#open(true);
+        return;
+      } catch (error) {
+        const problem = asApiError(error);
+        if (problem.code !== 'visit.link_in_use' && !problem.transient) { this.#fail(problem); return; }
+      }
+      await new Promise((done) => setTimeout(done, TAKE_OVER_EVERY_MS));
+    }
+  }
+
+  async #open(takeOver: boolean): Promise<void> {
+    const link = guestSession.read()?.link ?? '';
+    const opened = await visits.open(new ApiClient(), link, deviceIdentity(), takeOver);
+    guestSession.write({ link, token: opened.access_token, visitId: opened.visit.id, subject: opened.me.subject });
+    this.#reopened = false;
+    await this.#enter(opened.visit, opened.me);
   }
 
   async deviceCheck(check: DeviceCheck): Promise<void> {
@@ -91,6 +113,7 @@ export class GuestVisit {
   }
 
   stop(): void {
+    this.#patch({ taking: false });
     this.#close();
   }
 
@@ -98,7 +121,7 @@ export class GuestVisit {
     this.#close();
     const token = guestSession.read()?.token;
     if (!token) return;
-    this.#patch({ status: 'ready', me, error: null });
+    this.#patch({ status: 'ready', me, error: null, taking: false });
     this.#take(visit);
     identity.me(this.api).then(({ tenant }) => this.#patch({ clinic: tenant.name }), () => undefined);
     const live = await openLive(token);
@@ -143,12 +166,12 @@ export class GuestVisit {
     if (this.#reopened || this.state.get().status !== 'ready') return;
     this.#reopened = true;
     this.#close();
-    void this.open(false);
+    void this.open();
   }
 
   #fail(error: ApiError): void {
     this.#close();
-    this.#patch({ status: 'failed', error });
+    this.#patch({ status: 'failed', error, taking: false });
   }
 
   #close(): void {

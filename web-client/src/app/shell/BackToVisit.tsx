@@ -1,0 +1,18 @@
+// A visit goes on while the clinician looks at something else: the way back is never further than one step.
+import { Link, useRouterState } from '@tanstack/react-router';
+import { Icon } from '../../ui/Icon';
+import { useT } from '../../ui/store';
+import { useOpenVisits } from '../visits';
+
+export function BackToVisit() {
+  const t = useT();
+  const here = useRouterState({ select: (state) => state.location.pathname });
+  const { data } = useOpenVisits();
+  const left = (data?.visits ?? []).filter((v) => (v.state === 'admitted' || v.state === 'in_consult') && !here.endsWith(v.id));
+  return left.map((v) => (
+    <div key={v.id} className="conn" data-state="visit" role="status" data-testid="back-to-visit" data-visit={v.id}>
+      <Icon name="camera" size={18} /><span>{t('shell.left_in_visit', { name: v.guest.name })}</span>
+      <Link to="/app/visit/$id" params={{ id: v.id }}>{t('shell.back_to_visit')}</Link>
+    </div>
+  ));
+}

@@ -1,0 +1,23 @@
+import { describe, expect, it } from 'vitest';
+import { calendarEntry } from './calendar';
+
+const entry = { id: 'v1', title: 'Visit; video, 1', text: 'Open:', url: `https://clinic.test/visit#${'x'.repeat(90)}`, start: Date.UTC(2026, 10, 22, 1, 30), minutes: 30, stamp: Date.UTC(2026, 10, 21), reminder: 10 };
+
+describe('a calendar entry', () => {
+  it('has start, length and reminder as RFC 5545 writes them', () => {
+    const text = calendarEntry(entry);
+    for (const line of ['DTSTART:20261122T013000Z', 'DURATION:PT30M', 'TRIGGER:-PT10M', 'DTSTAMP:20261121T000000Z']) expect(text).toContain(`${line}\r\n`);
+  });
+
+  it('escapes what has a meaning of its own', () => {
+    expect(calendarEntry(entry)).toContain('SUMMARY:Visit\\; video\\, 1\r\n');
+  });
+
+  it('folds lines at 75 octets, also with letters of more than one, and loses nothing', () => {
+    const text = calendarEntry({ ...entry, title: 'ñ'.repeat(100) });
+    for (const line of text.split('\r\n')) expect(new TextEncoder().encode(line).length).toBeLessThanOrEqual(75);
+    const whole = text.replace(/\r\n /g, '');
+    expect(whole).toContain(`SUMMARY:${'ñ'.repeat(100)}`);
+    expect(whole).toContain(`URL:${entry.url}\r\n`);
+  });
+});
