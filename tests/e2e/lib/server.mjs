@@ -128,6 +128,6 @@ export async function eventually(what, probe, patience = 30_000) {
       last = error;
     }
     if (Date.now() > end) throw new Error(`${what}: ${last instanceof Error ? last.message : JSON.stringify(last)}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
