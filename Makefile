@@ -20,9 +20,10 @@ dev:
 	cargo build --package medtech
 	MEDTECH_DEMO=true target/debug/medtech serve & cd web-client && npm run dev
 
+# Both in one build, so that what they share is compiled once. Peers are taken from PEERS_DIR or the path.
 bench: web
-	cargo build --release --package medtech
-	cargo run --release --package medtech-tests --bin bench
+	cargo build --release --package medtech --package medtech-tests
+	target/release/bench
 
 # The client is built again only when a source of it changed.
 web: web-client/dist/index.html
