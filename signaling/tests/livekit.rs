@@ -51,6 +51,10 @@ struct House {
 
 impl House {
     async fn open() -> House {
+        House::at(Clock::system()).await
+    }
+
+    async fn at(clock: Clock) -> House {
         let media = SfuConfig {
             udp_port: 0,
             threads: 1,
@@ -59,7 +63,7 @@ impl House {
         let config = LiveKitConfig {
             media,
             keys: Arc::new(Keys),
-            clock: Clock::system(),
+            clock,
         };
         let (service, events) = LiveKit::start(config).unwrap();
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -70,7 +74,11 @@ impl House {
     }
 
     fn token(&self, tenant: TenantId, identity: &str, permission: Permission) -> String {
-        let (room, identity, name) = ("visit".to_owned(), identity.to_owned(), String::new());
+        self.token_for("visit", tenant, identity, permission)
+    }
+
+    fn token_for(&self, room: &str, tenant: TenantId, identity: &str, permission: Permission) -> String {
+        let (room, identity, name) = (room.to_owned(), identity.to_owned(), String::new());
         self.service
             .token(&TokenRequest {
                 tenant,
@@ -396,6 +404,42 @@ async fn the_room_service_changes_rooms_for_those_who_may() {
     let token = house.token(CLINIC, "ann", Permission::full());
     let mut late = Client::connect(&format!("ws://{}/rtc?access_token={token}", house.addr)).await;
     assert!(matches!(late.next().await, Response::Leave(l) if l.reason() == proto::DisconnectReason::RoomDeleted));
+}
+
+#[tokio::test]
+async fn an_ended_session_takes_its_subject_out_of_all_rooms() {
+    let time = Clock::manual(Clock::system().now_ms());
+    let house = House::at(time.clone()).await;
+    let second = house.token_for("team", CLINIC, "bob", Permission::full());
+    let old = house.token(CLINIC, "bob", Permission::full());
+    let mut ann = house.enter(CLINIC, "ann", Permission::full()).await;
+    let mut bob = house.join(&old).await;
+    let mut bob_too = house.join(&second).await;
+    let mut namesake = house.enter(OTHER, "bob", Permission::full()).await;
+    assert!(ann.sees("bob").await);
+
+    assert_eq!(house.service.remove_subject(CLINIC, "bob").await.unwrap(), 2);
+    let removed =
+        |m: &Response| matches!(m, Response::Leave(l) if l.reason() == proto::DisconnectReason::ParticipantRemoved);
+    bob.until(removed).await;
+    bob_too.until(removed).await;
+    assert!(!ann.sees("bob").await);
+    assert_eq!(house.service.participants(CLINIC, "visit").await.unwrap().len(), 1);
+    namesake.settle().await;
+
+    // Tokens of the ended session, or of the same second, open nothing, not even as a resumption.
+    for (token, rest) in [
+        (&old, String::new()),
+        (&second, String::new()),
+        (&old, format!("&reconnect=1&sid={}", bob.sid())),
+    ] {
+        let url = format!("ws://{}/rtc?access_token={token}{rest}", house.addr);
+        let refused = Client::connect(&url).await.next().await;
+        assert!(removed(&refused), "{refused:?}");
+    }
+    time.advance(1_000);
+    house.enter(CLINIC, "bob", Permission::full()).await;
+    assert!(ann.sees("bob").await, "a new session comes in");
 }
 
 #[tokio::test]

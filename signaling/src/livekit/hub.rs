@@ -8,9 +8,10 @@ use medtech_media_sfu::{Event, Sfu};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Clock;
+use super::entry::{JoinRequest, Refusal};
 use super::events::RoomEvent;
 use super::participant::ConnectionId;
-use super::state::{JoinRequest, Refusal, State};
+use super::state::State;
 
 /// Inputs waiting for the hub. Senders wait when it is full: sockets then read no further, which slows their clients.
 pub(super) const INPUTS: usize = 1024;

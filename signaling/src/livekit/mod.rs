@@ -5,7 +5,9 @@
 //!
 //! A room belongs to a tenant: the API key of a token names the tenant, so equal room names of two tenants never meet.
 
+mod entry;
 mod events;
+mod exit;
 mod grants;
 mod hub;
 mod join;
@@ -13,6 +15,7 @@ mod media;
 mod participant;
 mod room;
 mod service;
+mod sight;
 mod signal;
 mod state;
 mod token;

@@ -148,6 +148,13 @@ impl LiveKit {
         .await?
     }
 
+    /// A session of this subject ended: end its connections in all rooms of the tenant at once. Tokens handed out until
+    /// now open nothing any more; a new one does. How many connections ended.
+    pub async fn remove_subject(&self, tenant: TenantId, identity: &str) -> Result<usize, LiveKitError> {
+        let identity = identity.to_owned();
+        self.call(move |state| state.remove_subject(tenant, &identity)).await
+    }
+
     /// End the room for everybody. Nobody enters it again, whatever token they hold.
     pub async fn close_room(&self, tenant: TenantId, room: &str) -> Result<(), LiveKitError> {
         let key = room_key(tenant, room);

@@ -14,12 +14,12 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
+use super::entry::{JoinRequest, PING_TIMEOUT_S};
 use super::grants::Permission;
 use super::hub::Input;
 use super::join::{self, JoinParams};
 use super::participant::{Connection, encode};
 use super::service::{LiveKit, room_key};
-use super::state::{JoinRequest, PING_TIMEOUT_S};
 use super::token::{ApiKey, Claims};
 
 /// Messages waiting for a client that reads slowly; beyond it the connection is cut.
@@ -111,6 +111,7 @@ async fn serve(service: LiveKit, socket: WebSocket, checked: Checked) {
     let request = Box::new(JoinRequest {
         key: room_key(key.tenant, &claims.video.room),
         permission: Permission::from_grant(&claims.video),
+        issued_s: claims.nbf.and_then(|at| i64::try_from(at).ok()).unwrap_or_default(),
         identity: claims.sub,
         name: claims.name,
         metadata: claims.metadata,
