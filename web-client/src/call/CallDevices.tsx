@@ -9,7 +9,6 @@ import { Picker, useDevices } from './DevicePicker';
 export function CallDevices({ call, state }: { call: Call; state: CallState }) {
   const t = useT();
   const [open, setOpen] = useState(false);
-  const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState(false);
   const box = useRef<HTMLDivElement>(null);
   const { cameras, microphones, speakers } = useDevices(open);
@@ -18,32 +17,33 @@ export function CallDevices({ call, state }: { call: Call; state: CallState }) {
     if (!open) return;
     box.current?.querySelector('select')?.focus();
     const away = (event: PointerEvent) => { if (!box.current?.contains(event.target as Node)) setOpen(false); };
+    // Before anybody else hears it: Escape closes only this, not the chat behind it.
+    const key = (event: KeyboardEvent) => {
+      if (event.key !== 'Escape') return;
+      event.stopPropagation();
+      setOpen(false);
+      box.current?.querySelector('button')?.focus();
+    };
     window.addEventListener('pointerdown', away);
-    return () => window.removeEventListener('pointerdown', away);
+    window.addEventListener('keydown', key, true);
+    return () => { window.removeEventListener('pointerdown', away); window.removeEventListener('keydown', key, true); };
   }, [open]);
 
   const pick = async (kind: DeviceKind, id: string) => {
-    setBusy(true);
+    setFailed(false);
     setFailed(!(await call.takeDevice(kind, id)));
-    setBusy(false);
-  };
-  const close = () => {
-    setOpen(false);
-    box.current?.querySelector('button')?.focus();
   };
   return (
-    // Escape closes only this, not the chat behind it.
-    // eslint-disable-next-line jsx-a11y/no-static-element-interactions
-    <div className="call-devices" ref={box} onKeyDown={(e) => { if (open && e.key === 'Escape') { e.stopPropagation(); close(); } }}>
+    <div className="call-devices" ref={box}>
       <button type="button" className="stage-btn" aria-expanded={open} aria-label={t('call.devices')} title={t('call.devices')} onClick={() => { setFailed(false); setOpen(!open); }} data-testid="call-devices">
         <Icon name="settings" />
       </button>
       {open ? (
         <div className="device-panel" role="group" aria-label={t('call.devices')} data-testid="device-panel">
           {failed ? <Notice tone="danger">{t('call.device_failed')}</Notice> : null}
-          {state.hasCamera && cameras.length > 0 ? <Picker label={t('device.camera')} options={cameras} value={state.devices.camera ?? ''} disabled={busy || !state.cameraOn} onPick={(id) => void pick('camera', id)} testId="call-camera" /> : null}
-          {state.hasMic && microphones.length > 0 ? <Picker label={t('device.microphone')} options={microphones} value={state.devices.microphone ?? ''} disabled={busy} onPick={(id) => void pick('microphone', id)} testId="call-microphone" /> : null}
-          {speakers.length > 0 ? <Picker label={t('device.speaker')} options={speakers} value={state.devices.speaker ?? speakers[0]?.deviceId ?? ''} disabled={busy} onPick={(id) => void pick('speaker', id)} testId="call-speaker" /> : null}
+          {state.hasCamera && cameras.length > 0 ? <Picker label={t('device.camera')} options={cameras} value={state.devices.camera ?? ''} disabled={!state.cameraOn} onPick={(id) => void pick('camera', id)} testId="call-camera" /> : null}
+          {state.hasMic && microphones.length > 0 ? <Picker label={t('device.microphone')} options={microphones} value={state.devices.microphone ?? ''} onPick={(id) => void pick('microphone', id)} testId="call-microphone" /> : null}
+          {speakers.length > 0 ? <Picker label={t('device.speaker')} options={speakers} value={state.devices.speaker ?? speakers[0]?.deviceId ?? ''} onPick={(id) => void pick('speaker', id)} testId="call-speaker" /> : null}
         </div>
       ) : null}
     </div>

@@ -47,7 +47,7 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
   const results = [
     ...fresh.map((r) => ({ ...r, ...data?.results.find((known) => known.id === r.id) })),
     ...(data?.results.filter((r) => !newIds.has(r.id)) ?? []),
-  ];
+  ].toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at));
   return (
     <section className="chart" data-testid="chart">
       <header className="chart-top">

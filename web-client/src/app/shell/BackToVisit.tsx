@@ -9,10 +9,11 @@ export function BackToVisit() {
   const here = useRouterState({ select: (state) => state.location.pathname });
   const { data } = useOpenVisits();
   const left = (data?.visits ?? []).filter((v) => (v.state === 'admitted' || v.state === 'in_consult') && !here.endsWith(v.id));
-  return left.map((v) => (
-    <div key={v.id} className="conn" data-state="visit" role="status" data-testid="back-to-visit" data-visit={v.id}>
-      <Icon name="camera" size={18} /><span>{t('shell.left_in_visit', { name: v.guest.name })}</span>
-      <Link to="/app/visit/$id" params={{ id: v.id }}>{t('shell.back_to_visit')}</Link>
+  if (left.length === 0) return null;
+  return (
+    <div className="conn" data-state="visit" role="status" data-testid="back-to-visit">
+      <Icon name="camera" size={18} /><span>{t('shell.left_in_visit')}</span>
+      {left.map((v) => <Link key={v.id} to="/app/visit/$id" params={{ id: v.id }} data-visit={v.id}>{v.guest.name}</Link>)}
     </div>
-  ));
+  );
 }
