@@ -129,7 +129,7 @@ pub async fn checkpoint(ctx: &Ctx, tenant: TenantId, now: bool) -> Result<Outcom
     if let Some(line) = in_file.filter(|f| stored.as_ref().is_none_or(|s| s.seq < f.seq)) {
         insert(ctx, tenant, line.clone()).await?;
     }
-    walk.to_end(&ctx.db, tenant, |_, _| {}).await?;
+    walk.run(&ctx.db, tenant, |_, _| {}).await?;
     if let Some(broken) = walk.findings.first() {
         return Ok(Outcome::Refused(broken.to_string()));
     }

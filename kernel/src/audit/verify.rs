@@ -102,7 +102,7 @@ pub async fn examine(ctx: &Ctx, tenant: TenantId) -> Result<Report> {
 
     let mut hashes: HashMap<i64, [u8; 32]> = HashMap::with_capacity(signed.len());
     let mut walk = Walk::default();
-    walk.to_end(&ctx.db, tenant, |seq, hash| {
+    walk.run(&ctx.db, tenant, |seq, hash| {
         if signed.contains_key(&seq) {
             hashes.insert(seq, *hash);
         }
@@ -161,7 +161,7 @@ fn differences(table: &[Checkpoint], file: &[Checkpoint], exists: bool, findings
 /// before.
 pub async fn verify(db: &Db, tenant: TenantId) -> Result<std::result::Result<i64, i64>> {
     let mut walk = Walk::default();
-    walk.to_end(db, tenant, |_, _| {}).await?;
+    walk.run(db, tenant, |_, _| {}).await?;
     Ok(match walk.findings.first() {
         None => Ok(walk.seq),
         Some(Finding::Missing { until, .. }) => Err(until + 1),
@@ -196,7 +196,7 @@ impl Walk {
     }
 
     /// Goes on to the end, in pages; `seen` is told every entry.
-    pub(super) async fn to_end(
+    pub(super) async fn run(
         &mut self,
         db: &Db,
         tenant: TenantId,
