@@ -32,8 +32,15 @@ pub use tenant::{Tenant, TenantId};
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The kernel's own tables.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    module: "kernel",
-    number: 1,
-    sql: db::Script::Both(include_str!("../migrations/0001_init.sql")),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "kernel",
+        number: 1,
+        sql: db::Script::Both(include_str!("../migrations/0001_init.sql")),
+    },
+    Migration {
+        module: "kernel",
+        number: 2,
+        sql: db::Script::Both(include_str!("../migrations/0002_audit.sql")),
+    },
+];

@@ -156,6 +156,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         stop.clone(),
     )));
     tasks.extend(notifications.clone().start(stop.clone()));
+    tasks.push(medtech_kernel::audit::keep(ctx.clone(), stop.clone()));
     let visits = Arc::new(visits);
     tasks.extend(consume(&ctx, &clinic.identity, &stop));
     tasks.extend(consume(&ctx, &tenants, &stop));

@@ -12,6 +12,7 @@ pub(crate) enum Command {
     Doctor,
     Demo,
     Token(Token),
+    Audit(Audit),
     Help(&'static str),
 }
 
@@ -22,6 +23,18 @@ pub(crate) enum Token {
     User(Role),
     /// A media token for a room.
     Room { room: String, identity: String },
+}
+
+/// What is done with the audit trail.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Audit {
+    /// Of one clinic, by its short name, or of all.
+    Verify { tenant: Option<String> },
+    Export {
+        tenant: String,
+        from: Option<String>,
+        to: Option<String>,
+    },
 }
 
 const HELP: &str = "medtech: the real-time hub of care
@@ -36,6 +49,10 @@ Commands:
   token      print a token, alone on the last line:
                --user admin|clinician|patient   an access token of the demo clinic's user
                --room R --identity I            a media token for room R
+  audit      the audit trail:
+               verify [--tenant S]              find any edit, deletion, exchange or cut; exit code 1 if there is one
+               export --tenant S [--from T --to T]
+                                                FHIR R4 AuditEvents, one a line
   help       this text
 
 Every configuration key can be given as MEDTECH_*, for instance MEDTECH_DATA_DIR; docs/configuration.md lists them.";
@@ -43,6 +60,7 @@ Every configuration key can be given as MEDTECH_*, for instance MEDTECH_DATA_DIR
 /// Parses the command line; the error is a sentence for the user.
 pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), String> {
     let (mut name, mut file, mut user, mut room, mut identity) = (None, None, None, None, None);
+    let (mut verb, mut tenant, mut from, mut to) = (None, None, None, None);
     let text = |args: &mut Parser| args.value().and_then(|v| v.string()).map_err(|e| e.to_string());
     while let Some(arg) = args.next().map_err(|e| e.to_string())? {
         match arg {
@@ -50,8 +68,14 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
             Arg::Long("user") => user = Some(text(&mut args)?),
             Arg::Long("room") => room = Some(text(&mut args)?),
             Arg::Long("identity") => identity = Some(text(&mut args)?),
+            Arg::Long("tenant") => tenant = Some(text(&mut args)?),
+            Arg::Long("from") => from = Some(text(&mut args)?),
+            Arg::Long("to") => to = Some(text(&mut args)?),
             Arg::Long("help") | Arg::Short('h') => name = Some("help".to_owned()),
             Arg::Value(v) if name.is_none() => name = Some(v.string().map_err(|e| e.to_string())?),
+            Arg::Value(v) if name.as_deref() == Some("audit") && verb.is_none() => {
+                verb = Some(v.string().map_err(|e| e.to_string())?);
+            }
             other => return Err(format!("{}; see `medtech help`", other.unexpected())),
         }
     }
@@ -59,12 +83,16 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
     if !is_token && (user.is_some() || room.is_some() || identity.is_some()) {
         return Err("--user, --room and --identity belong to `medtech token`".into());
     }
+    if name.as_deref() != Some("audit") && (tenant.is_some() || from.is_some() || to.is_some()) {
+        return Err("--tenant, --from and --to belong to `medtech audit`".into());
+    }
     let command = match name.as_deref() {
         Some("serve") => Command::Serve,
         Some("migrate") => Command::Migrate,
         Some("doctor") => Command::Doctor,
         Some("demo") => Command::Demo,
         Some("token") => Command::Token(token(user, room, identity)?),
+        Some("audit") => Command::Audit(audit(verb.as_deref(), tenant, from, to)?),
         Some("help") | None => Command::Help(HELP),
         Some(other) => return Err(format!("there is no command `{other}`; see `medtech help`")),
     };
@@ -81,6 +109,21 @@ fn token(user: Option<String>, room: Option<String>, identity: Option<String>) -
             Ok(Token::Room { room, identity })
         }
         _ => Err("`medtech token` wants --user ROLE, or --room R with --identity I".into()),
+    }
+}
+
+fn audit(
+    verb: Option<&str>,
+    tenant: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+) -> Result<Audit, String> {
+    match (verb, tenant, from, to) {
+        (Some("verify"), tenant, None, None) => Ok(Audit::Verify { tenant }),
+        (Some("export"), Some(tenant), from, to) => Ok(Audit::Export { tenant, from, to }),
+        (Some("export"), None, ..) => Err("`medtech audit export` wants --tenant".into()),
+        (Some("verify"), ..) => Err("--from and --to belong to `medtech audit export`".into()),
+        _ => Err("`medtech audit` wants `verify` or `export`; see `medtech help`".into()),
     }
 }
 
@@ -104,8 +147,25 @@ mod tests {
             identity: "i".into(),
         };
         assert_eq!(of(&["token", "--room=r", "--identity", "i"]), Ok(Command::Token(room)));
+        let all = Audit::Verify { tenant: None };
+        assert_eq!(of(&["audit", "verify"]), Ok(Command::Audit(all)));
+        let march = Audit::Export {
+            tenant: "demo".into(),
+            from: Some("2026-03-01".into()),
+            to: None,
+        };
+        assert_eq!(
+            of(&["audit", "export", "--tenant", "demo", "--from", "2026-03-01"]),
+            Ok(Command::Audit(march))
+        );
         for wrong in [
-            &["token"][..],
+            &["audit"][..],
+            &["audit", "burn"],
+            &["audit", "export"],
+            &["audit", "verify", "--from", "2026-03-01"],
+            &["audit", "verify", "again"],
+            &["serve", "--tenant", "demo"],
+            &["token"],
             &["token", "--user", "king"],
             &["token", "--room", "r"],
             &["dance"],

@@ -1,6 +1,7 @@
 //! `medtech`: one program, every service. Reads the command line and the configuration, then runs one subcommand.
 
 mod app;
+mod audit;
 mod cli;
 mod demo;
 mod doctor;
@@ -61,6 +62,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode> {
             say(&links::token(config, what).await?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Audit(what) => audit::run(config, what).await,
         Command::Help(text) => {
             say(text);
             Ok(ExitCode::SUCCESS)

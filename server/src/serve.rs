@@ -65,6 +65,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
         tracing::info!("connections were still open after the grace period");
     }
     clinic.fhir.flush_audit().await;
+    medtech_kernel::audit::checkpoint_all(&ctx).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -17,7 +17,7 @@ use medtech_kernel::{
 };
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -434,44 +434,48 @@ impl Fhir {
     ) -> Result<Vec<Written>, Failure> {
         let shelf = self.shelf(tx.tenant());
         let written = apply(tx, &shelf, &self.0.ctx.bus, &self.0.base, actor, changes).await?;
-        match written.as_slice() {
-            [one] => {
-                let (target, detail) = (
-                    format!("{}/{}", one.def.name, one.id),
-                    format!("version {}", one.version),
-                );
-                audit::write(
-                    tx,
-                    audit::Entry {
-                        actor,
-                        action,
-                        target: &target,
-                        outcome: "success",
-                        detail: &detail,
-                    },
-                )
-                .await?;
-            }
-            many => {
-                let detail: Vec<String> = many
-                    .iter()
-                    .map(|w| format!("{} {}/{}", w.op.name(), w.def.name, w.id))
-                    .collect();
-                audit::write(
-                    tx,
-                    audit::Entry {
-                        actor,
-                        action: "execute",
-                        target: "Bundle",
-                        outcome: "success",
-                        detail: &detail.join(", "),
-                    },
-                )
-                .await?;
-            }
-        }
+        audited(tx, actor, action, &written).await?;
         Ok(written)
     }
+}
+
+/// An entry for each patient concerned, which names nothing of the others; one without a patient for the rest.
+async fn audited(tx: &mut Tx, actor: &str, action: &'static str, written: &[Written]) -> Result<(), Error> {
+    let (target, action) = match written {
+        [one] => (format!("{}/{}", one.def.name, one.id), action),
+        _ => ("Bundle".to_owned(), "execute"),
+    };
+    let mut details: BTreeMap<Option<&str>, Vec<String>> = BTreeMap::new();
+    for w in written {
+        let detail = match written.len() {
+            1 => format!("version {}", w.version),
+            _ => format!("{} {}/{}", w.op.name(), w.def.name, w.id),
+        };
+        if w.patients.is_empty() {
+            details.entry(None).or_default().push(detail.clone());
+        }
+        for patient in &w.patients {
+            details.entry(Some(patient)).or_default().push(detail.clone());
+        }
+    }
+    if written.is_empty() {
+        details.insert(None, Vec::new());
+    }
+    let details: Vec<(Option<&str>, String)> = details.into_iter().map(|(p, d)| (p, d.join(", "))).collect();
+    let entries: Vec<_> = details
+        .iter()
+        .map(|(patient, detail)| {
+            let entry = audit::Entry {
+                actor,
+                action,
+                target: &target,
+                outcome: "success",
+                detail,
+            };
+            (entry, *patient)
+        })
+        .collect();
+    audit::write_all(tx, &entries).await
 }
 
 pub(crate) fn cursor(shelf: &Shelf, hit: &search::Hit) -> String {

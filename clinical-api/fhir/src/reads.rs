@@ -16,6 +16,8 @@ pub(crate) struct Read {
     /// The shape of the question, never its values.
     pub(crate) detail: String,
     pub(crate) outcome: &'static str,
+    /// Patients of whom something was shown; an entry for each.
+    pub(crate) patients: Vec<String>,
 }
 
 enum Message {
@@ -61,17 +63,8 @@ async fn run(db: Db, mut inbox: mpsc::Receiver<Message>) {
             let count = reads.len();
             let written = db.write(tenant, move |tx| {
                 Box::pin(async move {
-                    for r in &reads {
-                        let entry = audit::Entry {
-                            actor: &r.actor,
-                            action: "read",
-                            target: &r.target,
-                            outcome: r.outcome,
-                            detail: &r.detail,
-                        };
-                        audit::write(tx, entry).await?;
-                    }
-                    Ok(())
+                    let entries: Vec<_> = reads.iter().flat_map(entries).collect();
+                    audit::write_all(tx, &entries).await
                 })
             });
             if let Err(e) = written.await {
@@ -82,4 +75,18 @@ async fn run(db: Db, mut inbox: mpsc::Receiver<Message>) {
             let _ = done.send(());
         }
     }
+}
+
+fn entries(read: &Read) -> Vec<(audit::Entry<'_>, Option<&str>)> {
+    let entry = audit::Entry {
+        actor: &read.actor,
+        action: "read",
+        target: &read.target,
+        outcome: read.outcome,
+        detail: &read.detail,
+    };
+    if read.patients.is_empty() {
+        return vec![(entry, None)];
+    }
+    read.patients.iter().map(|p| (entry, Some(p.as_str()))).collect()
 }

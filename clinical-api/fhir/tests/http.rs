@@ -454,6 +454,77 @@ async fn a_patient_sees_the_own_record_and_a_guest_none() {
     on_both_engines(SCHEMA, |w| Box::pin(access(w))).await;
 }
 
+/// What the trail says about a patient, sorted: reads are written a moment after writes.
+async fn told(world: &World, site: &common::Site, patient: &str) -> Result<Vec<String>> {
+    site.fhir.flush_audit().await;
+    let found = audit::about(&world.ctx.db, world.north.id, patient, None, 1000).await?;
+    let mut lines: Vec<String> = found
+        .into_iter()
+        .map(|f| format!("{} {} {}", f.action, f.target, f.detail))
+        .collect();
+    lines.sort();
+    Ok(lines)
+}
+
+async fn whose(world: &World) -> Result<()> {
+    let s = site(world);
+    let c = s.client(world, &world.north, Role::Clinician).await?;
+    for id in ["anna", "bert"] {
+        c.put(&format!("Patient/{id}"), &json!({"resourceType": "Patient", "id": id}))
+            .await;
+    }
+    let weight = |id: &str, patient: &str| {
+        json!({"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "weight"},
+            "subject": {"reference": format!("Patient/{patient}")}})
+    };
+    c.put("Observation/o1", &weight("o1", "anna")).await;
+    c.get("Observation/o1").await;
+    c.get("Observation?status=final").await;
+    // Corrected: it was the other's. Both are concerned; what was read of the first version was Anna's.
+    c.put("Observation/o1", &weight("o1", "bert")).await;
+    c.get("Observation/o1/_history/1").await;
+    c.get("Observation/o1").await;
+    c.get("Observation/o1/_history").await;
+    let both = json!({"resourceType": "Appointment", "id": "a1", "status": "booked", "participant": [
+        {"actor": {"reference": "Patient/anna"}, "status": "accepted"},
+        {"actor": {"reference": "Patient/bert"}, "status": "accepted"}]});
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"request": {"method": "PUT", "url": "Appointment/a1"}, "resource": both},
+        {"request": {"method": "PUT", "url": "Observation/o2"}, "resource": weight("o2", "bert")},
+        {"request": {"method": "PUT", "url": "Location/l1"}, "resource": {"resourceType": "Location", "id": "l1"}}]});
+    assert_eq!(c.post("", &bundle).await.status, 200);
+    c.delete("Observation/o2").await;
+    c.get("Patient?_revinclude=Observation:subject").await;
+    assert_eq!(
+        told(world, &s, "anna").await?,
+        [
+            "execute Bundle create Appointment/a1",
+            "read Observation search status",
+            "read Observation/o1 history",
+            "read Observation/o1 read",
+            "read Observation/o1 vread",
+            "read Patient search _revinclude",
+            "update Observation/o1 version 1",
+            "update Observation/o1 version 2",
+            "update Patient/anna version 1",
+        ]
+    );
+    let bert = told(world, &s, "bert").await?;
+    assert!(
+        bert.contains(&"execute Bundle create Appointment/a1, create Observation/o2".to_owned()),
+        "{bert:?}"
+    );
+    assert!(bert.contains(&"delete Observation/o2 version 2".to_owned()), "{bert:?}");
+    assert!(!bert.contains(&"read Observation/o1 vread".to_owned()), "{bert:?}");
+    assert!(audit::verify(&world.ctx.db, world.north.id).await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_names_the_patients_whose_records_were_seen_or_changed() {
+    on_both_engines(SCHEMA, |w| Box::pin(whose(w))).await;
+}
+
 async fn hostile(world: &World) -> Result<()> {
     let c = site(world).client(world, &world.north, Role::Clinician).await?;
     let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));

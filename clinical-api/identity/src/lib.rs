@@ -3,6 +3,7 @@
 //! What a person is in the record (a Practitioner, a Patient) is written as the kernel relation `self`
 //! (`user:U self practitioner:ID`), which is how the other modules find the person behind a reference.
 
+mod access_log;
 mod http;
 mod password;
 mod store;

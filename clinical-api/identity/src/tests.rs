@@ -228,3 +228,160 @@ async fn bad_input_is_refused_at_the_door() {
     })
     .await;
 }
+
+async fn seen(
+    w: &World,
+    actor: String,
+    target: &'static str,
+    detail: &'static str,
+    patient: Option<&'static str>,
+) -> Result<()> {
+    w.ctx
+        .db
+        .write(w.north.id, move |tx| {
+            Box::pin(async move {
+                let entry = Entry {
+                    actor: &actor,
+                    action: "read",
+                    target,
+                    outcome: "success",
+                    detail,
+                };
+                audit::write_all(tx, &[(entry, patient)]).await
+            })
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_patient_sees_who_saw_the_own_record_and_no_other() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let (identity, app) = door(w);
+            let doctor = identity.create_user(w.north.id, clinician("dr@north.example")).await?;
+            let mut patients = Vec::new();
+            for p in ["p1", "p2"] {
+                let new = NewUser {
+                    email: format!("{p}@north.example"),
+                    name: format!("Patient {p}"),
+                    roles: vec![Role::Patient],
+                    password: None,
+                    practitioner: None,
+                    patient: Some(p.into()),
+                };
+                let user = identity.create_user(w.north.id, new).await?;
+                let token = identity.issue_token(w.north.id, user.id, 3_600_000, "test").await?;
+                patients.push((user, token));
+            }
+            seen(w, doctor.subject(), "Observation/o1", "read", Some("p1")).await?;
+            seen(
+                w,
+                doctor.subject(),
+                "Bundle",
+                "create Condition/c1, update Encounter/e1",
+                Some("p1"),
+            )
+            .await?;
+            seen(w, "device:d1".into(), "Observation/o2", "read", Some("p1")).await?;
+            seen(w, doctor.subject(), "Patient/p2", "chart", None).await?;
+            seen(w, patients[0].0.subject(), "Patient/p1", "read", None).await?;
+            let get = |path: &'static str, token: String| {
+                let app = app.clone();
+                async move { call(&app, "GET", "north.localhost", path, Some(&token), None).await }
+            };
+            let (status, log) = get("/me/access-log", patients[0].1.clone()).await;
+            assert_eq!(status, StatusCode::OK, "{log}");
+            let lines: Vec<(Value, Value, Value, Value)> = log["entries"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|e| {
+                    (
+                        e["who"]["name"].clone(),
+                        e["who"]["role"].clone(),
+                        e["who"]["you"].clone(),
+                        e["what"].clone(),
+                    )
+                })
+                .collect();
+            assert_eq!(
+                lines,
+                [
+                    (json!("Patient p1"), json!("patient"), json!(true), json!(["Patient"])),
+                    (Value::Null, json!("device"), json!(false), json!(["Observation"])),
+                    (
+                        json!("Dr Test"),
+                        json!("clinician"),
+                        json!(false),
+                        json!(["Condition", "Encounter"])
+                    ),
+                    (
+                        json!("Dr Test"),
+                        json!("clinician"),
+                        json!(false),
+                        json!(["Observation"])
+                    ),
+                ]
+            );
+            assert!(!log.to_string().contains("p2"));
+            let (_, first) = get("/me/access-log?limit=2", patients[1].1.clone()).await;
+            assert_eq!(
+                (first["entries"].as_array().unwrap().len(), &first["next"]),
+                (1, &Value::Null),
+                "{first}"
+            );
+            // The clinic's people have no record here; neither do strangers.
+            let dr = identity.issue_token(w.north.id, doctor.id, 3_600_000, "test").await?;
+            let (status, body) = get("/me/access-log", dr.clone()).await;
+            assert_eq!(
+                (status, &body["code"]),
+                (StatusCode::FORBIDDEN, &json!("identity.no_record"))
+            );
+            assert_eq!(
+                call(&app, "GET", "north.localhost", "/me/access-log", None, None)
+                    .await
+                    .0,
+                StatusCode::UNAUTHORIZED
+            );
+            assert_eq!(
+                call(
+                    &app,
+                    "GET",
+                    "south.localhost",
+                    "/me/access-log",
+                    Some(&patients[0].1),
+                    None
+                )
+                .await
+                .0,
+                StatusCode::UNAUTHORIZED
+            );
+            // Names of subjects are for administrators.
+            let path = format!(
+                "/names?of={},user:0190a000-0000-7000-8000-000000000001,device:d1",
+                doctor.subject()
+            );
+            for token in [&dr, &patients[0].1] {
+                assert_eq!(
+                    call(&app, "GET", "north.localhost", &path, Some(token), None).await.0,
+                    StatusCode::FORBIDDEN
+                );
+            }
+            let (_, admin) = w
+                .sign_in(&w.north, "user:0190a000-0000-7000-8000-000000000009", Role::Admin)
+                .await?;
+            let (_, names) = call(&app, "GET", "north.localhost", &path, Some(&admin), None).await;
+            assert_eq!(
+                names["people"],
+                json!({doctor.subject(): {"name": "Dr Test", "roles": ["clinician"]}})
+            );
+            let (_, elsewhere) = w
+                .sign_in(&w.south, "user:0190a000-0000-7000-8000-000000000008", Role::Admin)
+                .await?;
+            let (_, names) = call(&app, "GET", "south.localhost", &path, Some(&elsewhere), None).await;
+            assert_eq!(names["people"], json!({}));
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -1,4 +1,6 @@
-//! Tenants: the clinic at an address, and new clinics.
+//! Tenants: the clinic at an address, new clinics, and the audit trail for administrators.
+
+mod audit;
 
 use axum::{
     Json, Router,
@@ -8,22 +10,30 @@ use axum::{
 use http::StatusCode;
 use medtech_kernel::{
     Ctx, Error, Migration, Module, Result, Tenant, TenantId,
-    audit::{self, Entry},
+    audit::{Entry, write},
     auth::{Principal, Role},
     http::{Body, TenantCtx},
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 /// The module. Its table is the kernel's register of tenants.
 pub struct TenantsModule {
     ctx: Ctx,
+    /// Clinics whose audit trail is being verified.
+    verifying: Mutex<HashSet<TenantId>>,
 }
 
 impl TenantsModule {
     #[must_use]
     pub fn new(ctx: Ctx) -> Self {
-        Self { ctx }
+        Self {
+            ctx,
+            verifying: Mutex::default(),
+        }
     }
 }
 
@@ -38,6 +48,8 @@ impl Module for TenantsModule {
         Router::new()
             .route("/current", get(current))
             .route("/", post(create))
+            .route("/audit", get(audit::page))
+            .route("/audit/verify", post(audit::verify))
             .with_state(self)
     }
 }
@@ -126,7 +138,7 @@ async fn create(
         .write(who.tenant, move |tx| {
             Box::pin(async move {
                 let target = format!("tenant:{id}");
-                audit::write(
+                write(
                     tx,
                     Entry {
                         actor: &subject,

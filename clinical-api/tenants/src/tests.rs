@@ -103,3 +103,183 @@ async fn the_address_names_the_clinic_and_only_the_first_clinics_administrator_a
     })
     .await;
 }
+
+async fn entry(
+    w: &medtech_kernel::testkit::World,
+    tenant: TenantId,
+    actor: &'static str,
+    target: &'static str,
+) -> Result<()> {
+    w.ctx
+        .db
+        .write(tenant, move |tx| {
+            Box::pin(async move {
+                let entry = Entry {
+                    actor,
+                    action: "read",
+                    target,
+                    outcome: "success",
+                    detail: "read",
+                };
+                write(tx, entry).await
+            })
+        })
+        .await
+}
+
+const FORGE: &str = "UPDATE audit SET target = 'Patient/x' WHERE tenant = $1 AND seq = 2";
+
+#[tokio::test]
+async fn the_trail_is_for_administrators_of_the_clinic_and_looking_leaves_a_trace() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let app = Arc::new(TenantsModule::new(w.ctx.clone()))
+                .routes()
+                .layer(Extension(w.ctx.clone()));
+            for n in 0..5 {
+                w.ctx.clock.advance(1000);
+                let actor = if n % 2 == 0 { "user:a" } else { "user:b" };
+                entry(
+                    w,
+                    w.north.id,
+                    actor,
+                    if n == 3 { "Patient/p1" } else { "Observation/o1" },
+                )
+                .await?;
+            }
+            entry(w, w.south.id, "user:s", "Patient/secret-of-south").await?;
+            let mut tokens = Vec::new();
+            for (n, role) in [
+                Role::Admin,
+                Role::Clinician,
+                Role::Staff,
+                Role::Patient,
+                Role::Guest,
+                Role::Device,
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let subject = format!("user:0190a000-0000-7000-8000-00000000000{n}");
+                tokens.push((role, w.sign_in(&w.north, &subject, role).await?.1));
+            }
+            let admin = tokens.remove(0).1;
+            let get = |path: &'static str| call(&app, "GET", "north.localhost", path, Some(&admin), Value::Null);
+
+            // Newest first, page after page, each entry once; what looking itself adds lies before the first page.
+            let mut seen = Vec::new();
+            let mut path = "/audit?limit=2&to=2026-03-02T09:00:30Z".to_owned();
+            loop {
+                let (status, body) = call(&app, "GET", "north.localhost", &path, Some(&admin), Value::Null).await;
+                assert_eq!(status, StatusCode::OK, "{body}");
+                seen.extend(
+                    body["entries"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|e| e["seq"].as_i64().unwrap()),
+                );
+                assert!(!body.to_string().contains("secret-of-south"));
+                w.ctx.clock.advance(60_000);
+                match body["next"].as_i64() {
+                    Some(next) => path = format!("/audit?limit=2&to=2026-03-02T09:00:30Z&after={next}"),
+                    None => break,
+                }
+            }
+            assert_eq!(seen, [5, 4, 3, 2, 1]);
+            let seqs = |body: &Value| -> Vec<i64> {
+                body["entries"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|e| e["seq"].as_i64().unwrap())
+                    .collect()
+            };
+            assert_eq!(seqs(&get("/audit?actor=user:b").await.1), [4, 2]);
+            assert_eq!(seqs(&get("/audit?target=Patient/p1").await.1), [4]);
+            assert_eq!(
+                seqs(
+                    &get("/audit?target=Observation/o1&from=2026-03-02T10:00:03%2B01:00&to=2026-03-02T09:00:05Z")
+                        .await
+                        .1
+                ),
+                [3]
+            );
+            let (_, own) = get("/audit?target=audit&limit=1").await;
+            assert_eq!(
+                (&own["entries"][0]["detail"], &own["entries"][0]["actor"]),
+                (
+                    &json!("search target from to"),
+                    &json!("user:0190a000-0000-7000-8000-000000000000")
+                )
+            );
+            for (bad, code) in [
+                ("/audit?limit=0", "audit.limit"),
+                ("/audit?limit=201", "audit.limit"),
+                ("/audit?from=yesterday", "audit.time"),
+                ("/audit?after=x", "audit.query"),
+                ("/audit?colour=red", "audit.query"),
+            ] {
+                let (status, body) = get(bad).await;
+                assert_eq!(
+                    (status, &body["code"]),
+                    (StatusCode::BAD_REQUEST, &json!(code)),
+                    "{bad}"
+                );
+            }
+
+            // Nobody else: neither another role, nor another clinic's administrator, nor nobody.
+            let (_, stranger) = w
+                .sign_in(&w.south, "user:0190a000-0000-7000-8000-0000000000ff", Role::Admin)
+                .await?;
+            for (method, path) in [("GET", "/audit"), ("POST", "/audit/verify")] {
+                for (role, token) in &tokens {
+                    let (status, body) = call(&app, method, "north.localhost", path, Some(token), Value::Null).await;
+                    assert_eq!(status, StatusCode::FORBIDDEN, "{role:?} {path}: {body}");
+                }
+                for token in [None, Some(stranger.as_str())] {
+                    let (status, _) = call(&app, method, "north.localhost", path, token, Value::Null).await;
+                    assert_eq!(status, StatusCode::UNAUTHORIZED);
+                }
+            }
+            let (_, refused) = get("/audit?outcome=denied").await;
+            assert_eq!(refused["entries"].as_array().unwrap().len(), 2 * tokens.len());
+
+            // The proof, and what it says when somebody changed an entry.
+            let verify = || {
+                call(
+                    &app,
+                    "POST",
+                    "north.localhost",
+                    "/audit/verify",
+                    Some(&admin),
+                    Value::Null,
+                )
+            };
+            let (status, good) = verify().await;
+            assert_eq!((status, &good["intact"]), (StatusCode::OK, &json!(true)), "{good}");
+            w.ctx
+                .db
+                .write(w.north.id, |tx| Box::pin(async move { tx.exec(FORGE, &[]).await }))
+                .await?;
+            let (_, bad) = verify().await;
+            assert_eq!(
+                (&bad["intact"], &bad["findings"][0]["kind"], &bad["findings"][0]["seq"]),
+                (&json!(false), &json!("altered"), &json!(2)),
+                "{bad}"
+            );
+            let (_, south) = call(
+                &app,
+                "POST",
+                "south.localhost",
+                "/audit/verify",
+                Some(&stranger),
+                Value::Null,
+            )
+            .await;
+            assert_eq!(south["intact"], true);
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -8,6 +8,7 @@ import { NotFound } from './shell/NotFound';
 import { Shell } from './shell/Shell';
 import { Enter } from './signin/Enter';
 import { SignIn } from './signin/SignIn';
+import { readSearch } from './audit/search';
 import './app.css';
 
 const root = createRootRoute({ component: Outlet, notFoundComponent: NotFound });
@@ -40,9 +41,10 @@ const index = createRoute({
 const today = createRoute({ getParentRoute: () => app, path: '/today', component: lazyRouteComponent(() => import('./today/Today'), 'Today') });
 const queue = createRoute({ getParentRoute: () => app, path: '/queue', component: lazyRouteComponent(() => import('./queue/Queue'), 'Queue') });
 const board = createRoute({ getParentRoute: () => app, path: '/board', component: lazyRouteComponent(() => import('./board/Board'), 'Board') });
+const audit = createRoute({ getParentRoute: () => app, path: '/audit', validateSearch: readSearch, component: lazyRouteComponent(() => import('./audit/Audit'), 'Audit') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, app.addChildren([index, today, queue, board, visit])]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, app.addChildren([index, today, queue, board, audit, visit])]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

@@ -61,6 +61,8 @@ pub(crate) struct ResourceDef {
     pub(crate) main_code: Option<&'static str>,
     pub(crate) params: Vec<Param>,
     plan: OnceLock<crate::extract::Plan>,
+    /// The part of it that places a resource in compartments.
+    places: OnceLock<crate::extract::Plan>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,7 +135,12 @@ impl ResourceDef {
 
     /// The compiled extraction of all its parameters.
     pub(crate) fn plan(&'static self) -> &'static crate::extract::Plan {
-        self.plan.get_or_init(|| crate::extract::Plan::compile(self))
+        self.plan.get_or_init(|| crate::extract::Plan::compile(self, |_| true))
+    }
+
+    pub(crate) fn places(&'static self) -> &'static crate::extract::Plan {
+        self.places
+            .get_or_init(|| crate::extract::Plan::compile(self, |p| self.compartment.contains(&p.code)))
     }
 }
 
@@ -311,6 +318,7 @@ fn read_resources() -> Vec<ResourceDef> {
                 main_code: optional(column(&row, 4)),
                 params: params.collect(),
                 plan: OnceLock::new(),
+                places: OnceLock::new(),
             }
         })
         .collect()

@@ -56,7 +56,8 @@ struct At {
 }
 
 impl Plan {
-    pub(crate) fn compile(resource: &'static ResourceDef) -> Self {
+    /// Of all parameters, or of those wanted.
+    pub(crate) fn compile(resource: &'static ResourceDef, wanted: impl Fn(&Param) -> bool) -> Self {
         let mut plan = Self {
             nodes: vec![Node::default()],
             presence: Vec::new(),
@@ -69,7 +70,7 @@ impl Plan {
         for param in resource
             .params
             .iter()
-            .filter(|p| p.supported() && !matches!(p.code, "_id" | "_lastUpdated"))
+            .filter(|p| p.supported() && !matches!(p.code, "_id" | "_lastUpdated") && wanted(p))
         {
             if let Err(why) = plan.add(resource, param) {
                 plan.failed.push(format!("{}.{}: {why}", resource.name, param.code));

@@ -59,7 +59,12 @@ impl Fhir {
         }
     }
 
-    pub(super) async fn note(&self, who: &Caller, target: String, detail: &str, found: bool) {
+    /// Whose records a resource as stored belongs to.
+    pub(super) fn about(&self, def: &'static ResourceDef, id: &str, stored: &str) -> Vec<String> {
+        store::about(def, id, stored, &self.0.base)
+    }
+
+    pub(super) async fn note(&self, who: &Caller, target: String, detail: &str, found: bool, patients: Vec<String>) {
         let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
         let (target, detail) = (clean(&target), clean(detail));
         let outcome = if found { "success" } else { "denied" };
@@ -71,13 +76,15 @@ impl Fhir {
                 target,
                 detail,
                 outcome,
+                patients,
             })
             .await;
     }
 
     async fn http_read(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &Ask) -> Result<Reply, Failure> {
         let found = self.read(who.tenant, &who.access, def.name, id).await;
-        self.note(who, format!("{}/{id}", def.name), "read", found.is_ok())
+        let about = found.as_ref().map_or(Vec::new(), |r| self.about(def, id, r.json()));
+        self.note(who, format!("{}/{id}", def.name), "read", found.is_ok(), about)
             .await;
         let resource = found?;
         if ask.if_none_match.as_deref().and_then(version_of) == Some(resource.version) {
@@ -100,17 +107,20 @@ impl Fhir {
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
         let seen = self.may_see(&mut exec, &shelf, def, &who.access, &now).await?;
-        self.note(who, format!("{}/{id}", def.name), "vread", seen).await;
-        let number: i64 = version.parse().map_err(|_| unknown())?;
-        let found = if seen {
-            store::version(&mut exec, def, rid, number).await?
-        } else {
-            None
+        let found = match version.parse() {
+            Ok(number) if seen => store::version(&mut exec, def, rid, number).await?,
+            _ => None,
         };
+        let shown = match &found {
+            Some(found) => self.version_shows(def, &who.access, &found.stored)?,
+            None => false,
+        };
+        let found = found.filter(|_| shown);
+        let about = found
+            .as_ref()
+            .map_or(Vec::new(), |f| self.about(def, id, &f.stored.body));
+        self.note(who, format!("{}/{id}", def.name), "vread", seen, about).await;
         let found = found.ok_or_else(unknown)?;
-        if !self.version_shows(def, &who.access, &found.stored)? {
-            return Err(unknown());
-        }
         if found.stored.deleted {
             return Err(Failure::gone(def.name, id));
         }
@@ -162,6 +172,8 @@ impl Fhir {
             Ok(made) => written(made, ask),
             Err(id) => {
                 let there = self.read(who.tenant, &who.access, def.name, &id).await?;
+                let about = self.about(def, &id, there.json());
+                self.note(who, there.reference(), "read", true, about).await;
                 let location = Some(format!("{}/{}/_history/{}", ask.base, there.reference(), there.version));
                 Ok(Reply {
                     version: Some(there.version),

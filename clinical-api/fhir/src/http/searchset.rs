@@ -12,6 +12,7 @@ use crate::{
 };
 use medtech_kernel::{clock, error::Kind};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Versions on one page of a history, unless asked otherwise.
 const HISTORY: i64 = 50;
@@ -62,13 +63,28 @@ impl Writer {
 
 impl Fhir {
     pub(super) async fn searchset(&self, who: &Caller, def: &'static ResourceDef, ask: &Ask) -> Result<Reply, Failure> {
-        let shelf = self.shelf(who.tenant);
-        let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let pairs = search::url::pairs(&ask.query);
         let names: Vec<&str> = pairs.iter().map(|(k, _)| k.as_str()).collect();
-        self.note(who, def.name.to_owned(), &format!("search {}", names.join(" ")), true)
+        let mut seen = BTreeSet::new();
+        let reply = self.found(who, def, ask, &pairs, &mut seen).await;
+        let detail = format!("search {}", names.join(" "));
+        self.note(who, def.name.to_owned(), &detail, true, seen.into_iter().collect())
             .await;
-        let request = search::parse(&mut exec, &shelf, &self.0.base, def, &who.access, &pairs, ask.strict).await?;
+        reply
+    }
+
+    /// `seen` is told the patients of whom something is shown.
+    async fn found(
+        &self,
+        who: &Caller,
+        def: &'static ResourceDef,
+        ask: &Ask,
+        pairs: &[(String, String)],
+        seen: &mut BTreeSet<String>,
+    ) -> Result<Reply, Failure> {
+        let shelf = self.shelf(who.tenant);
+        let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
+        let request = search::parse(&mut exec, &shelf, &self.0.base, def, &who.access, pairs, ask.strict).await?;
         let now = self.0.ctx.clock.now_ms();
         let place = format!("{}/{}", ask.base, def.name);
         let address = |more: &str| {
@@ -125,6 +141,7 @@ impl Fhir {
                 stored.updated,
                 &stored.body,
             );
+            seen.extend(self.about(def, &resource.id, &stored.body));
             let url = format!("{}/{}", ask.base, resource.reference());
             let json = if request.elements.is_empty() {
                 resource.into_json()
@@ -162,8 +179,9 @@ impl Fhir {
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
         let seen = self.may_see(&mut exec, &shelf, def, &who.access, &now).await?;
-        self.note(who, format!("{}/{id}", def.name), "history", seen).await;
         if !seen {
+            self.note(who, format!("{}/{id}", def.name), "history", false, Vec::new())
+                .await;
             return Err(unknown());
         }
         let below = page.below.unwrap_or(i64::MAX);
@@ -180,6 +198,9 @@ impl Fhir {
             }
             versions = shown;
         }
+        let about = self.about_all(&shelf, def, &versions);
+        self.note(who, format!("{}/{id}", def.name), "history", true, about)
+            .await;
         let total = page
             .below
             .is_none()
@@ -213,7 +234,6 @@ impl Fhir {
         }
         let shelf = self.shelf(who.tenant);
         let page = HistoryPage::of(ask)?;
-        self.note(who, def.name.to_owned(), "history", true).await;
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let versions = store::type_history(
             &mut exec,
@@ -223,7 +243,17 @@ impl Fhir {
             page.count + 1,
         )
         .await?;
+        let about = self.about_all(&shelf, def, &versions);
+        self.note(who, def.name.to_owned(), "history", true, about).await;
         Ok(self.history(&shelf, def, ask, def.name, versions, None, page.count, |v| v.seq))
+    }
+
+    fn about_all(&self, shelf: &store::Shelf, def: &'static ResourceDef, versions: &[Version]) -> Vec<String> {
+        let all: BTreeSet<String> = versions
+            .iter()
+            .flat_map(|v| self.about(def, &v.id(shelf, def.name), &v.stored.body))
+            .collect();
+        all.into_iter().collect()
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two histories differ in these values only")]

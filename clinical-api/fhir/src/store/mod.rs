@@ -8,7 +8,7 @@ mod write;
 pub(crate) use exec::Exec;
 pub(crate) use history::{Version, instance_history, type_history, version};
 pub(crate) use shelf::{Shelf, resolve};
-pub(crate) use write::{Body, Change, Op, Target, Written, apply, patients};
+pub(crate) use write::{Body, Change, Op, Target, Written, about, apply, patients};
 
 use crate::{codec, definitions::ResourceDef};
 use medtech_kernel::{Error, Result, Row};

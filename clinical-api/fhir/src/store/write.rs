@@ -83,6 +83,8 @@ pub(crate) struct Written {
     /// False where there was nothing to do (deleting what is not there).
     pub(crate) changed: bool,
     pub(crate) stored: String,
+    /// Patients whose records it changes, before and after.
+    pub(crate) patients: Vec<String>,
 }
 
 static RES: Insert = Insert::new(
@@ -206,13 +208,16 @@ pub(crate) async fn apply(
                 op: Op::Delete,
                 changed: false,
                 stored: String::new(),
+                patients: Vec::new(),
             });
             continue;
         }
+        let mut concerned = Vec::new();
         let old_rows = match alive {
             None => None,
             Some(o) => {
                 let found = change.def.plan().run(&o.value()?, base);
+                concerned.extend(patients(change.def, &found).map(str::to_owned));
                 state.intern(tx, shelf, &found).await?;
                 Some(Rows::build(change.def, rid, o.updated, &found, &state.names))
             }
@@ -220,6 +225,7 @@ pub(crate) async fn apply(
         let new_rows = match &change.body {
             None => None,
             Some(body) => {
+                concerned.extend(patients(change.def, &body.found).map(str::to_owned));
                 state.intern(tx, shelf, &body.found).await?;
                 Some(Rows::build(change.def, rid, now, &body.found, &state.names))
             }
@@ -229,6 +235,11 @@ pub(crate) async fn apply(
             (Some(_), None) => Op::Create,
             (Some(_), Some(_)) => Op::Update,
         };
+        if change.def.name == "Patient" {
+            concerned = vec![id.clone()];
+        }
+        concerned.sort_unstable();
+        concerned.dedup();
         let patient = patient_of(change.def, &id, change.body.as_ref().map(|b| &b.found));
         let ord = new_rows
             .as_ref()
@@ -301,6 +312,7 @@ pub(crate) async fn apply(
             op,
             changed: true,
             stored,
+            patients: concerned,
         });
     }
     if tx.insert(&RES, &res).await? != made {
@@ -359,6 +371,26 @@ pub(crate) fn patients<'a>(def: &ResourceDef, found: &'a Extracted) -> impl Iter
         Reference::Local("Patient", id) if inside.contains(k) => Some(id.as_str()),
         _ => None,
     })
+}
+
+/// Whose records a stored resource belongs to: what the audit of a read names.
+pub(crate) fn about(def: &'static ResourceDef, id: &str, stored: &str, base: &str) -> Vec<String> {
+    if def.name == "Patient" {
+        return vec![id.to_owned()];
+    }
+    // Most bodies without a patient are told apart without parsing them.
+    if def.compartment.is_empty() || !stored.contains("Patient/") {
+        return Vec::new();
+    }
+    let Ok(value) = serde_json::from_str(stored) else {
+        return Vec::new();
+    };
+    let mut ids: Vec<String> = patients(def, &def.places().run(&value, base))
+        .map(str::to_owned)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 async fn record(tx: &mut Tx, bus: &Bus, actor: &str, body: &Changed<'_>) -> Result<(), Failure> {

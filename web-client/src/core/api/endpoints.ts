@@ -1,7 +1,7 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  Alert, Appointment, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OpenedVisit, SignedIn, Visit,
+  Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OpenedVisit, SignedIn, Visit,
 } from './types';
 
 const id = encodeURIComponent;
@@ -11,6 +11,9 @@ export const identity = {
     api.post<SignedIn>('/api/identity/sign-in', { email, password }),
   exchange: (api: ApiClient, link: string) => api.post<SignedIn>('/api/identity/links/exchange', { link }),
   me: (api: ApiClient) => api.get<Me>('/api/identity/me'),
+  /** Names and roles of subjects, for administrators. */
+  names: (api: ApiClient, subjects: readonly string[]) =>
+    api.get<{ people: Record<string, AuditPerson> }>(`/api/identity/names?of=${id(subjects.join(','))}`),
   signOut: (api: ApiClient) => api.post<void>('/api/identity/sign-out'),
 };
 
@@ -57,4 +60,9 @@ export const board = {
   alerts: (api: ApiClient, name: string) => api.get<{ alerts: Alert[] }>(`/api/notifications/alerts?board=${id(name)}`),
   acknowledge: (api: ApiClient, alert: string) =>
     api.post<Alert | undefined>(`/api/notifications/alerts/${id(alert)}/acknowledge`),
+};
+
+export const audit = {
+  page: (api: ApiClient, query: string) => api.get<AuditPage>(`/api/tenants/audit?${query}`),
+  verify: (api: ApiClient) => api.post<AuditVerdict>('/api/tenants/audit/verify'),
 };

@@ -102,3 +102,27 @@ export interface Alert {
   acknowledged_by?: string | Person | null;
   acknowledged_at?: string | null;
 }
+
+export interface AuditEntry {
+  seq: number;
+  at: string;
+  actor: string;
+  action: string;
+  target: string;
+  outcome: string;
+  detail: string;
+  patient?: string;
+}
+export interface AuditPage { entries: AuditEntry[]; next: number | null }
+export interface AuditPerson { name: string; roles: Role[] }
+export interface AuditFinding { kind: string; seq?: number; until?: number; text: string }
+export interface AuditVerdict {
+  intact: boolean;
+  entries: number;
+  findings: AuditFinding[];
+  checkpoints: number;
+  /** The last entry a signed checkpoint vouches for. */
+  vouched: number;
+  vouched_at: string | null;
+  file_begins_late: boolean;
+}

@@ -1,0 +1,57 @@
+// The entries as a table; on a phone each is a card. A person, thing or patient is a button that shows only what concerns it.
+import type { AuditEntry, AuditPerson } from '../../core/api/types';
+import type { MessageKey, T } from '../../core/i18n/i18n';
+import { useLanguage, useT } from '../../ui/store';
+import type { AuditSearch } from './search';
+
+interface Props {
+  entries: readonly AuditEntry[];
+  people: Record<string, AuditPerson>;
+  zone: string;
+  onPick: (search: AuditSearch) => void;
+}
+
+const KNOWN = ['read', 'create', 'update', 'delete', 'execute'];
+
+export function actionName(t: T, action: string): string {
+  return KNOWN.includes(action) ? t(`audit.action_${action}` as MessageKey) : action;
+}
+
+export function Entries({ entries, people, zone, onPick }: Props) {
+  const t = useT();
+  const language = useLanguage();
+  const time = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'medium', timeZone: zone });
+  return (
+    <table className="audit-table">
+      <caption className="sr-only">{t('audit.entries')}</caption>
+      <thead>
+        <tr>
+          <th scope="col">{t('audit.time')}</th><th scope="col">{t('audit.who')}</th><th scope="col">{t('audit.action')}</th>
+          <th scope="col">{t('audit.what')}</th><th scope="col">{t('audit.patient')}</th><th scope="col">{t('audit.detail')}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {entries.map((e) => (
+          <tr key={e.seq} data-testid="audit-entry" data-seq={e.seq} data-denied={e.outcome === 'denied' || undefined}>
+            <td className="num"><time dateTime={e.at}>{time.format(new Date(e.at))}</time></td>
+            <td data-label={t('audit.who')}>
+              <Pick label={t('audit.only', { name: people[e.actor]?.name ?? e.actor })} onPick={() => onPick({ actor: e.actor })}>{people[e.actor]?.name ?? e.actor}</Pick>
+            </td>
+            <td data-label={t('audit.action')}>
+              {actionName(t, e.action)}{e.outcome === 'denied' ? <> <span className="chip" data-tone="danger">{t('audit.outcome_denied')}</span></> : null}
+            </td>
+            <td data-label={t('audit.what')}><Pick label={t('audit.only', { name: e.target })} onPick={() => onPick({ target: e.target })}>{e.target}</Pick></td>
+            <td data-label={t('audit.patient')} data-empty={!e.patient || undefined}>
+              {e.patient ? <Pick label={t('audit.only', { name: `Patient/${e.patient}` })} onPick={() => onPick({ target: `Patient/${e.patient}` })}>{e.patient}</Pick> : null}
+            </td>
+            <td data-label={t('audit.detail')} data-empty={e.detail === '' || undefined} className="muted">{e.detail}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Pick({ label, onPick, children }: { label: string; onPick: () => void; children: string }) {
+  return <button type="button" className="audit-pick" title={label} aria-label={label} onClick={onPick}>{children}</button>;
+}
