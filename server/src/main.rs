@@ -4,6 +4,7 @@ mod app;
 mod cli;
 mod demo;
 mod doctor;
+mod gateway;
 mod joints;
 mod links;
 mod ops;
