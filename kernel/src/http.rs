@@ -37,6 +37,10 @@ fn ctx(parts: &Parts) -> Result<Ctx> {
 }
 
 fn tenant(parts: &Parts) -> Result<Tenant> {
+    // Two of them: a server before us may have believed the other one (RFC 9112, 3.2).
+    if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Error::bad("http.hosts", "The request names more than one host."));
+    }
     let host = parts
         .headers
         .get(header::HOST)

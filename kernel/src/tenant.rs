@@ -109,7 +109,8 @@ impl Tenants {
                 host
             }
         });
-        let host = host.to_ascii_lowercase();
+        // With the root's dot it is the same name (RFC 3986, 3.2.2).
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let register = self.cache.read().unwrap_or_else(PoisonError::into_inner);
         let id = match register.by_host.get(&host) {
             Some(id) => *id,
@@ -177,7 +178,10 @@ impl Tenants {
             ));
         }
         let (owned_slug, owned_name, owned_zone) = (slug.to_owned(), name.to_owned(), zone.to_owned());
-        let domains: Vec<String> = domains.iter().map(|d| d.to_ascii_lowercase()).collect();
+        let domains: Vec<String> = domains
+            .iter()
+            .map(|d| d.strip_suffix('.').unwrap_or(d).to_ascii_lowercase())
+            .collect();
         let id = self
             .db
             .write(TenantId::SYSTEM, move |tx| {

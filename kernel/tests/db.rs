@@ -5,6 +5,7 @@ use medtech_kernel::{
     auth::Role,
     bus::{self, Event},
     db::{Insert, Script, Ty},
+    error::Kind,
     testkit::{World, on_both_engines},
     upkeep,
 };
@@ -106,6 +107,26 @@ async fn a_tenant_sees_only_its_own_rows_even_when_the_statement_asks_for_all() 
             assert_eq!(count(w, w.north.id, COUNT_ANY).await?, 3);
             assert_eq!(count(w, w.south.id, COUNT_ANY).await?, 2);
             assert_eq!(count(w, w.east.id, COUNT_ANY).await?, 0);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn text_that_one_engine_cannot_hold_is_refused_by_both() {
+    both(|w| {
+        Box::pin(async move {
+            let asked = w.ctx.db.query(w.north.id, "SELECT $1, $2", &["a\0b".into()]).await;
+            let sent = w.ctx.db.write(w.north.id, |tx| {
+                Box::pin(async move { tx.insert(&THING, &[1_i64.into(), "\0".into()]).await })
+            });
+            for outcome in [asked.map(|_| 0), sent.await] {
+                assert_eq!(
+                    outcome.err().map(|e| (e.kind, e.code)),
+                    Some((Kind::Unprocessable, "text.nul"))
+                );
+            }
             Ok(())
         })
     })

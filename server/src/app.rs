@@ -137,6 +137,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     joints::rpc(&hub, &messaging, &visits);
     let listening = devices.clone();
     hub.listen(move |event| listening.on_live(event));
+    joints::end_media_with_session(&hub, &livekit);
 
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;

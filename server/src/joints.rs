@@ -1,7 +1,9 @@
 //! Where parts that must not know each other meet: visits with the media service, visits with messaging, API keys
 //! with the root key.
 
-use medtech_kernel::{BoxFuture, Error, Result, TenantId, Tx, clock::Millis, secret::Root, tenant::Tenants};
+use medtech_kernel::{
+    BoxFuture, Error, Result, TenantId, Tx, auth::Revoked, clock::Millis, secret::Root, tenant::Tenants,
+};
 use medtech_messaging::Messaging;
 use medtech_signaling::{
     channels::{Hub, PresenceChange},
@@ -174,6 +176,24 @@ pub(crate) async fn follow_presence(
             tracing::warn!(error = ?e, "a presence change was not taken in");
         }
     }
+}
+
+/// A session that ends takes its media with it: rooms know nobody's session, so the subject leaves them all, and comes
+/// back with a new token where another session still stands.
+pub(crate) fn end_media_with_session(hub: &Hub, livekit: &LiveKit) {
+    let livekit = livekit.clone();
+    hub.listen(move |event| {
+        if event.kind != "session.revoked" {
+            return;
+        }
+        let (livekit, tenant) = (livekit.clone(), event.tenant);
+        let Ok(revoked) = event.parse::<Revoked>() else { return };
+        tokio::spawn(async move {
+            if let Err(e) = livekit.remove_subject(tenant, &revoked.subject).await {
+                tracing::error!(%tenant, error = %e, "media of an ended session goes on");
+            }
+        });
+    });
 }
 
 /// The commands of the live channels.

@@ -5,6 +5,7 @@ mod audit;
 mod cli;
 mod demo;
 mod doctor;
+mod gateway;
 mod joints;
 mod links;
 mod ops;

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{Method, StatusCode, header};
 use medtech_kernel::{Ctx, TenantId};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -41,7 +41,7 @@ pub(crate) struct Metrics {
 /// Bounded: routes are the router's own patterns, never paths.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    method: String,
+    method: &'static str,
     route: String,
     status: u16,
 }
@@ -164,7 +164,7 @@ async fn openapi() -> impl IntoResponse {
 /// Measures every request, and turns a panic into a problem document that ends that request alone.
 pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let method = request.method().to_string();
+    let method = method_label(request.method());
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -190,6 +190,12 @@ pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
     response
 }
 
+/// The methods that are served; whatever else a client invents shares one label, or each would be kept for ever.
+fn method_label(method: &Method) -> &'static str {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    known.into_iter().find(|m| *m == method.as_str()).unwrap_or("other")
+}
+
 /// A future whose panics are values.
 struct CatchPanic<F>(std::pin::Pin<Box<F>>);
 
@@ -209,17 +215,4 @@ impl<F: Future> Future for CatchPanic<F> {
             Err(_) => std::task::Poll::Ready(Err(())),
         }
     }
-}
-
-/// Headers that every answer carries, whatever made it.
-pub(crate) async fn baseline(mut response: Response) -> Response {
-    let headers: &mut HeaderMap = response.headers_mut();
-    let mut put = |name, value| {
-        headers.entry(name).or_insert(http::HeaderValue::from_static(value));
-    };
-    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    put(header::REFERRER_POLICY, "no-referrer");
-    put(header::X_FRAME_OPTIONS, "DENY");
-    put(header::CACHE_CONTROL, "no-store");
-    response
 }

@@ -1,7 +1,6 @@
 //! `medtech serve`: every service in this process, until it is told to stop.
 
-use crate::{app, demo, links, ops, say};
-use axum::{Extension, middleware};
+use crate::{app, demo, gateway, links, ops, say};
 use medtech_kernel::{Error, Result, config::Config};
 use std::{fs::File, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 use tokio::{net::TcpSocket, sync::watch};
@@ -29,20 +28,8 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     if demo {
         demo::ensure(&clinic).await?;
     }
-    let router = running
-        .router
-        .clone()
-        .merge(ops::routes(metrics.clone()))
-        .layer(middleware::from_fn_with_state(metrics, ops::observe))
-        .layer(middleware::map_response(ops::baseline))
-        .layer(Extension(ctx.clone()));
-    let mut told = stopped.clone();
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        // An error means that the sender is gone, and then it is time to stop too.
-        let _ = told.wait_for(|stop| *stop).await;
-    });
-    let server = tokio::spawn(server.into_future());
+    let router = gateway::around(running.router.clone(), metrics, ctx.clone());
+    let server = tokio::spawn(gateway::serve(listener, router, gateway::PATIENCE, stopped.clone()));
 
     say(&format!("\nMedTech is ready at {}", ctx.config.public_url()));
     if demo {

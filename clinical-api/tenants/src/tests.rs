@@ -42,6 +42,8 @@ async fn the_address_names_the_clinic_and_only_the_first_clinics_administrator_a
             for (host, name, zone) in [
                 ("north.localhost:8080", "North Clinic", "Europe/Berlin"),
                 ("south.localhost", "South Clinic", "America/New_York"),
+                ("South.LOCALHOST.:99", "South Clinic", "America/New_York"),
+                ("[::1]:8080", "North Clinic", "Europe/Berlin"),
                 ("east.localhost", "East Clinic", "Asia/Kathmandu"),
             ] {
                 let (status, body) = call(&app, "GET", host, "/current", None, Value::Null).await;

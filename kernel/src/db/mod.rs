@@ -96,6 +96,7 @@ impl Db {
     pub async fn query(&self, tenant: TenantId, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<Vec<Row>> {
         let sql = sql.into();
         require_tenant(sql.as_str())?;
+        value::require_storable(args)?;
         match &*self.0 {
             Inner::Sqlite(db) => db.query(tenant, sql, args).await,
             Inner::Postgres(db) => db.query(tenant, &sql, args).await,

@@ -1,6 +1,6 @@
 //! A transaction: what a write closure is given.
 
-use super::{Engine, Row, Sql, Ty, Val, postgres::PgTx, require_tenant, sqlite::SqliteTx};
+use super::{Engine, Row, Sql, Ty, Val, postgres::PgTx, require_tenant, sqlite::SqliteTx, value::require_storable};
 use crate::{Result, TenantId, clock::Millis};
 use std::sync::OnceLock;
 
@@ -50,6 +50,7 @@ impl Tx {
     pub async fn exec(&mut self, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<u64> {
         let sql = sql.into();
         require_tenant(sql.as_str())?;
+        require_storable(args)?;
         match &mut self.inner {
             TxInner::Sqlite(tx) => tx.exec(self.tenant, &sql, args),
             TxInner::Postgres(tx) => tx.exec(self.tenant, &sql, args).await,
@@ -60,6 +61,7 @@ impl Tx {
     pub async fn query(&mut self, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<Vec<Row>> {
         let sql = sql.into();
         require_tenant(sql.as_str())?;
+        require_storable(args)?;
         match &mut self.inner {
             TxInner::Sqlite(tx) => tx.query(self.tenant, &sql, args),
             TxInner::Postgres(tx) => tx.query(self.tenant, &sql, args).await,
@@ -81,6 +83,7 @@ impl Tx {
         if values.is_empty() {
             return Ok(0);
         }
+        require_storable(values)?;
         match &mut self.inner {
             TxInner::Sqlite(tx) => tx.insert(self.tenant, into, values),
             TxInner::Postgres(tx) => tx.insert(self.tenant, into, values).await,

@@ -1,5 +1,6 @@
 //! Values that go into a statement.
 
+use crate::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -39,6 +40,21 @@ impl Val {
             Self::Uuid(_) => Ty::Uuid,
             Self::Null(ty) => *ty,
         }
+    }
+}
+
+/// Text with U+0000 is refused on both engines: PostgreSQL cannot hold it, and on SQLite it would end there some day.
+pub(crate) fn require_storable(values: &[Val]) -> Result<()> {
+    if values
+        .iter()
+        .any(|v| matches!(v, Val::Text(t) if t.as_bytes().contains(&0)))
+    {
+        Err(Error::unprocessable(
+            "text.nul",
+            "Text cannot contain the character U+0000.",
+        ))
+    } else {
+        Ok(())
     }
 }
 

@@ -1,0 +1,193 @@
+//! The web server's edge: every answer's headers and form, and connections that may not take for ever.
+
+use crate::ops::{self, Metrics};
+use axum::{
+    Extension, Json, Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use medtech_kernel::{Ctx, id};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::watch};
+use tower::ServiceExt;
+
+/// A request's headers arrive within this time, and a connection is idle no longer: above the minute for which proxies
+/// keep theirs, so that none is closed under a request.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(65);
+/// Bytes of a request's line and headers.
+const HEADERS: usize = 64 * 1024;
+/// Text of a refusal that is taken over into its problem document.
+const REASON: usize = 1024;
+
+/// The routes with what surrounds them all.
+pub(crate) fn around(routes: Router, metrics: Arc<Metrics>, ctx: Ctx) -> Router {
+    routes
+        .merge(ops::routes(metrics.clone()))
+        .layer(middleware::from_fn_with_state(metrics, ops::observe))
+        .layer(middleware::from_fn(form))
+        .layer(Extension(ctx))
+}
+
+/// Serves until `stop` turns true and the requests under way have ended.
+pub(crate) async fn serve(listener: TcpListener, router: Router, patience: Duration, mut stop: watch::Receiver<bool>) {
+    // HTTP/1 alone: to tell it from HTTP/2, the first bytes would be waited for without limit.
+    let mut http = Builder::new(TokioExecutor::new()).http1_only();
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(HEADERS);
+    // Every connection holds a receiver; when the last is gone, so are they.
+    let (open, held) = watch::channel(());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told(&mut stop) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            // Out of descriptors: others end soon.
+            Err(e) => {
+                tracing::warn!(error = %e, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (http, router, held, mut stop) = (http.clone(), router.clone(), held.clone(), stop.clone());
+        tokio::spawn(async move {
+            // hyper's own limit begins with the first byte.
+            match tokio::time::timeout(patience, stream.peek(&mut [0])).await {
+                Ok(Ok(_)) => {}
+                _ => return,
+            }
+            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                router.clone().oneshot(request.map(Body::new))
+            });
+            let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+            // What goes wrong on a connection is between it and its client.
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = told(&mut stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+            drop(held);
+        });
+    }
+    drop(held);
+    open.closed().await;
+}
+
+/// Resolves when it is time to stop; when the sender is gone, it is too.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Headers that every answer carries, whatever made it; and a refusal that the framework words by itself, or leaves
+/// empty, becomes a problem document with a code. FHIR and LiveKit have forms of their own.
+async fn form(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let foreign = ["/fhir/", "/rtc", "/twirp/"].iter().any(|p| path.starts_with(p));
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if !foreign && (status.is_client_error() || status.is_server_error()) && is_bare(response.headers()) {
+        response = problem(response).await;
+    }
+    let headers = response.headers_mut();
+    let mut put = |name, value| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    put(header::REFERRER_POLICY, "no-referrer");
+    put(header::X_FRAME_OPTIONS, "DENY");
+    put(header::CACHE_CONTROL, "no-store");
+    response
+}
+
+fn is_bare(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"))
+}
+
+async fn problem(response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let code = match parts.status {
+        StatusCode::NOT_FOUND => "http.not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "http.method",
+        StatusCode::UPGRADE_REQUIRED => "http.upgrade",
+        StatusCode::PAYLOAD_TOO_LARGE => "http.body_too_large",
+        s if s.is_client_error() => "http.request",
+        _ => "internal",
+    };
+    let title = parts.status.canonical_reason().unwrap_or("Error");
+    let text = to_bytes(body, REASON).await.unwrap_or_default();
+    let detail = std::str::from_utf8(&text).unwrap_or_default().trim();
+    let document = json!({
+        "type": format!("urn:medtech:problem:{code}"),
+        "title": title,
+        "status": parts.status.as_u16(),
+        "detail": if detail.is_empty() { title } else { detail },
+        "code": code,
+        "correlation": id::uuid_v7(medtech_kernel::Clock::system().now_ms()),
+    });
+    let mut answer = (parts.status, Json(document)).into_response();
+    for (name, value) in &parts.headers {
+        if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
+            answer.headers_mut().append(name, value.clone());
+        }
+    }
+    let kind = HeaderValue::from_static("application/problem+json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    #[tokio::test]
+    async fn slow_headers_and_idle_connections_end_and_others_are_served() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let (stop, stopped) = watch::channel(false);
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let server = tokio::spawn(serve(listener, router, Duration::from_millis(300), stopped));
+        let ask = async |request: &'static [u8]| {
+            let mut stream = TcpStream::connect(address).await.expect("connect");
+            stream.write_all(request).await.expect("write");
+            let mut all = Vec::new();
+            let _ = stream.read_to_end(&mut all).await;
+            String::from_utf8_lossy(&all).into_owned()
+        };
+        let answers = async {
+            tokio::join!(
+                ask(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "),
+                ask(b""),
+                ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+                ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+            )
+        };
+        let (slow, silent, idle, whole) = tokio::time::timeout(Duration::from_secs(60), answers)
+            .await
+            .expect("every connection ends");
+        assert!(
+            !slow.contains("200 OK") && !silent.contains("200 OK"),
+            "{slow} {silent}"
+        );
+        assert!(idle.ends_with("here") && whole.ends_with("here"), "{idle} {whole}");
+        stop.send(true).expect("the server listens");
+        server.await.expect("the server ends");
+    }
+}
