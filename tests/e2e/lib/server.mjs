@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { database } from "./postgres.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
 export const binary = process.env.E2E_SERVER ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/medtech");
@@ -38,6 +39,8 @@ export class Server {
       MEDTECH_MEDIA_UDP_PORT: String(udp),
       MEDTECH_MEDIA_THREADS: "1",
       MEDTECH_MEDIA_ADVERTISE: "127.0.0.1",
+      // Any specification can be run on PostgreSQL: E2E_ENGINE=postgres.
+      ...(process.env.E2E_ENGINE === "postgres" ? await database() : {}),
       ...extra,
     };
     await server.launch();
@@ -50,7 +53,7 @@ export class Server {
     this.log = "";
     this.process = spawn(binary, ["serve"], { env: this.env, stdio: ["ignore", "pipe", "pipe"] });
     this.gone = new Promise((resolve) => this.process.once("exit", resolve).once("error", resolve));
-    this.process.stderr.on("data", (chunk) => (this.log = (this.log + chunk).slice(-200_000)));
+    this.process.stderr.on("data", (chunk) => (this.log = (this.log + chunk).slice(-(this.logLimit ?? 200_000))));
     await new Promise((resolve, reject) => {
       let printed = "";
       this.process.stdout.on("data", (chunk) => {
