@@ -8,8 +8,8 @@ import { Server, eventually } from "../lib/server.mjs";
 
 const folder = process.argv[2] ?? "../../docs/screenshots";
 const id = (page, name) => page.getByTestId(name);
-const DESK = { viewport: { width: 1280, height: 800 } };
-const PHONE = { viewport: { width: 390, height: 844 } };
+const DESK = { viewport: { width: 1280, height: 800 }, reducedMotion: "reduce" };
+const PHONE = { viewport: { width: 390, height: 844 }, reducedMotion: "reduce" };
 
 const PEOPLE = {
   patient: { wall: ["#e9ddcb", "#cdb99c"], skin: "#e8b998", shade: "#d9a280", hair: "#8d8a88", cloth: "#6c7fa8", collar: "#5a6c94", coat: false, long: false },
