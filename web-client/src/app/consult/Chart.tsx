@@ -4,7 +4,7 @@ import { useEffect, useState } from 'react';
 import { records } from '../../core/api/endpoints';
 import type { Coded, ResultReport } from '../../core/api/types';
 import type { PatientEvent } from '../../core/live/events';
-import { add, mergeChart, type Series } from '../../core/vitals/series';
+import { add, liveFirst, mergeChart, type Series } from '../../core/vitals/series';
 import { yearsOld } from '../../core/time/time';
 import { Icon, type IconName } from '../../ui/Icon';
 import { ErrorState, Skeleton } from '../../ui/parts';
@@ -58,7 +58,7 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
         <div className="chart-body" tabIndex={0} role="region" aria-label={t('chart.title')}>
           <h3>{t('chart.vitals')}</h3>
           {series.length === 0 ? <p className="muted small">{t('chart.no_vitals')}</p> : (
-            <ul className="tiles">{series.map((s) => <VitalTile key={s.code} series={s} />)}</ul>
+            <ul className="tiles">{liveFirst(series).map((s) => <VitalTile key={s.code} series={s} />)}</ul>
           )}
           <h3>{t('chart.results')}</h3>
           <div aria-live="polite">

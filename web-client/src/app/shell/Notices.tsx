@@ -1,6 +1,7 @@
 // The bell: how many notices are new, the list of them, and a card for the one that has just come.
-import { useRouter } from '@tanstack/react-router';
+import { useRouter, useRouterState } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
+import { createPortal } from 'react-dom';
 import { Button as AriaButton, Dialog, DialogTrigger, Heading, Popover } from 'react-aria-components';
 import type { Notice } from '../../core/api/types';
 import { age, clockTime, millis } from '../../core/time/time';
@@ -16,6 +17,9 @@ export function Notices() {
   const router = useRouter();
   const [open, setOpen] = useState(false);
   const { query, list, unread, latest, putAway } = useNotices();
+  const here = useRouterState({ select: (state) => state.location.pathname });
+  // On the very page that it leads to, the matter itself has just appeared.
+  const arrived = open || (latest && wayOf(latest) === here) ? null : latest;
   const follow = (notice: Notice) => {
     markRead([notice]);
     setOpen(false);
@@ -43,7 +47,7 @@ export function Notices() {
           </Dialog>
         </Popover>
       </DialogTrigger>
-      <Arrival notice={open ? null : latest} onFollow={follow} onClose={putAway} />
+      <Arrival notice={arrived} onFollow={follow} onClose={putAway} />
     </>
   );
 }
@@ -73,7 +77,7 @@ function Arrival({ notice, onFollow, onClose }: { notice: Notice | null; onFollo
     const timer = setTimeout(onClose, SHOWN_MS);
     return () => clearTimeout(timer);
   }, [notice, held, onClose]);
-  return (
+  return createPortal(
     <div className="arrival-place" role="status">
       {notice ? (
         <div className="arrival card" data-testid="notice-arrived" onPointerEnter={() => setHeld(true)} onPointerLeave={() => setHeld(false)} onFocus={() => setHeld(true)} onBlur={() => setHeld(false)}>
@@ -83,6 +87,7 @@ function Arrival({ notice, onFollow, onClose }: { notice: Notice | null; onFollo
           <button type="button" className="icon-btn" onClick={onClose} aria-label={t('notices.put_away')}><Icon name="close" size={18} /></button>
         </div>
       ) : null}
-    </div>
+    </div>,
+    document.body,
   );
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { add, freshness, fromChart, mergeChart, STALE_AFTER_MS, TRACE_LIMIT, tracePath } from './series';
+import { add, freshness, fromChart, liveFirst, mergeChart, STALE_AFTER_MS, TRACE_LIMIT, TRACE_SPAN_MS, tracePath } from './series';
 
 const reading = (at: number, value: number) => ({ code: '8867-4', name: 'Heart rate', unit: '/min', at, value });
 
@@ -41,5 +41,15 @@ describe('readings', () => {
     expect(tracePath([{ at: 0, value: 1 }, { at: 10, value: 3 }], 100, 20)).toBe('M0.0 20.0L100.0 0.0');
     expect(tracePath([{ at: 0, value: 5 }, { at: 10, value: 5 }], 100, 20)).toBe('M0.0 10.0L100.0 10.0');
     expect(tracePath([{ at: 0, value: 5 }], 100, 20)).toBe('');
+  });
+
+  it('the path leaves out what is long past', () => {
+    const now = [{ at: TRACE_SPAN_MS + 1, value: 1 }, { at: TRACE_SPAN_MS + 11, value: 3 }];
+    expect(tracePath([{ at: 0, value: 90 }, ...now], 100, 20)).toBe('M0.0 20.0L100.0 0.0');
+  });
+
+  it('what is measured now stands first', () => {
+    const charted = fromChart([{ ...reading(0, 70), code: 'a', at: '1970-01-01T00:00:00Z' }]);
+    expect(liveFirst(add(charted, reading(1000, 71))).map((s) => s.code)).toEqual(['8867-4', 'a']);
   });
 });

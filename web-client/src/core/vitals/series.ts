@@ -8,6 +8,8 @@ export type Freshness = 'live' | 'stale' | 'recent' | 'old';
 
 /** The oldest points go first; a tile shows a few minutes only, the record keeps all. */
 export const TRACE_LIMIT = 90;
+/** A trace shows what is happening now: a value of last month would press it into one line. */
+export const TRACE_SPAN_MS = 15 * 60_000;
 export const STALE_AFTER_MS = 20_000;
 const OLD_AFTER_MS = 60 * 60_000;
 
@@ -35,6 +37,11 @@ export function add(all: readonly Series[], reading: Reading): readonly Series[]
   return all.map((s) => (s === known ? next : s));
 }
 
+/** What is being measured now stands first; otherwise the order of the chart. */
+export function liveFirst(all: readonly Series[]): readonly Series[] {
+  return [...all.filter((s) => s.live), ...all.filter((s) => !s.live)];
+}
+
 /** A chart read again after a gap must not wipe the trace that is already there. */
 export function mergeChart(all: readonly Series[], vitals: readonly Vital[]): readonly Series[] {
   let merged = all;
@@ -59,9 +66,10 @@ export function freshness(series: Series, now: number): Freshness {
 }
 
 /** The trace as an SVG path in a box. A flat line stands in the middle. */
-export function tracePath(points: readonly Point[], width: number, height: number): string {
+export function tracePath(all: readonly Point[], width: number, height: number): string {
+  const last = all.at(-1);
+  const points = all.filter((p) => last !== undefined && p.at >= last.at - TRACE_SPAN_MS);
   const first = points[0];
-  const last = points.at(-1);
   if (!first || !last || points.length < 2) return '';
   const values = points.map((p) => p.value);
   const low = Math.min(...values);
