@@ -73,7 +73,8 @@ export class ApiClient {
       throw ApiError.network();
     }
     if (response.ok) return response;
-    if (response.status === 401 && token !== null) this.#options.onUnauthorized?.();
+    // An answer to the token of before says nothing about the one of now.
+    if (response.status === 401 && token !== null && token === this.#options.token?.()) this.#options.onUnauthorized?.();
     throw await ApiError.from(response);
   }
 }
