@@ -240,6 +240,40 @@ async fn a_chain_written_anew_is_found_and_a_stranger_cannot_sign_it() {
 }
 
 #[tokio::test]
+async fn entries_put_before_the_first_or_behind_the_last_are_found() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let north = w.north.id;
+            fill(w, north, 5).await?;
+            audit::checkpoint(&w.ctx, north, true).await?;
+            let model = w.ctx.db.query(north, ROWS, &[]).await?;
+            for (seq, until) in [
+                (0, 1),
+                (-7, 1),
+                (i64::MIN + 1, 1),
+                (6, 6),
+                (5000, 5000),
+                (i64::MAX, i64::MAX),
+            ] {
+                let mut args: Vec<Val> = (0..9).map(|i| model[4].get(i).cloned().unwrap()).collect();
+                args[0] = Val::I64(seq);
+                run(w, north, ROW, args).await?;
+                let report = audit::examine(&w.ctx, north).await?;
+                assert!(!report.intact && report.entries == 6, "{seq}: {report:?}");
+                assert!(
+                    audit::verify(&w.ctx.db, north).await?.is_err_and(|at| at <= until),
+                    "{seq}"
+                );
+                run(w, north, TAKE, vec![seq.into()]).await?;
+                assert!(audit::examine(&w.ctx, north).await?.intact);
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn checkpoints_are_due_by_the_hour_and_by_ten_thousand() {
     on_both_engines(&[], |w| {
         Box::pin(async move {

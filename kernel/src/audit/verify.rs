@@ -13,9 +13,10 @@ use std::{
 };
 
 /// Rows read at once: a few milliseconds of a thread.
-const PAGE: usize = 2000;
+const PAGE: i64 = 2000;
 const CHAIN: &str = "SELECT seq, at, actor, action, target, outcome, detail, patient, hash FROM audit
-    WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT 2000";
+    WHERE tenant = $1 AND seq > $2 AND seq <= $3 ORDER BY seq";
+const NEXT: &str = "SELECT seq FROM audit WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT 1";
 const ONE: &str = "SELECT hash FROM audit WHERE tenant = $1 AND seq = $2";
 /// More places than a person will look at.
 const MOST: usize = 100;
@@ -203,8 +204,20 @@ impl Walk {
         mut seen: impl FnMut(i64, &[u8; 32]) + Send,
     ) -> Result<()> {
         let mut bytes = Vec::with_capacity(512);
+        // From the very beginning, also what somebody put before the first entry.
+        let mut at = if self.seq == 0 { i64::MIN } else { self.seq };
         loop {
-            let rows = db.query(tenant, CHAIN, &[self.seq.into()]).await?;
+            // Bounded on both sides: PostgreSQL, before it has statistics, sorts all that is left for each page otherwise.
+            let until = at.saturating_add(PAGE);
+            let rows = db.query(tenant, CHAIN, &[at.into(), until.into()]).await?;
+            if rows.is_empty() {
+                match db.query_opt(tenant, NEXT, &[at.into()]).await? {
+                    Some(next) => at = next.i64(0)?.saturating_sub(1),
+                    None => return Ok(()),
+                }
+                continue;
+            }
+            at = until;
             for r in &rows {
                 let linked = Linked {
                     seq: r.i64(0)?,
@@ -215,9 +228,6 @@ impl Walk {
                 self.step(&linked, as_hash(r.blob(8)?), &mut bytes);
                 seen(self.seq, &self.hash);
             }
-            if rows.len() < PAGE {
-                return Ok(());
-            }
             // On SQLite nothing above waits: let others have the thread.
             tokio::task::yield_now().await;
         }
@@ -227,10 +237,11 @@ impl Walk {
     fn step(&mut self, entry: &Linked<'_>, stored: [u8; 32], bytes: &mut Vec<u8>) {
         let fits = entry.hash(&self.hash, bytes) == stored;
         if self.findings.len() < MOST {
-            if entry.seq != self.seq + 1 {
-                let (seq, until) = (self.seq + 1, entry.seq - 1);
+            let next = self.seq.saturating_add(1);
+            if entry.seq > next {
+                let (seq, until) = (next, entry.seq - 1);
                 self.findings.push(Finding::Missing { seq, until });
-            } else if !fits {
+            } else if !fits || entry.seq < next {
                 self.findings.push(Finding::Altered { seq: entry.seq });
             }
         }

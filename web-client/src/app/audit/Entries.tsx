@@ -11,6 +11,8 @@ interface Props {
   onPick: (search: AuditSearch) => void;
 }
 
+/** Characters of a detail that are shown at once. */
+const LONG = 120;
 const KNOWN = ['read', 'create', 'update', 'delete', 'execute'];
 
 export function actionName(t: T, action: string): string {
@@ -44,12 +46,19 @@ export function Entries({ entries, people, zone, onPick }: Props) {
             <td data-label={t('audit.patient')} data-empty={!e.patient || undefined}>
               {e.patient ? <Pick label={t('audit.only', { name: `Patient/${e.patient}` })} onPick={() => onPick({ target: `Patient/${e.patient}` })}>{e.patient}</Pick> : null}
             </td>
-            <td data-label={t('audit.detail')} data-empty={e.detail === '' || undefined} className="muted">{e.detail}</td>
+            <td data-label={t('audit.detail')} data-empty={e.detail === '' || undefined} className="muted"><Detail text={e.detail} /></td>
           </tr>
         ))}
       </tbody>
     </table>
   );
+}
+
+/** A transaction names all that it changed: its beginning, and the rest when asked for. */
+function Detail({ text }: { text: string }) {
+  if (text.length <= LONG) return <>{text}</>;
+  const parts = text.split(', ');
+  return <details><summary>{parts[0]}{parts.length > 1 ? ` +${parts.length - 1}` : null}</summary>{parts.slice(1).map((part) => <div key={part}>{part}</div>)}</details>;
 }
 
 function Pick({ label, onPick, children }: { label: string; onPick: () => void; children: string }) {
