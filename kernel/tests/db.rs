@@ -272,6 +272,118 @@ async fn durable_events_come_in_order_of_their_key_and_a_failing_key_holds_no_ot
     .await;
 }
 
+/// Delivers `thing.made` to the group `probe` until stopped; `refuse` says which events fail.
+fn probe(
+    w: &World,
+    refuse: fn(&str, i64) -> bool,
+) -> (
+    tokio::sync::mpsc::UnboundedReceiver<(String, i64)>,
+    tokio::sync::watch::Sender<bool>,
+    tokio::task::JoinHandle<()>,
+) {
+    let (seen, got) = tokio::sync::mpsc::unbounded_channel();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let worker = w
+        .ctx
+        .bus
+        .consume("probe", w.ctx.tenants.clone(), stopped, move |event| {
+            let seen = seen.clone();
+            async move {
+                let n: i64 = event.parse()?;
+                let refused = refuse(&event.key, n);
+                let _ = seen.send((event.key, n));
+                if refused {
+                    return Err(Error::unavailable("test.later", "later"));
+                }
+                Ok(())
+            }
+        });
+    (got, stop, worker)
+}
+
+#[tokio::test]
+async fn more_events_than_a_batch_are_handled_once_each_and_leave_nothing() {
+    both(|w| {
+        Box::pin(async move {
+            w.ctx.bus.register("probe", &["thing.made"]);
+            let bus = w.ctx.bus.clone();
+            w.ctx
+                .db
+                .write(w.south.id, move |tx| {
+                    Box::pin(async move {
+                        for n in 0..250_i64 {
+                            let event = Event::of(tx, "thing.made", "a", &n)?;
+                            bus.record(tx, event).await?;
+                        }
+                        Ok(())
+                    })
+                })
+                .await?;
+            let (mut got, stop, worker) = probe(w, |_, _| false);
+            for n in 0..250 {
+                assert_eq!(got.recv().await, Some(("a".into(), n)));
+            }
+            // What comes while the worker waits wakes it, in another tenant too.
+            record(w, "b", 1).await?;
+            assert_eq!(got.recv().await, Some(("b".into(), 1)));
+            let _ = stop.send(true);
+            let _ = worker.await;
+            assert!(got.try_recv().is_err());
+            for tenant in [&w.north, &w.south] {
+                assert!(w.ctx.bus.backlog(tenant.id).await?.is_empty());
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_always_fails_holds_its_key_until_it_is_a_dead_letter() {
+    both(|w| {
+        Box::pin(async move {
+            w.ctx.bus.register("probe", &["thing.made"]);
+            for n in 0..5 {
+                record(w, "a", n).await?;
+                record(w, "b", n).await?;
+            }
+            let (mut got, stop, worker) = probe(w, |key, n| key == "a" && n == 2);
+            let mut first = Vec::new();
+            while first.len() < 8 {
+                first.extend(got.recv().await);
+            }
+            let of = |all: &[(String, i64)], key: &str| -> Vec<i64> {
+                all.iter().filter(|(k, _)| k == key).map(|(_, n)| *n).collect()
+            };
+            assert_eq!((of(&first, "a"), of(&first, "b")), (vec![0, 1, 2], vec![0, 1, 2, 3, 4]));
+            // Seven more attempts, each when its time has come; other keys go on in between.
+            let mut later = Vec::new();
+            for n in 5..12 {
+                w.ctx.clock.advance(60_000);
+                record(w, "b", n).await?;
+                while !later.contains(&("b".to_owned(), n)) {
+                    later.extend(got.recv().await);
+                }
+            }
+            while of(&later, "a").len() < 9 {
+                later.extend(got.recv().await);
+            }
+            assert_eq!(of(&later, "a"), [2, 2, 2, 2, 2, 2, 2, 3, 4]);
+            assert_eq!(of(&later, "b"), [5, 6, 7, 8, 9, 10, 11]);
+            let _ = stop.send(true);
+            let _ = worker.await;
+            assert!(w.ctx.bus.backlog(w.north.id).await?.is_empty());
+            let dead = w.ctx.bus.dead_letters(w.north.id).await?;
+            assert_eq!(
+                dead.iter().map(|d| (&*d.key, &*d.error)).collect::<Vec<_>>(),
+                [("a", "test.later")]
+            );
+            Ok(())
+        })
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_second_handling_of_an_event_is_seen() {
     both(|w| {

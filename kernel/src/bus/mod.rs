@@ -20,6 +20,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use outbox::Wake;
 pub use outbox::{DeadLetter, once};
 
 /// Live events that may wait for the hub. When it is full, live events are dropped and counted: they are at most once,
@@ -116,21 +117,20 @@ struct Inner {
     dropped: AtomicU64,
     /// Which groups consume a kind: decides which outbox rows a `record` writes.
     groups: RwLock<HashMap<&'static str, Vec<&'static str>>>,
-    /// Bumped after each commit that recorded something, and by the clock for delayed rows.
-    wake: watch::Sender<u64>,
+    /// How a commit tells the worker of a group where there is something to do.
+    wakes: RwLock<HashMap<&'static str, Arc<Wake>>>,
 }
 
 impl Bus {
     #[must_use]
     pub fn new(db: Db, clock: Clock) -> Self {
-        let (wake, _) = watch::channel(0);
         Self(Arc::new(Inner {
             db,
             clock,
             live: OnceLock::new(),
             dropped: AtomicU64::new(0),
             groups: RwLock::default(),
-            wake,
+            wakes: RwLock::default(),
         }))
     }
 
@@ -185,8 +185,8 @@ impl Bus {
             return Ok(());
         }
         outbox::append(tx, &groups, &event, due).await?;
-        let bus = self.clone();
-        tx.after_commit(move || bus.wake());
+        let (tenant, wakes) = (tx.tenant(), groups.iter().map(|g| self.wake_of(g)).collect::<Vec<_>>());
+        tx.after_commit(move || wakes.iter().for_each(|wake| wake.ring(tenant)));
         Ok(())
     }
 
@@ -200,8 +200,14 @@ impl Bus {
             .contains_key(kind)
     }
 
-    fn wake(&self) {
-        self.0.wake.send_modify(|n| *n = n.wrapping_add(1));
+    fn wake_of(&self, group: &'static str) -> Arc<Wake> {
+        let known = self.0.wakes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wake) = known.get(group) {
+            return wake.clone();
+        }
+        drop(known);
+        let mut wakes = self.0.wakes.write().unwrap_or_else(PoisonError::into_inner);
+        wakes.entry(group).or_default().clone()
     }
 
     /// Registers a group for kinds. Every group is registered before the first write, so that nothing recorded is missed.

@@ -8,8 +8,16 @@ use crate::{
     tenant::Tenants,
 };
 use serde_json::value::RawValue;
-use std::{borrow::Cow, collections::HashSet, time::Duration};
-use tokio::sync::watch;
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, MissedTickBehavior, timeout},
+};
 use uuid::Uuid;
 
 /// Rows read at once.
@@ -18,6 +26,8 @@ const BATCH: i64 = 100;
 const ATTEMPTS: i64 = 8;
 /// Delayed rows are looked for this often at the latest.
 const TICK: Duration = Duration::from_millis(500);
+/// Handled rows are deleted together, but none stands longer than this, however slow the next handler is.
+const LINGER: Duration = Duration::from_millis(20);
 
 const NEXT_SEQ: &str = "INSERT INTO outbox_seq (tenant, last) VALUES ($1, $2)
     ON CONFLICT (tenant) DO UPDATE SET last = outbox_seq.last + $2 RETURNING last";
@@ -100,7 +110,29 @@ pub(super) async fn backlog(db: &Db, tenant: TenantId) -> Result<Vec<(String, i6
         .collect()
 }
 
-/// The worker of one group: wakes after commits and at ticks, and goes through every tenant.
+/// The tenants in which a group has something new. One worker listens.
+#[derive(Default)]
+pub(super) struct Wake {
+    tenants: Mutex<BTreeSet<TenantId>>,
+    bell: Notify,
+}
+
+impl Wake {
+    pub(super) fn ring(&self, tenant: TenantId) {
+        self.tenants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(tenant);
+        // Kept for a worker that does not listen right now.
+        self.bell.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<TenantId> {
+        std::mem::take(&mut *self.tenants.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The worker of one group: after a commit it looks where the commit said, at ticks through every tenant.
 pub(super) async fn run<F, Fut>(
     bus: Bus,
     group: &'static str,
@@ -111,20 +143,29 @@ pub(super) async fn run<F, Fut>(
     F: Fn(Event) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<()>> + Send + 'static,
 {
-    let mut wake = bus.0.wake.subscribe();
+    let wake = bus.wake_of(group);
+    // The first tick is at once: what was left when the process ended.
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stop.borrow() {
-        for tenant in tenants.all() {
+        let mut due = BTreeSet::new();
+        tokio::select! {
+            () = wake.bell.notified() => due = wake.take(),
+            _ = ticks.tick() => due.extend(tenants.all().iter().map(|t| t.id)),
+            // Without a sender nobody can say stop any more.
+            changed = stop.changed() => if changed.is_err() { return },
+        }
+        for tenant in due {
             if *stop.borrow() {
                 return;
             }
-            if let Err(e) = drain(&bus, group, tenant.id, &handler).await {
-                tracing::warn!(group, tenant = %tenant.id, error = ?e, "outbox: will try again");
+            // Deleted in the meantime: asking would make its storage again.
+            if tenants.by_id(tenant).is_none() {
+                continue;
             }
-        }
-        tokio::select! {
-            _ = wake.changed() => {}
-            () = tokio::time::sleep(TICK) => {}
-            _ = stop.changed() => {}
+            if let Err(e) = drain(&bus, group, tenant, &handler).await {
+                tracing::warn!(group, tenant = %tenant, error = ?e, "outbox: will try again");
+            }
         }
     }
 }
@@ -141,34 +182,100 @@ where
             .db
             .query(tenant, DUE, &[group.into(), now.into(), BATCH.into()])
             .await?;
-        let mut held: HashSet<String> = HashSet::new();
-        for row in &rows {
-            let (seq, event, attempts) = (row.i64(0)?, event(tenant, row)?, row.i64(7)?);
-            if held.contains(&event.key) {
-                continue;
-            }
-            let (key, kind, id) = (event.key.clone(), event.kind.clone(), event.id);
-            // A task of its own: a handler that panics is a failed attempt, not the end of the worker.
-            let outcome = match tokio::spawn(handler(event)).await {
-                Ok(outcome) => outcome,
-                Err(e) => Err(Error::internal("bus.handler_panicked", e)),
-            };
-            if let Err(e) = outcome {
-                tracing::warn!(group, tenant = %tenant, kind = %kind, event = %id, attempts, error = ?e, "outbox: delivery failed");
-                fail(bus, tenant, group, seq, attempts, &e).await?;
-                held.insert(key);
-            } else {
-                bus.0
-                    .db
-                    .write(tenant, move |tx| {
-                        Box::pin(async move { tx.exec(DONE, &[group.into(), seq.into()]).await })
-                    })
-                    .await?;
-            }
-        }
-        if rows.is_empty() || !held.is_empty() {
+        let mut done = Done {
+            bus,
+            tenant,
+            group,
+            seqs: Vec::new(),
+            since: Instant::now(),
+        };
+        let outcome = deliver(&rows, &mut done, handler).await;
+        // Also after an error: what was handled is not delivered again.
+        done.write().await?;
+        let held = outcome?;
+        // Fewer rows than asked for were all there was; whatever came since has rung the bell.
+        if held || i64::try_from(rows.len()).unwrap_or(BATCH) < BATCH {
             return Ok(());
         }
+    }
+}
+
+/// Hands the rows over, one after the other; answers whether a key is held back by a failure.
+async fn deliver<F, Fut>(rows: &[Row], done: &mut Done<'_>, handler: &F) -> Result<bool>
+where
+    F: Fn(Event) -> Fut,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    let (bus, tenant, group) = (done.bus, done.tenant, done.group);
+    let mut held: HashSet<String> = HashSet::new();
+    for row in rows {
+        let (seq, event, attempts) = (row.i64(0)?, event(tenant, row)?, row.i64(7)?);
+        if held.contains(&event.key) {
+            continue;
+        }
+        let (key, kind, id) = (event.key.clone(), event.kind.clone(), event.id);
+        // A task of its own: a handler that panics is a failed attempt, not the end of the worker.
+        let mut task = tokio::spawn(handler(event));
+        let outcome = match timeout(LINGER, &mut task).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // Tried again at the end of the batch, and an error is told there.
+                let _ = done.write().await;
+                task.await
+            }
+        };
+        let outcome = outcome.unwrap_or_else(|e| Err(Error::internal("bus.handler_panicked", e)));
+        if let Err(e) = outcome {
+            tracing::warn!(group, tenant = %tenant, kind = %kind, event = %id, attempts, error = ?e, "outbox: delivery failed");
+            fail(bus, tenant, group, seq, attempts, &e).await?;
+            held.insert(key);
+        } else {
+            done.push(seq).await?;
+        }
+    }
+    Ok(!held.is_empty())
+}
+
+/// Rows that were handled and still stand: until they are deleted, an end of the process would deliver them again.
+struct Done<'a> {
+    bus: &'a Bus,
+    tenant: TenantId,
+    group: &'static str,
+    seqs: Vec<i64>,
+    since: Instant,
+}
+
+impl Done<'_> {
+    async fn push(&mut self, seq: i64) -> Result<()> {
+        if self.seqs.is_empty() {
+            self.since = Instant::now();
+        }
+        self.seqs.push(seq);
+        if self.since.elapsed() >= LINGER {
+            self.write().await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        if self.seqs.is_empty() {
+            return Ok(());
+        }
+        let (group, seqs) = (self.group, self.seqs.clone());
+        self.bus
+            .0
+            .db
+            .write(self.tenant, move |tx| {
+                Box::pin(async move {
+                    for seq in seqs {
+                        tx.exec(DONE, &[group.into(), seq.into()]).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        self.seqs.clear();
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     tx::{CHUNK, TxInner},
 };
 use crate::{Clock, Error, Result, TenantId, clock::Millis, id};
-use rusqlite::{Connection, OpenFlags, types::ValueRef};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, types::ValueRef};
 use std::{
     any::Any,
     cell::RefCell,
@@ -139,13 +139,26 @@ impl Sqlite {
 }
 
 fn configure(conn: &Connection) -> Result<()> {
-    conn.set_prepared_statement_cache_capacity(256);
+    keep_plans(conn).map_err(sql_error)?;
     conn.execute_batch(
         "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;
          PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=2097152; PRAGMA foreign_keys=ON;
          PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=10000;",
     )
     .map_err(sql_error)
+}
+
+/// Statements are parsed once for each connection. Without this setting SQLite plans some of them anew whenever a value
+/// is bound, which costs more than running them.
+fn keep_plans(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_prepared_statement_cache_capacity(256);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
+}
+
+/// A statement without arguments, parsed once.
+fn command(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.raw_execute().map(drop)
 }
 
 fn run_migrations(conn: &mut Connection, migrations: &[&'static Migration], now: Millis) -> Result<()> {
@@ -203,14 +216,16 @@ fn write_loop(conn: Connection, tenant: TenantId, clock: &Clock, mut inbox: toki
 }
 
 fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<WriterJob>) -> Connection {
-    if let Err(e) = conn.execute_batch("BEGIN IMMEDIATE") {
+    if let Err(e) = command(&conn, "BEGIN IMMEDIATE") {
         refuse(group, &e);
         return conn;
     }
     let mut conn = conn;
+    // A job that is alone is the transaction: a savepoint would copy every page it touches for nothing.
+    let alone = group.len() == 1;
     let mut done = Vec::with_capacity(group.len());
     for job in group {
-        if let Err(e) = conn.execute_batch("SAVEPOINT job") {
+        if !alone && let Err(e) = command(&conn, "SAVEPOINT job") {
             done.push((job.answer, Err(sql_error(e)), Vec::new()));
             continue;
         }
@@ -221,22 +236,14 @@ fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<Writ
             unreachable!("a SQLite transaction stays one")
         };
         conn = back;
-        let end = if outcome.is_ok() {
-            "RELEASE job"
-        } else {
-            "ROLLBACK TO job; RELEASE job"
-        };
-        let outcome = outcome
-            .and_then(|v| conn.execute_batch(end).map(|()| v).map_err(sql_error))
-            .inspect_err(|_| {
-                // A failed job's savepoint is rolled back; if even that fails, the commit below fails for all.
-                let _ = conn.execute_batch("ROLLBACK TO job; RELEASE job");
-            });
+        let outcome = if alone { outcome } else { end_job(&conn, outcome) };
         done.push((job.answer, outcome, tx.hooks));
     }
-    let committed = conn.execute_batch("COMMIT");
-    if committed.is_err() {
-        let _ = conn.execute_batch("ROLLBACK");
+    let failed_alone = alone && done.iter().all(|(_, outcome, _)| outcome.is_err());
+    let committed = if failed_alone { Ok(()) } else { command(&conn, "COMMIT") };
+    if failed_alone || committed.is_err() {
+        // Refused where the engine has rolled back by itself, as on a full disk.
+        let _ = command(&conn, "ROLLBACK");
     }
     for (answer, outcome, hooks) in done {
         let outcome = match (&committed, outcome) {
@@ -252,6 +259,16 @@ fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<Writ
         let _ = answer.send(outcome);
     }
     conn
+}
+
+/// Keeps what a job did, or takes it back and leaves its neighbours' work.
+fn end_job<T>(conn: &Connection, outcome: Result<T>) -> Result<T> {
+    outcome
+        .and_then(|value| command(conn, "RELEASE job").map(|()| value).map_err(sql_error))
+        .inspect_err(|_| {
+            // If even that fails, the commit fails for all.
+            let _ = command(conn, "ROLLBACK TO job").and_then(|()| command(conn, "RELEASE job"));
+        })
 }
 
 fn refuse(group: Vec<WriterJob>, error: &rusqlite::Error) {
@@ -394,7 +411,7 @@ fn read(
             }
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let conn = Connection::open_with_flags(path, flags).map_err(ReadError::Sql)?;
-            conn.set_prepared_statement_cache_capacity(256);
+            keep_plans(&conn).map_err(ReadError::Sql)?;
             conn.execute_batch(
                 "PRAGMA cache_size=-8000; PRAGMA query_only=ON; PRAGMA busy_timeout=10000; PRAGMA temp_store=MEMORY;",
             )

@@ -248,3 +248,29 @@ async fn the_raw_stream_is_reached_under_every_listener() {
         server.abort();
     }
 }
+
+#[tokio::test]
+async fn a_connection_keeps_nothing_of_its_http_request() {
+    use super::{Limits, Reader, Socket};
+    use bytes::{Buf, Bytes};
+    use std::sync::Arc;
+    use tokio::net::{TcpListener, TcpStream};
+
+    struct Buffer(Vec<u8>, #[expect(dead_code, reason = "counts the owners")] Arc<()>);
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    // As after a request that filled the buffer exactly: no byte is left, but the buffer is.
+    let alive = Arc::new(());
+    let mut early = Bytes::from_owner(Buffer(vec![b'x'; 16 * 1024], alive.clone()));
+    early.advance(16 * 1024);
+    let reader = Reader::new(Socket::new(stream, Limits::default()).unwrap(), early);
+    assert_eq!(Arc::strong_count(&alive), 1);
+    drop(reader);
+}
