@@ -1,4 +1,8 @@
 //! One media thread's world, without sockets and clocks: datagrams, commands and time in; datagrams and events out.
+//!
+//! Here is what drives it. What it does: orders ([`crate::commands`]), the packet path ([`crate::forwarding`]),
+//! connections ([`crate::connections`]), descriptions ([`crate::negotiation`], [`crate::offering`]), shares of a path
+//! ([`crate::bandwidth`]).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -6,10 +10,11 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::ids::{Layer, ParticipantId, RoomId, TrackId, Transport};
-use crate::messages::{ClosedReason, Command, Event, Permission};
+use crate::ids::{ParticipantId, RoomId, TrackId, Transport};
+use crate::messages::{ClosedReason, Event};
+use crate::packet::{Datagram, Mid, PeerEvent, Sink};
 use crate::participant::Participant;
-use crate::peer::{Datagram, MediaPacket, Mid, Peer, PeerError, PeerEvent, PeerFactory, Sink};
+use crate::peer::{Peer, PeerError, PeerFactory};
 use crate::room::Room;
 use crate::stats::Stats;
 use crate::stun;
@@ -20,7 +25,7 @@ const TICK: Duration = Duration::from_millis(400);
 
 /// A connection of this thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct PeerKey(u64);
+pub(crate) struct PeerKey(pub(crate) u64);
 
 pub(crate) struct PeerEntry {
     pub peer: Peer,
@@ -29,11 +34,27 @@ pub(crate) struct PeerEntry {
     pub transport: Transport,
     /// What arrives on which section.
     pub inbound: HashMap<Mid, TrackId>,
-    addrs: Vec<SocketAddr>,
-    ufrags: Vec<String>,
+    pub addrs: Vec<SocketAddr>,
+    pub ufrags: Vec<String>,
     /// The deadline its newest timer stands for; older timers are ignored when they fire.
     timer: Option<Instant>,
-    dirty: bool,
+    pub dirty: bool,
+}
+
+impl PeerEntry {
+    pub(crate) fn new(peer: Peer, room: RoomId, participant: ParticipantId, transport: Transport) -> PeerEntry {
+        PeerEntry {
+            peer,
+            room,
+            participant,
+            transport,
+            inbound: HashMap::new(),
+            addrs: Vec::new(),
+            ufrags: Vec::new(),
+            timer: None,
+            dirty: false,
+        }
+    }
 }
 
 pub(crate) struct Engine {
@@ -43,14 +64,14 @@ pub(crate) struct Engine {
     pub(crate) stats: Stats,
     pub(crate) now: Instant,
     pub(crate) sink: Sink,
-    factory: PeerFactory,
-    local: Vec<SocketAddr>,
-    by_addr: HashMap<SocketAddr, PeerKey>,
-    by_ufrag: HashMap<String, PeerKey>,
+    pub(crate) factory: PeerFactory,
+    pub(crate) local: Vec<SocketAddr>,
+    pub(crate) by_addr: HashMap<SocketAddr, PeerKey>,
+    pub(crate) by_ufrag: HashMap<String, PeerKey>,
     timers: BinaryHeap<Reverse<(Instant, PeerKey)>>,
-    dirty: Vec<PeerKey>,
+    pub(crate) dirty: Vec<PeerKey>,
     queue: VecDeque<(PeerKey, PeerEvent)>,
-    next_key: u64,
+    pub(crate) next_key: u64,
     next_tick: Instant,
 }
 
@@ -90,136 +111,6 @@ impl Engine {
             self.learn_address(key, remote);
         }
         self.drive(key, |peer, now, sink| peer.receive(now, remote, local, bytes, sink));
-        self.settle();
-    }
-
-    fn learn_address(&mut self, key: PeerKey, remote: SocketAddr) {
-        /// A connection has few paths; more is somebody replaying its requests from everywhere.
-        const MAX_ADDRESSES: usize = 16;
-        let Some(entry) = self.peers.get_mut(&key) else { return };
-        if entry.addrs.len() >= MAX_ADDRESSES {
-            let oldest = entry.addrs.remove(0);
-            self.by_addr.remove(&oldest);
-        }
-        entry.addrs.push(remote);
-        if let Some(previous) = self.by_addr.insert(remote, key)
-            && let Some(entry) = self.peers.get_mut(&previous)
-        {
-            entry.addrs.retain(|a| *a != remote);
-        }
-    }
-
-    pub(crate) fn command(&mut self, now: Instant, command: Command) {
-        self.now = now;
-        match command {
-            Command::Join {
-                room,
-                participant,
-                permission,
-            } => {
-                self.rooms
-                    .entry(room)
-                    .or_default()
-                    .participants
-                    .insert(participant, Participant::new(permission));
-            }
-            Command::Leave { room, participant } => self.leave(room, participant),
-            Command::Offer {
-                room,
-                participant,
-                offer_id,
-                sdp,
-            } => self.client_offer(room, participant, offer_id, &sdp),
-            Command::Answer {
-                room,
-                participant,
-                offer_id,
-                sdp,
-            } => self.client_answer(room, participant, offer_id, &sdp),
-            Command::OpenSubscriber { room, participant } => self.open_subscriber(room, participant),
-            Command::RestartSubscriber { room, participant } => self.offer_subscriber(room, participant, true),
-            Command::AddTrack {
-                room,
-                participant,
-                spec,
-            } => {
-                if let Some(room) = self.rooms.get_mut(&room)
-                    && let Some(owner) = room.participants.get_mut(&participant)
-                {
-                    owner.unbound.push(spec.track);
-                    let open = owner.permission.can_publish;
-                    room.tracks.insert(spec.track, Track::new(spec, participant, open));
-                }
-            }
-            Command::RemoveTrack { room, track } => self.remove_track(room, track),
-            Command::Mute { room, track, muted } => {
-                if let Some(track) = self.track(room, track) {
-                    track.muted = muted;
-                }
-            }
-            Command::Subscribe {
-                room,
-                participant,
-                track,
-            } => {
-                if let Some(p) = self.participant(room, participant) {
-                    p.wanted.entry(track).or_default();
-                }
-                self.reconcile(room, participant);
-            }
-            Command::Unsubscribe {
-                room,
-                participant,
-                track,
-            } => {
-                if let Some(p) = self.participant(room, participant) {
-                    p.wanted.remove(&track);
-                }
-                self.reconcile(room, participant);
-            }
-            Command::TrackSettings {
-                room,
-                participant,
-                track,
-                max_layer,
-                enabled,
-            } => {
-                if let Some(wish) = self
-                    .participant(room, participant)
-                    .and_then(|p| p.wanted.get_mut(&track))
-                {
-                    wish.max_layer = max_layer;
-                    wish.enabled = enabled;
-                }
-                if let Some(t) = self.track(room, track) {
-                    t.configure(participant, max_layer, enabled);
-                }
-                self.ask_keyframes(room, track);
-            }
-            Command::SetPermission {
-                room,
-                participant,
-                permission,
-            } => self.set_permission(room, participant, permission),
-            Command::SendData {
-                room,
-                to,
-                kind,
-                payload,
-            } => {
-                for participant in to {
-                    let peer = self
-                        .rooms
-                        .get(&room)
-                        .and_then(|r| r.participants.get(&participant)?.receiving_peer());
-                    if let Some(key) = peer {
-                        let payload = payload.clone();
-                        self.drive(key, |peer, now, sink| peer.send_data(kind, payload, now, sink));
-                    }
-                }
-            }
-            Command::CloseRoom { room } => self.close_room(room),
-        }
         self.settle();
     }
 
@@ -274,7 +165,7 @@ impl Engine {
     }
 
     /// Send what was gathered, hand on what was reported, until nothing is left.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             while let Some((key, event)) = self.queue.pop_front() {
                 self.peer_event(key, event);
@@ -376,246 +267,6 @@ impl Engine {
                     });
                 }
             }
-        }
-    }
-
-    /// The packet path: one packet from a publisher to everybody who gets it.
-    fn media(&mut self, key: PeerKey, packet: &MediaPacket) {
-        let Some(entry) = self.peers.get(&key) else { return };
-        let room_id = entry.room;
-        let Some(id) = entry.inbound.get(&packet.mid).copied() else {
-            return;
-        };
-        let Some(track) = self.rooms.get_mut(&room_id).and_then(|r| r.tracks.get_mut(&id)) else {
-            return;
-        };
-        if !track.open {
-            return;
-        }
-        if !track.started {
-            self.events.push_back(Event::TrackStarted {
-                room: room_id,
-                track: id,
-            });
-        }
-        track.observe(packet);
-        let mut broken = Vec::new();
-        for subscription in track.subscriptions.iter_mut().filter(|s| s.enabled) {
-            let Some(rewrite) = subscription.forwarder.forward(packet) else {
-                continue;
-            };
-            let Some(to) = self.peers.get_mut(&subscription.peer) else {
-                continue;
-            };
-            match catch_unwind(AssertUnwindSafe(|| to.peer.write(subscription.mid, packet, rewrite))) {
-                Ok(true) => {
-                    self.stats.forwarded += 1;
-                    if !std::mem::replace(&mut to.dirty, true) {
-                        self.dirty.push(subscription.peer);
-                    }
-                }
-                Ok(false) => {}
-                Err(_) => broken.push(subscription.peer),
-            }
-        }
-        let due = track.keyframes_due(self.now);
-        for layer in due {
-            self.drive(key, |peer, now, sink| {
-                peer.request_keyframe(packet.mid, layer, now, sink)
-            });
-        }
-        for key in broken {
-            tracing::error!("panic while writing to a media connection; it is closed");
-            self.drop_peer(key, Some(ClosedReason::Failed));
-        }
-    }
-
-    fn subscriber_wants_keyframe(&mut self, room: RoomId, participant: ParticipantId, mid: Mid) {
-        let now = self.now;
-        let Some(id) = self.participant(room, participant).and_then(|p| p.track_on(mid)) else {
-            return;
-        };
-        let Some(track) = self.track(room, id) else { return };
-        let layer = track
-            .subscriptions
-            .iter()
-            .find(|s| s.participant == participant)
-            .and_then(|s| s.forwarder.current().or(s.forwarder.wants_keyframe()));
-        let Some(layer) = layer else { return };
-        if track.open && track.keyframe_allowed(layer, now) {
-            self.request_keyframe(room, id, layer);
-        }
-    }
-
-    /// Ask for the key frames that subscribers of a track wait for.
-    pub(crate) fn ask_keyframes(&mut self, room: RoomId, id: TrackId) {
-        let now = self.now;
-        let due = self.track(room, id).map(|t| t.keyframes_due(now)).unwrap_or_default();
-        for layer in due {
-            self.request_keyframe(room, id, layer);
-        }
-    }
-
-    fn request_keyframe(&mut self, room: RoomId, id: TrackId, layer: Layer) {
-        if let Some((key, mid)) = self.track(room, id).and_then(|t| t.source) {
-            self.drive(key, |peer, now, sink| peer.request_keyframe(mid, layer, now, sink));
-        }
-    }
-
-    fn set_permission(&mut self, room: RoomId, participant: ParticipantId, permission: Permission) {
-        let Some(r) = self.rooms.get_mut(&room) else { return };
-        let Some(p) = r.participants.get_mut(&participant) else {
-            return;
-        };
-        let before = std::mem::replace(&mut p.permission, permission);
-        if before.can_publish != permission.can_publish {
-            for track in r.tracks.values_mut().filter(|t| t.owner == participant) {
-                track.set_open(permission.can_publish);
-            }
-            let everybody: Vec<ParticipantId> = r.participants.keys().copied().collect();
-            for other in everybody {
-                self.reconcile(room, other);
-            }
-        } else if before.can_subscribe != permission.can_subscribe {
-            self.reconcile(room, participant);
-        }
-    }
-
-    fn remove_track(&mut self, room: RoomId, id: TrackId) {
-        let Some(r) = self.rooms.get_mut(&room) else { return };
-        let Some(track) = r.tracks.get_mut(&id) else { return };
-        track.set_open(false);
-        if let Some((key, mid)) = track.source
-            && let Some(entry) = self.peers.get_mut(&key)
-        {
-            entry.inbound.remove(&mid);
-        }
-        let owner = track.owner;
-        if let Some(p) = r.participants.get_mut(&owner) {
-            p.unbound.retain(|t| *t != id);
-        }
-        let everybody: Vec<ParticipantId> = r.participants.keys().copied().collect();
-        for participant in everybody {
-            if let Some(p) = self.participant(room, participant) {
-                p.wanted.remove(&id);
-            }
-            self.reconcile(room, participant);
-        }
-        if let Some(r) = self.rooms.get_mut(&room) {
-            r.tracks.remove(&id);
-        }
-    }
-
-    fn leave(&mut self, room: RoomId, participant: ParticipantId) {
-        let Some(r) = self.rooms.get_mut(&room) else { return };
-        let tracks: Vec<TrackId> = r
-            .tracks
-            .values()
-            .filter(|t| t.owner == participant)
-            .map(Track::id)
-            .collect();
-        for track in r.tracks.values_mut() {
-            track.detach(participant);
-        }
-        for track in tracks {
-            self.remove_track(room, track);
-        }
-        let Some(r) = self.rooms.get_mut(&room) else { return };
-        r.participants.remove(&participant);
-        if r.participants.is_empty() {
-            self.rooms.remove(&room);
-        }
-        let keys: Vec<PeerKey> = self
-            .peers
-            .iter()
-            .filter(|(_, e)| e.participant == participant)
-            .map(|(key, _)| *key)
-            .collect();
-        for key in keys {
-            self.drive(key, |peer, now, sink| {
-                peer.close(now, sink);
-                Ok(())
-            });
-            self.drop_peer(key, None);
-        }
-    }
-
-    fn close_room(&mut self, room: RoomId) {
-        let everybody: Vec<ParticipantId> = self
-            .rooms
-            .get(&room)
-            .map(|r| r.participants.keys().copied().collect())
-            .unwrap_or_default();
-        for participant in everybody {
-            self.leave(room, participant);
-        }
-        self.rooms.remove(&room);
-    }
-
-    pub(crate) fn create_peer(
-        &mut self,
-        room: RoomId,
-        participant: ParticipantId,
-        transport: Transport,
-    ) -> Option<PeerKey> {
-        let (now, local) = (self.now, &self.local);
-        let peer = catch_unwind(AssertUnwindSafe(|| self.factory.create(local, now))).ok()?;
-        let key = PeerKey(self.next_key);
-        self.next_key += 1;
-        let entry = PeerEntry {
-            peer,
-            room,
-            participant,
-            transport,
-            inbound: HashMap::new(),
-            addrs: Vec::new(),
-            ufrags: Vec::new(),
-            timer: None,
-            dirty: false,
-        };
-        self.peers.insert(key, entry);
-        Some(key)
-    }
-
-    /// Make the connection findable under the ICE user fragment of a description of ours.
-    pub(crate) fn register_ufrag(&mut self, key: PeerKey, ufrag: &str) {
-        let Some(entry) = self.peers.get_mut(&key) else { return };
-        if !entry.ufrags.iter().any(|u| u == ufrag) {
-            entry.ufrags.push(ufrag.to_owned());
-            self.by_ufrag.insert(ufrag.to_owned(), key);
-        }
-    }
-
-    /// Forget a connection. With a reason the caller is told.
-    fn drop_peer(&mut self, key: PeerKey, reason: Option<ClosedReason>) {
-        let Some(entry) = self.peers.remove(&key) else { return };
-        for addr in &entry.addrs {
-            self.by_addr.remove(addr);
-        }
-        for ufrag in &entry.ufrags {
-            self.by_ufrag.remove(ufrag);
-        }
-        let (room, participant, transport) = (entry.room, entry.participant, entry.transport);
-        if let Some(r) = self.rooms.get_mut(&room) {
-            for track in r.tracks.values_mut() {
-                track.subscriptions.retain(|s| s.peer != key);
-                if track.source.is_some_and(|(source, _)| source == key) {
-                    track.source = None;
-                }
-            }
-            if let Some(p) = r.participants.get_mut(&participant)
-                && p.publisher == Some(key)
-            {
-                p.publisher = None;
-            }
-        }
-        if let Some(reason) = reason {
-            self.events.push_back(Event::Closed {
-                room,
-                participant,
-                transport,
-                reason,
-            });
         }
     }
 

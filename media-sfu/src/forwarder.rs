@@ -5,7 +5,7 @@ use crate::ids::{Layer, MediaKind};
 use crate::keyframe::starts_keyframe;
 use crate::layers::{AliveLayers, choose};
 use crate::munger::{Munger, Rewrite};
-use crate::peer::{Codec, MediaPacket, vp8_ids};
+use crate::packet::{Codec, MediaPacket, vp8_ids};
 
 #[derive(Debug)]
 pub(crate) struct Forwarder {

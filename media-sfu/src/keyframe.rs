@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::peer::{Codec, vp8_starts_keyframe};
+use crate::packet::{Codec, vp8_starts_keyframe};
 
 /// At most one request in this time for each layer of a track: a key frame costs many times a normal frame.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);

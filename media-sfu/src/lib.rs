@@ -13,14 +13,19 @@
 
 mod allocator;
 mod bandwidth;
+mod commands;
+mod connections;
 mod engine;
 mod forwarder;
+mod forwarding;
 mod ids;
 mod keyframe;
 mod layers;
 mod messages;
 mod munger;
 mod negotiation;
+mod offering;
+mod packet;
 mod participant;
 mod peer;
 mod room;

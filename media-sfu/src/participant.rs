@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::PeerKey;
 use crate::ids::{Layer, MediaKind, TrackId};
 use crate::messages::Permission;
-use crate::peer::Mid;
+use crate::packet::Mid;
 
 #[derive(Debug)]
 pub(crate) struct Participant {

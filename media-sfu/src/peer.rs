@@ -1,6 +1,7 @@
-//! One WebRTC connection. The only file that names the library (`str0m`), so that the choice stays reversible.
+//! One WebRTC connection. With [`crate::packet`] the only file that names the library (`str0m`), so that the choice
+//! stays reversible.
 //!
-//! The library's rule is: after every change, drain its output before the next change. [`Peer::mutate`] does so; only
+//! The library's rule is: after every change, drain its output before the next change. Every method of [`Peer`] does so; only
 //! outgoing RTP may be gathered ([`Peer::write`] marks, [`Peer::flush`] drains once).
 
 use std::collections::HashMap;
@@ -13,17 +14,15 @@ use str0m::bwe::{Bitrate, BweKind};
 use str0m::change::{SdpAnswer, SdpApi, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
-use str0m::format::Codec as LibraryCodec;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as LibraryKind, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Vp8Descriptor};
+use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcError};
-
-pub(crate) use str0m::media::Mid;
 
 use crate::ids::{Layer, MediaKind};
 use crate::messages::DataKind;
-use crate::munger::{Rewrite, Vp8Ids};
+use crate::munger::Rewrite;
+use crate::packet::{Codec, Datagram, MediaPacket, Mid, PeerEvent, Sink, vp8_patch};
 
 const RELIABLE_LABEL: &str = "_reliable";
 const LOSSY_LABEL: &str = "_lossy";
@@ -32,85 +31,6 @@ const DATA_QUEUE_BYTES: usize = 1 << 20;
 
 /// Bits a second assumed of a path that was not measured yet.
 const INITIAL_ESTIMATE: u64 = 2_000_000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Codec {
-    Opus,
-    Vp8,
-    Vp9,
-    H264,
-    Av1,
-}
-
-impl Codec {
-    fn from_library(codec: LibraryCodec) -> Option<Codec> {
-        match codec {
-            LibraryCodec::Opus => Some(Codec::Opus),
-            LibraryCodec::Vp8 => Some(Codec::Vp8),
-            LibraryCodec::Vp9 => Some(Codec::Vp9),
-            LibraryCodec::H264 => Some(Codec::H264),
-            LibraryCodec::Av1 => Some(Codec::Av1),
-            _ => None,
-        }
-    }
-}
-
-/// A packet from a publisher. The payload is shared, never copied, by all who get it.
-#[derive(Debug)]
-pub(crate) struct MediaPacket {
-    pub mid: Mid,
-    pub layer: Layer,
-    pub codec: Codec,
-    pub seq: u64,
-    pub timestamp: u32,
-    pub marker: bool,
-    pub payload: Arc<[u8]>,
-    /// When it arrived.
-    pub at: Instant,
-    /// RFC 6464: 0 loudest, 127 silence.
-    pub audio_level: Option<u8>,
-    /// Header extensions that belong to the media and not to the leg it came on.
-    pub extensions: ExtensionValues,
-}
-
-/// What a connection reports.
-#[derive(Debug)]
-pub(crate) enum PeerEvent {
-    Media(Box<MediaPacket>),
-    Paused {
-        mid: Mid,
-        layer: Layer,
-        paused: bool,
-    },
-    /// The subscriber needs a key frame on this section.
-    KeyframeWanted {
-        mid: Mid,
-    },
-    /// What the path to the subscriber carries, bits a second; `None` when that cannot be known.
-    Estimate(Option<u64>),
-    Connected,
-    Disconnected,
-    Recovered,
-    Closed,
-    Data {
-        kind: DataKind,
-        payload: Bytes,
-    },
-}
-
-#[derive(Debug)]
-pub(crate) struct Datagram {
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
-    pub contents: Vec<u8>,
-}
-
-/// Where a connection puts what it produces; scratch space of the thread.
-#[derive(Debug, Default)]
-pub(crate) struct Sink {
-    pub datagrams: Vec<Datagram>,
-    pub events: Vec<PeerEvent>,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {
@@ -550,26 +470,4 @@ impl OfferChanges<'_> {
     pub(crate) fn restart_ice(&mut self) {
         self.0.ice_restart(true);
     }
-}
-
-pub(crate) fn vp8_starts_keyframe(payload: &[u8]) -> bool {
-    Vp8Descriptor::parse(payload).is_ok_and(|d| d.starts_keyframe(payload))
-}
-
-/// The running numbers of a VP8 payload, if it has a picture id.
-pub(crate) fn vp8_ids(payload: &[u8]) -> Option<Vp8Ids> {
-    let descriptor = Vp8Descriptor::parse(payload).ok()?;
-    Some(Vp8Ids {
-        picture_id: descriptor.picture_id()?,
-        tl0: descriptor.tl0_pic_idx(),
-    })
-}
-
-fn vp8_patch(payload: &[u8], ids: Vp8Ids) -> Option<str0m::rtp::Vp8Patch> {
-    let descriptor = Vp8Descriptor::parse(payload).ok()?;
-    let mut patch = descriptor.patch().picture_id(ids.picture_id);
-    if let Some(tl0) = ids.tl0 {
-        patch = patch.tl0_pic_idx(tl0);
-    }
-    patch.build().ok()
 }

@@ -7,7 +7,7 @@ use crate::ids::{Layer, MediaKind, ParticipantId, TrackId};
 use crate::keyframe::KeyframeThrottle;
 use crate::layers::AliveLayers;
 use crate::messages::TrackSpec;
-use crate::peer::{MediaPacket, Mid};
+use crate::packet::{MediaPacket, Mid};
 use crate::sdp::Label;
 use crate::speaker::SpeakerMeter;
 
