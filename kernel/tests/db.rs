@@ -134,6 +134,33 @@ async fn text_that_one_engine_cannot_hold_is_refused_by_both() {
 }
 
 #[tokio::test]
+async fn writers_that_touch_the_same_rows_in_opposite_order_all_come_through() {
+    const TOUCH: &str = "UPDATE thing SET weight = 1.5 WHERE tenant = $1 AND id = $2";
+    both(|w| {
+        Box::pin(async move {
+            add(w, w.north.id, 1).await?;
+            add(w, w.north.id, 2).await?;
+            let touch = |first: i64, second: i64| {
+                w.ctx.db.write(w.north.id, move |tx| {
+                    Box::pin(async move {
+                        tx.exec(TOUCH, &[first.into()]).await?;
+                        tx.exec(TOUCH, &[second.into()]).await
+                    })
+                })
+            };
+            for _ in 0..20 {
+                let all = tokio::join!(touch(1, 2), touch(2, 1), touch(1, 2), touch(2, 1));
+                for outcome in [all.0, all.1, all.2, all.3] {
+                    assert_eq!(outcome?, 1);
+                }
+            }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_failed_job_leaves_nothing_and_its_neighbours_stay() {
     both(|w| {
         Box::pin(async move {

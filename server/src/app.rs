@@ -6,7 +6,7 @@ use medtech_appointments::Appointments;
 use medtech_fhir::Fhir;
 use medtech_identity::Identity;
 use medtech_kernel::{
-    Clock, Ctx, Db, Error, Module, Result,
+    Clock, Ctx, Db, Error, Migration, Module, Result,
     auth::Sessions,
     bus::{Bus, Event},
     config::Config,
@@ -32,11 +32,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The ground: opens the storage and brings it up to date. Nothing runs yet.
-pub(crate) async fn open(config: Config) -> Result<Ctx> {
-    let clock = Clock::system();
-    let root = Root::open(&config.data_dir.join("secrets").join("root.key"))?;
-    let migrations = vec![
+/// Every part's tables, in the order they are made.
+pub(crate) fn migrations() -> Vec<&'static [Migration]> {
+    vec![
         medtech_kernel::MIGRATIONS,
         medtech_fhir::MIGRATIONS,
         Identity::migrations(),
@@ -46,8 +44,14 @@ pub(crate) async fn open(config: Config) -> Result<Ctx> {
         Messaging::migrations(),
         Notifications::migrations(),
         Visits::migrations(),
-    ];
-    let db = Db::open(config.location(), clock.clone(), migrations).await?;
+    ]
+}
+
+/// The ground: opens the storage and brings it up to date. Nothing runs yet.
+pub(crate) async fn open(config: Config) -> Result<Ctx> {
+    let clock = Clock::system();
+    let root = Root::open(&config.data_dir.join("secrets").join("root.key"))?;
+    let db = Db::open(config.location(), clock.clone(), migrations()).await?;
     let bus = Bus::new(db.clone(), clock.clone());
     let tenants = Tenants::open(db.clone()).await?;
     let ctx = Ctx {
@@ -60,15 +64,19 @@ pub(crate) async fn open(config: Config) -> Result<Ctx> {
         root,
         config: Arc::new(config),
     };
-    // Every consuming group is known before the first write, so that nothing recorded is missed.
-    register::<Identity>(&ctx);
-    register::<TenantsModule>(&ctx);
-    register::<Records>(&ctx);
-    register::<Appointments>(&ctx);
-    register::<Messaging>(&ctx);
-    register::<Notifications>(&ctx);
-    register::<Visits>(&ctx);
+    register_consumers(&ctx);
     Ok(ctx)
+}
+
+/// Every consuming group is known before the first write, so that nothing recorded is missed.
+pub(crate) fn register_consumers(ctx: &Ctx) {
+    register::<Identity>(ctx);
+    register::<TenantsModule>(ctx);
+    register::<Records>(ctx);
+    register::<Appointments>(ctx);
+    register::<Messaging>(ctx);
+    register::<Notifications>(ctx);
+    register::<Visits>(ctx);
 }
 
 fn register<M: Module>(ctx: &Ctx) {

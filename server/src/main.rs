@@ -10,6 +10,8 @@ mod joints;
 mod links;
 mod ops;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use cli::Command;
 use medtech_kernel::{Error, Result, config::Config};
@@ -32,6 +34,11 @@ fn main() -> ExitCode {
         return refuse(&e.message, 70);
     }
     start_log();
+    // A panic's text may quote what it was about, and that may be a patient's: the log gets the place alone.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a panic; the request or task it was in has ended");
+    }));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return refuse(&e.to_string(), 71),

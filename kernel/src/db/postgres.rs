@@ -8,7 +8,13 @@ use sqlx::{
     postgres::{PgArguments, PgPool, PgPoolOptions, PgRow},
     query::Query,
 };
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Connections of one process.
@@ -16,9 +22,20 @@ const POOL: u32 = 16;
 /// Key of the advisory lock under which one process migrates.
 const MIGRATION_LOCK: i64 = 0x6d65_6474_6563_6800;
 
+/// High half of the advisory locks under which a tenant's writers take turns; the low half is the tenant's number.
+const WRITER_LOCK: i64 = 0x6d65_6477_0000_0000;
+/// How long a writer waits for its turn, and anyone for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 pub(crate) struct Postgres {
     pool: PgPool,
     clock: Clock,
+    /// Whose turn it is to write, by tenant: whoever waits holds no connection meanwhile. As many entries as tenants.
+    turns: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+}
+
+fn busy() -> Error {
+    Error::unavailable("db.busy", "The database is busy. Try again in a moment.")
 }
 
 impl Postgres {
@@ -30,7 +47,7 @@ impl Postgres {
     ) -> Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(POOL)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(PATIENCE)
             .test_before_acquire(false)
             // A connection that comes back inside a transaction, or with a tenant still set, is thrown away: it must
             // never serve another tenant.
@@ -62,11 +79,23 @@ impl Postgres {
             }
             None => run_migrations(&pool, migrations, clock.now_ms(), None).await?,
         }
-        Ok(Self { pool, clock })
+        Ok(Self {
+            pool,
+            clock,
+            turns: Mutex::default(),
+        })
     }
 
     async fn begin(&self, tenant: TenantId) -> Result<PgTx> {
-        begin(&self.pool, tenant).await
+        begin(&self.pool, tenant, "").await
+    }
+
+    fn turns(&self, tenant: TenantId) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns
+            .entry(tenant)
+            .or_insert_with(|| Arc::new(Semaphore::new(1)))
+            .clone()
     }
 
     pub(crate) async fn query(&self, tenant: TenantId, sql: &Sql, args: &[Val]) -> Result<Vec<Row>> {
@@ -76,11 +105,21 @@ impl Postgres {
         Ok(rows)
     }
 
+    /// One writer a tenant at a time, as on SQLite, in this process by a turn and among processes by an advisory lock:
+    /// nearly every write locks the tenant's event counter and its audit chain, and two that take them in different
+    /// order would deadlock.
+    ///
     /// The work runs in a task of its own: a caller that goes away cannot leave a transaction half begun.
     pub(crate) async fn write<T: Send + 'static>(&self, tenant: TenantId, work: Job<T>) -> Result<T> {
         let (pool, now) = (self.pool.clone(), self.clock.now_ms());
+        let turns = self.turns(tenant);
         let task = tokio::spawn(async move {
-            let inner = begin(&pool, tenant).await?;
+            // The semaphore is never closed.
+            let Ok(Ok(_turn)) = tokio::time::timeout(PATIENCE, turns.acquire()).await else {
+                return Err(busy());
+            };
+            let lock = format!("; SELECT pg_advisory_xact_lock({})", WRITER_LOCK | tenant.number());
+            let inner = begin(&pool, tenant, &lock).await?;
             let mut tx = Tx::new(TxInner::Postgres(inner), tenant, now);
             let outcome = AssertUnwindSafe(work(&mut tx)).await;
             let TxInner::Postgres(mut inner) = tx.inner else {
@@ -129,13 +168,13 @@ impl Postgres {
     }
 }
 
-async fn begin(pool: &PgPool, tenant: TenantId) -> Result<PgTx> {
+async fn begin(pool: &PgPool, tenant: TenantId, then: &str) -> Result<PgTx> {
     let mut conn = pool.acquire().await.map_err(|e| match e {
-        sqlx::Error::PoolTimedOut => Error::unavailable("db.busy", "The database is busy. Try again in a moment."),
+        sqlx::Error::PoolTimedOut => busy(),
         other => Error::internal("db.acquire", other),
     })?;
-    // One simple-protocol round trip for both. The number is ours, so it can stand in the text.
-    let text = format!("BEGIN; SELECT set_config('app.tenant', '{tenant}', true)");
+    // One simple-protocol round trip for all. The number is ours, so it can stand in the text.
+    let text = format!("BEGIN; SELECT set_config('app.tenant', '{tenant}', true){then}");
     conn.execute(AssertSqlSafe(text)).await.map_err(sql_error)?;
     Ok(PgTx { conn: Some(conn) })
 }

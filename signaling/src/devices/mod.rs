@@ -35,6 +35,10 @@ pub const READINGS: &str = "device.readings";
 /// Connections at one time, over all tenants. More are refused until one ends.
 const CONNECTIONS: usize = 10_000;
 
+/// How far ahead of our own clock a device may be before live screens are shown the time of receipt: a reading of next
+/// year would be the latest for a year.
+const SKEW: Millis = 60_000;
+
 /// Turns a device's own name for a measurement into (code, name to show), where it is known.
 pub type Describe = fn(&str) -> Option<(String, String)>;
 
@@ -165,7 +169,11 @@ impl Devices {
                 name,
                 value: &reading.value,
                 unit: reading.unit.as_deref(),
-                at: rfc3339(reading.at),
+                at: rfc3339(if reading.at > received_at.saturating_add(SKEW) {
+                    received_at
+                } else {
+                    reading.at
+                }),
                 device,
             };
             match Event::new(&self.0.ctx.clock, tenant, "reading", format!("device:{device}"), &live) {

@@ -46,19 +46,25 @@ test("on PostgreSQL: a visit from arrival to Encounter, the power cut between it
     await server.restart();
     await eventually("the acknowledged reading", async () => (await ask("GET", `/fhir/R4/Observation?device=Device/${device.id}`)).entry?.length === 1);
 
-    const result = await ask("POST", "/fhir/R4/Observation", {
+    // In one transaction, so that the report speaks for its observation and there is one alert.
+    const full = "urn:uuid:" + randomUUID();
+    const observation = {
       resourceType: "Observation", status: "final", code: { text: "Potassium" }, subject: { reference: patient },
       category: [{ coding: [{ system: "http://terminology.hl7.org/CodeSystem/observation-category", code: "laboratory" }] }],
       effectiveDateTime: new Date().toISOString(), valueQuantity: { value: 6.80, unit: "mmol/L" },
       interpretation: [{ coding: [{ system: "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation", code: "HH" }] }],
-    }, 201);
-    await ask("POST", "/fhir/R4/DiagnosticReport", { resourceType: "DiagnosticReport", status: "final", subject: { reference: patient }, code: { text: "Electrolytes" }, result: [{ reference: `Observation/${result.id}` }] }, 201);
+    };
+    const report = { resourceType: "DiagnosticReport", status: "final", subject: { reference: patient }, code: { text: "Electrolytes" }, result: [{ reference: full }] };
+    const entry = [{ fullUrl: full, resource: observation, request: { method: "POST", url: "Observation" } }, { resource: report, request: { method: "POST", url: "DiagnosticReport" } }];
+    await ask("POST", "/fhir/R4", { resourceType: "Bundle", type: "transaction", entry });
     await server.restart();
     const staff = await server.signIn("staff");
-    await eventually("the alert on the board", async () => (await ask("GET", "/api/notifications/alerts?board=main", undefined, 200, staff)).alerts.length === 1);
+    const alerts = async () => (await ask("GET", "/api/notifications/alerts?board=main", undefined, 200, staff)).alerts;
+    await eventually("the alert on the board", async () => (await alerts()).length > 0);
 
     await ask("POST", `/api/visits/${id}/end`);
     await server.restart();
+    assert.deepEqual((await alerts()).map((a) => a.severity), ["critical"], "once, however often it was delivered");
     const encounter = await eventually("the finished Encounter", async () => {
       const found = (await ask("GET", `/fhir/R4/Encounter?identifier=urn:uuid:${id}`)).entry?.[0]?.resource;
       return found?.status === "finished" && found;

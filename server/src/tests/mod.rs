@@ -1,0 +1,3 @@
+//! The whole server in this process, on both engines.
+
+mod isolation;
