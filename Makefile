@@ -21,9 +21,11 @@ dev:
 	MEDTECH_DEMO=true target/debug/medtech serve & cd web-client && npm run dev
 
 # Both in one build, so that what they share is compiled once. Peers are taken from PEERS_DIR or the path.
-bench: web
+bench: web tests/e2e/node_modules/.stamp
 	cargo build --release --package medtech --package medtech-tests
 	target/release/bench
+	cd tests/e2e && E2E_SERVER=../../target/release/medtech node bench/admit.mjs
+	tests/scripts/first-run.sh
 
 # The client is built again only when a source of it changed.
 web: web-client/dist/index.html

@@ -1,4 +1,6 @@
 // Debian's Chromium with a fake camera and microphone, driven by playwright-core.
+import assert from "node:assert/strict";
+import { AxeBuilder } from "@axe-core/playwright";
 import { chromium } from "playwright-core";
 
 export const launch = () =>
@@ -13,7 +15,8 @@ export const launch = () =>
 
 /** A person: a browser context of their own, with a page whose errors are collected. */
 export async function person(browser, options = {}) {
-  const context = await browser.newContext({ permissions: ["camera", "microphone"], ...options });
+  // Without motion, so that a look is looked at when it stands and not on its way there.
+  const context = await browser.newContext({ permissions: ["camera", "microphone"], reducedMotion: "reduce", ...options });
   await context.addInitScript(watchPeerConnections);
   const page = await context.newPage();
   page.problems = [];
@@ -48,3 +51,17 @@ export const received = (page) =>
     }
     return sum;
   });
+
+/** No barrier that axe can find, by WCAG 2.2 A and AA. */
+export async function accessible(page, what) {
+  // What is still on its way to a new look arrives first: two frames, and every transition that has an end.
+  await page.evaluate(async () => {
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    await frame();
+    await frame();
+    const ending = document.getAnimations().filter((a) => Number.isFinite(a.effect?.getComputedTiming().endTime ?? NaN));
+    await Promise.allSettled(ending.map((a) => a.finished));
+  });
+  const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]).analyze();
+  assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(" | ")}`), [], what);
+}

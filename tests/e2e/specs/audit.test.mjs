@@ -4,8 +4,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { AxeBuilder } from "@axe-core/playwright";
-import { launch, person } from "../lib/browser.mjs";
+import { accessible, launch, person } from "../lib/browser.mjs";
 import { Server, binary, eventually } from "../lib/server.mjs";
 
 const shots = process.env.SCREENSHOTS;
@@ -22,11 +21,6 @@ after(async () => {
 
 const id = (page, name) => page.getByTestId(name);
 const shot = (page, name) => shots && page.screenshot({ path: `${shots}/${name}.png` });
-
-async function accessible(page, what) {
-  const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]).analyze();
-  assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(" | ")}`), [], what);
-}
 
 test("an administrator sees who did what, filters it by keyboard, and verifies the chain", async () => {
   const clinician = await server.signIn("clinician");
@@ -49,8 +43,8 @@ test("an administrator sees who did what, filters it by keyboard, and verifies t
     const row = page.locator("[data-testid=audit-entry]", { hasText: seen }).first();
     return /Read/.test(await row.innerText({ timeout: 1000 }));
   });
-  const names = await page.locator("[data-testid=audit-entry] .audit-pick").first().innerText();
-  assert.doesNotMatch(names, /^user:/, "the person is named");
+  const first = page.locator("[data-testid=audit-entry] .audit-pick").first();
+  await eventually("the person is named", async () => !/^user:/.test(await first.innerText()));
   await page.reload();
   await id(page, "audit-entry").first().waitFor();
   assert.equal(await id(page, "audit-target").inputValue(), seen);
@@ -82,7 +76,10 @@ test("an administrator sees who did what, filters it by keyboard, and verifies t
   await page.setViewportSize({ width: 390, height: 844 });
   const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.equal(wider, 0, "nothing sticks out on a phone");
+  // As tall as the page, so that no row lies half under the bar at the foot.
+  await page.setViewportSize({ width: 390, height: await page.evaluate(() => document.documentElement.scrollHeight + 200) });
   await accessible(page, "audit, phone");
+  await page.setViewportSize({ width: 390, height: 844 });
   await shot(page, "audit-phone-dark");
   await id(page, "audit-entry").first().evaluate((row) => row.scrollIntoView());
   await page.emulateMedia({ colorScheme: "light" });

@@ -5,8 +5,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, test } from "node:test";
-import { AxeBuilder } from "@axe-core/playwright";
-import { launch, person, received } from "../lib/browser.mjs";
+import { accessible, launch, person, received } from "../lib/browser.mjs";
 import { Server, eventually } from "../lib/server.mjs";
 
 let server, browser, token, appointments;
@@ -72,11 +71,6 @@ async function offline(page) {
     await set(false);
     await devtools.detach();
   };
-}
-
-async function accessible(page, what) {
-  const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]).analyze();
-  assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(" | ")}`), [], what);
 }
 
 const LOOKS = { dark: { colorScheme: "dark", forcedColors: "none" }, forced: { colorScheme: "light", forcedColors: "active" } };

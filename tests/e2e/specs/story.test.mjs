@@ -4,8 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, test } from "node:test";
-import { AxeBuilder } from "@axe-core/playwright";
-import { launch, person, received } from "../lib/browser.mjs";
+import { accessible, launch, person, received } from "../lib/browser.mjs";
 import { Server, eventually } from "../lib/server.mjs";
 
 const shots = process.env.SCREENSHOTS;
@@ -22,12 +21,6 @@ after(async () => {
 
 const id = (page, name) => page.getByTestId(name);
 const shot = (page, name) => shots && page.screenshot({ path: `${shots}/${name}.png` });
-
-/** No barrier that axe can find, by WCAG 2.2 A and AA. */
-async function accessible(page, what) {
-  const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]).analyze();
-  assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(" | ")}`), [], what);
-}
 
 /** Pictures and sound arrive now: both counters grow past where they were. */
 async function seesAndHears(page, who) {
