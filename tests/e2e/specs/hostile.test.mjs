@@ -66,10 +66,15 @@ const bodies = () => [
 test("bodies: every place spoiled, and what is no JSON", async () => {
   for (const [path, good, token] of bodies()) {
     for (const body of spoiled(good)) await ask("POST", path, body, { token });
-    for (const body of GARBAGE) assert.ok((await ask("POST", path, body, { token })).status >= 400, `${path} ${String(body).slice(0, 20)}`);
+    for (const body of GARBAGE.slice(0, -1)) assert.ok((await ask("POST", path, body, { token })).status >= 400, `${path} ${String(body).slice(0, 20)}`);
     for (const type of ["text/plain", "application/xml", "multipart/form-data; boundary=x"]) {
       assert.ok((await ask("POST", path, JSON.stringify(good), { token, type })).status >= 400, `${path} ${type}`);
     }
+  }
+  // Too large: whoever still writes when the refusal comes may find the connection closed instead.
+  for (const [path, , token] of bodies()) {
+    const status = await ask("POST", path, GARBAGE.at(-1), { token }).then((answer) => answer.status, (error) => (error instanceof TypeError ? "closed" : Promise.reject(error)));
+    assert.ok([400, 413, "closed"].includes(status), `${path} ${status}`);
   }
   await ask("POST", "/api/identity/sign-in", JSON.stringify({ email: "a\0@b.c", password: "\0".repeat(100_000) }), { token: null });
   await unharmed();
@@ -300,23 +305,26 @@ test("a lost socket in mid-visit: the others go on, and the lost one comes back 
   }
 });
 
-test("memory: a thousand bad requests at each door leave no growth", async () => {
+test("memory: thousands of bad requests leave no growth", async () => {
   const resident = async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${server.process.pid}/status`, "utf8"))[1]);
   const round = async (n) => {
     for (let i = 0; i < n; i += 50) {
       await Promise.all(Array.from({ length: 50 }, () => [
         fetch(server.url + "/api/visits/open", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ link: randomUUID(), device: { id: randomUUID() } }) }).then((r) => r.arrayBuffer()),
         fetch(server.url + `/x${randomUUID()}`, { headers: { authorization: `Bearer mt_1_${randomUUID()}` } }).then((r) => r.arrayBuffer()),
-        fetch(server.url + `/fhir/R4/Patient?${randomUUID()}=1`, { headers: { authorization: `Bearer ${clinician}` } }).then((r) => r.arrayBuffer()),
+        fetch(server.url + "/fhir/R4/Patient", { method: "POST", headers: { authorization: `Bearer ${clinician}`, "content-type": "application/fhir+json" }, body: `{"resourceType":"Patient","${randomUUID()}":1}` }).then((r) => r.arrayBuffer()),
         raw(server.mqttPort, Buffer.from([0x10, 0x00]), { end: true }),
       ]).flat());
     }
   };
-  await round(500);
-  const before = await resident();
-  await round(1000);
-  const grown = (await resident()) - before;
-  assert.ok(grown < 16_384, `${grown} KB more`);
+  // The database's page cache and the allocator fill up once; what leaks grows in every round.
+  const seen = [];
+  for (let i = 0; i < 5; i++) {
+    await round(400);
+    seen.push(await resident());
+  }
+  const steps = seen.slice(1).map((kb, i) => kb - seen[i]);
+  assert.ok(Math.min(...steps) < 512, `every round of requests left something: ${seen} KB`);
 });
 
 test("nothing clinical, and no secret, in logs, addresses or metrics", async () => {
