@@ -25,16 +25,16 @@ pub(crate) async fn token(config: Config, what: Token) -> Result<String> {
             "There is no demo clinic here yet. Run `medtech demo` first.",
         )
     };
-    let tenant = clinic.ctx.tenants.by_slug(demo::SLUG).ok_or_else(absent)?.id;
+    let tenant = clinic.ctx.tenants.by_slug(demo::SLUG).ok_or_else(absent)?;
     match what {
         Token::User(role) => {
-            let user = clinic.identity.find_by_role(tenant, role).await?.ok_or_else(absent)?;
+            let user = demo::person(&clinic, &tenant, role).await?.ok_or_else(absent)?;
             clinic
                 .identity
-                .issue_token(tenant, user.id, TOKEN_LIFE_MS, "command line")
+                .issue_token(tenant.id, user.id, TOKEN_LIFE_MS, "command line")
                 .await
         }
-        Token::Room { room, identity } => room_token(&clinic, tenant, room, identity),
+        Token::Room { room, identity } => room_token(&clinic, tenant.id, room, identity),
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn demo_addresses(clinic: &Clinic) -> Result<Vec<(&'static str,
         ("staff", Role::Staff),
         ("admin", Role::Admin),
     ] {
-        if let Some(user) = clinic.identity.find_by_role(tenant.id, role).await? {
+        if let Some(user) = demo::person(clinic, &tenant, role).await? {
             let link = clinic
                 .identity
                 .issue_link(tenant.id, user.id, LINK_LIFE_MS, LINK_USES)

@@ -153,14 +153,6 @@ impl Identity {
         Ok(secret)
     }
 
-    /// The oldest active user with the role.
-    pub async fn find_by_role(&self, tenant: TenantId, role: Role) -> Result<Option<User>> {
-        Ok(store::all(&self.ctx.db, tenant)
-            .await?
-            .into_iter()
-            .find(|u| u.roles.contains(&role)))
-    }
-
     /// The user of an address.
     pub async fn find_by_email(&self, tenant: TenantId, email: &str) -> Result<Option<User>> {
         Ok(store::by_email(&self.ctx.db, tenant, &address(email)?)

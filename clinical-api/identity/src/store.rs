@@ -36,7 +36,6 @@ const INSERT: &str =
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
 const BY_ID: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND id = $2";
 const BY_EMAIL: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND email = $2";
-const ALL: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND active ORDER BY created_at, id";
 const LINK: &str = "INSERT INTO identity_link (tenant, hash, user_id, created_at, expires_at, uses_left) VALUES ($1, $2, $3, $4, $5, $6)";
 const USE_LINK: &str = "UPDATE identity_link SET uses_left = uses_left - 1
     WHERE tenant = $1 AND hash = $2 AND uses_left > 0 AND expires_at > $3 RETURNING user_id";
@@ -95,11 +94,6 @@ pub(crate) async fn by_email(db: &Db, tenant: TenantId, email: &str) -> Result<O
         None => Ok(None),
         Some(row) => Ok(Some((user(&row)?, row.opt_text(7)?.map(str::to_owned)))),
     }
-}
-
-/// Every active user, oldest first.
-pub(crate) async fn all(db: &Db, tenant: TenantId) -> Result<Vec<User>> {
-    db.query(tenant, ALL, &[]).await?.iter().map(user).collect()
 }
 
 pub(crate) async fn insert_link(tx: &mut Tx, hash: [u8; 32], user: Uuid, expires_at: Millis, uses: i64) -> Result<()> {

@@ -53,6 +53,19 @@ pub(crate) async fn patient_page(clinic: &Clinic, tenant: &Tenant) -> Result<Opt
     Ok(ready(&around, clinic.ctx.clock.now_ms()).map(|p| p.visit_link.clone()))
 }
 
+/// The person of the demo who stands for a role: the clinician is the one with the appointments, the patient the one of
+/// the first. Not simply the oldest: accounts made in one millisecond have no order.
+pub(crate) async fn person(clinic: &Clinic, tenant: &Tenant, role: Role) -> Result<Option<User>> {
+    let email = match role {
+        Role::Patient => PATIENTS.first().map(|p| address(&p.given.to_lowercase())),
+        _ => WORKERS.iter().find(|w| w.role == role.name()).map(|w| address(w.key)),
+    };
+    match email {
+        Some(email) => clinic.identity.find_by_email(tenant.id, &email).await,
+        None => Ok(None),
+    }
+}
+
 fn absent() -> Error {
     Error::not_found(
         "demo.absent",
@@ -312,12 +325,20 @@ mod tests {
                     (count(&tenant).await?, patient_page(&clinic, &tenant).await?),
                     (made, page.clone())
                 );
+                // The clock stands still here, so every account is as old as the other.
                 for role in [Role::Admin, Role::Clinician, Role::Staff, Role::Patient] {
-                    assert!(
-                        clinic.identity.find_by_role(tenant.id, role).await?.is_some(),
-                        "{role:?}"
-                    );
+                    let found = person(&clinic, &tenant, role).await?;
+                    assert!(found.is_some_and(|u| u.roles == [role]), "{role:?}");
                 }
+                let doctor = person(&clinic, &tenant, Role::Clinician)
+                    .await?
+                    .and_then(|d| d.practitioner);
+                let days = near(&clinic, &tenant, &doctor.unwrap_or_default()).await?;
+                assert_eq!(
+                    days.len(),
+                    DAY_PLAN.len() - 1,
+                    "the clinician shown is the one with the appointments"
+                );
                 // The next day there is something to start again.
                 clinic.ctx.clock.advance(chart::DAY);
                 assert_eq!(patient_page(&clinic, &tenant).await?, None);
