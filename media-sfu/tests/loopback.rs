@@ -33,7 +33,7 @@ const NOTHING: Permission = Permission {
     can_subscribe: false,
     can_publish_data: false,
 };
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A browser's part, played by the library itself.
 struct Client {
