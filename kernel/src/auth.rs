@@ -52,6 +52,59 @@ impl Role {
     }
 }
 
+/// How surely a person was known when the session began, or when they last proved themselves in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Assurance {
+    /// A secret that opens one thing: a visit link, a device's credential.
+    #[default]
+    Bearer,
+    /// One factor: a password, or a sign-in link.
+    One,
+    /// Two: a passkey with user verification, or a password and a one-time code.
+    Two,
+}
+
+impl Assurance {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::One => "one",
+            Self::Two => "two",
+        }
+    }
+
+    fn parse(name: &str) -> Self {
+        match name {
+            "one" => Self::One,
+            "two" => Self::Two,
+            _ => Self::Bearer,
+        }
+    }
+}
+
+/// What a session may be used for: how its owner was known, and what an application that acts for them is limited to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    pub assurance: Assurance,
+    /// The OAuth client that acts; `None` for our own web client.
+    pub client: Option<String>,
+    /// Scopes the client was given, separated by spaces (SMART App Launch 2.2). `None` limits nothing.
+    pub scopes: Option<String>,
+    /// The patient in context, where the client was launched with one: the identifier of a FHIR Patient.
+    pub patient: Option<String>,
+}
+
+impl From<Assurance> for Grant {
+    fn from(assurance: Assurance) -> Self {
+        Self {
+            assurance,
+            ..Self::default()
+        }
+    }
+}
+
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -61,9 +114,27 @@ pub struct Principal {
     pub roles: Vec<Role>,
     pub session: Uuid,
     pub name: Arc<str>,
+    pub grant: Arc<Grant>,
+    /// When they last proved themselves in full: what signing, export and break-glass ask to be recent.
+    pub proved_at: Millis,
 }
 
+/// How old a proof may be for an act that asks for a fresh one.
+pub const FRESH: Millis = 10 * 60_000;
+
 impl Principal {
+    /// Ok when they proved themselves within [`FRESH`] before `now`, else 403 `auth.step_up`: the client asks them to
+    /// do it again and repeats the request.
+    pub fn require_fresh(&self, now: Millis) -> Result<()> {
+        if now - self.proved_at <= FRESH {
+            return Ok(());
+        }
+        Err(Error::forbidden(
+            "auth.step_up",
+            "Please confirm that it is you, and try again.",
+        ))
+    }
+
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
@@ -85,6 +156,20 @@ pub struct NewSession {
     pub ttl_ms: i64,
     /// Shown to the user in the list of sessions, for instance the browser's name.
     pub note: String,
+    pub grant: Grant,
+    /// The session ends after this much silence; `None`: only with its time.
+    pub idle_ms: Option<i64>,
+}
+
+/// A session as its owner sees it.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    pub id: Uuid,
+    pub note: String,
+    pub grant: Grant,
+    pub created_at: Millis,
+    pub seen_at: Millis,
+    pub expires_at: Millis,
 }
 
 /// The access tokens. A token is `mt_{tenant}_{43 characters}`; only its SHA-256 is stored.
@@ -95,11 +180,22 @@ pub struct Sessions {
     clock: Clock,
 }
 
-const ISSUE: &str = "INSERT INTO session (tenant, hash, id, subject, name, roles, note, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-const FIND: &str = "SELECT subject, name, roles, id, expires_at FROM session WHERE tenant = $1 AND hash = $2";
+const ISSUE: &str = "INSERT INTO session (tenant, hash, id, subject, name, roles, note, created_at, expires_at,
+    assurance, proved_at, client, scopes, patient, idle_ms, seen_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8, $11, $12, $13, $14, $8)";
+const FIND: &str =
+    "SELECT subject, name, roles, id, expires_at, assurance, client, scopes, patient, proved_at, idle_ms,
+    seen_at, created_at FROM session WHERE tenant = $1 AND hash = $2";
+const SEEN: &str = "UPDATE session SET seen_at = $3 WHERE tenant = $1 AND id = $2";
+const LIST: &str = "SELECT id, note, created_at, seen_at, expires_at, assurance, client, scopes, patient FROM session
+    WHERE tenant = $1 AND subject = $2 AND expires_at > $3 AND (idle_ms IS NULL OR seen_at + idle_ms > $3)
+    ORDER BY seen_at DESC, id";
+const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE tenant = $1 AND id = $2";
 const REVOKE_ID: &str = "DELETE FROM session WHERE tenant = $1 AND id = $2 RETURNING subject, id";
 const REVOKE_SUBJECT: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 RETURNING subject, id";
+
+/// How exactly it is known when a session was last seen: a request within this time of the last one writes nothing.
+const SEEN_EVERY: Millis = 60_000;
 
 /// Body of the live event `session.revoked`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -130,6 +226,11 @@ impl Sessions {
                 new.note.into(),
                 now.into(),
                 (now + new.ttl_ms).into(),
+                new.grant.assurance.name().into(),
+                new.grant.client.into(),
+                new.grant.scopes.into(),
+                new.grant.patient.into(),
+                new.idle_ms.into(),
             ],
         )
         .await?;
@@ -148,13 +249,52 @@ impl Sessions {
             .query_opt(tenant, FIND, &[hash.into()])
             .await?
             .ok_or_else(unknown)?;
-        if row.i64(4)? <= self.clock.now_ms() {
+        let (now, seen) = (self.clock.now_ms(), row.i64(11)?.max(row.i64(12)?));
+        let silent = row.opt_i64(10)?.is_some_and(|idle| seen + idle <= now);
+        if row.i64(4)? <= now || silent {
             return Err(Error::unauthorized(
                 "auth.token_expired",
                 "Your session has ended. Please sign in again.",
             ));
         }
-        principal(tenant, &row)
+        let principal = principal(tenant, &row)?;
+        if seen + SEEN_EVERY <= now {
+            let session = principal.session;
+            let noted = self.db.write(tenant, move |tx| {
+                Box::pin(async move { tx.exec(SEEN, &[session.into(), now.into()]).await.map(|_| ()) })
+            });
+            // A full disk must not keep anyone from reading.
+            if let Err(e) = noted.await {
+                tracing::warn!(error = %e, "when a session was seen could not be noted");
+            }
+        }
+        Ok(principal)
+    }
+
+    /// The sessions of a subject that still stand, the last seen first.
+    pub async fn list(&self, tenant: TenantId, subject: &str) -> Result<Vec<SessionInfo>> {
+        let args = [subject.into(), self.clock.now_ms().into()];
+        let rows = self.db.query(tenant, LIST, &args).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(SessionInfo {
+                    id: row.uuid(0)?,
+                    note: row.string(1)?,
+                    created_at: row.i64(2)?,
+                    seen_at: row.i64(3)?,
+                    expires_at: row.i64(4)?,
+                    grant: grant(row, 5)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Their owner proved themselves again in this session, with this assurance.
+    pub async fn proved(&self, tx: &mut Tx, session: Uuid, assurance: Assurance) -> Result<()> {
+        let now = tx.now();
+        tx.exec(PROVE, &[session.into(), assurance.name().into(), now.into()])
+            .await
+            .map(|_| ())
     }
 
     /// Ends one session; its sockets and media close at once.
@@ -197,5 +337,17 @@ fn principal(tenant: TenantId, row: &Row) -> Result<Principal> {
         name: row.text(1)?.into(),
         roles: row.text(2)?.split(' ').filter_map(Role::parse).collect(),
         session: row.uuid(3)?,
+        grant: Arc::new(grant(row, 5)?),
+        proved_at: row.i64(9)?,
+    })
+}
+
+/// Reads assurance, client, scopes and patient, which stand in this order from column `at`.
+fn grant(row: &Row, at: usize) -> Result<Grant> {
+    Ok(Grant {
+        assurance: Assurance::parse(row.text(at)?),
+        client: row.opt_text(at + 1)?.map(str::to_owned),
+        scopes: row.opt_text(at + 2)?.map(str::to_owned),
+        patient: row.opt_text(at + 3)?.map(str::to_owned),
     })
 }

@@ -43,4 +43,9 @@ pub const MIGRATIONS: &[Migration] = &[
         number: 2,
         sql: db::Script::Both(include_str!("../migrations/0002_audit.sql")),
     },
+    Migration {
+        module: "kernel",
+        number: 3,
+        sql: db::Script::Both(include_str!("../migrations/0003_sessions_and_settings.sql")),
+    },
 ];

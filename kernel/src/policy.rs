@@ -203,6 +203,8 @@ mod tests {
             roles: vec![role],
             session: Uuid::nil(),
             name: "x".into(),
+            grant: Default::default(),
+            proved_at: 0,
         }
     }
 

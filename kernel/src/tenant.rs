@@ -44,6 +44,50 @@ pub struct Tenant {
     pub name: Arc<str>,
     /// IANA time zone.
     pub zone: Arc<str>,
+    pub status: Status,
+    pub settings: Arc<Settings>,
+}
+
+/// Whether a tenant is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    #[default]
+    Active,
+    /// Its data stands, and nobody comes in.
+    Suspended,
+    /// Being deleted: nothing of it is served any more.
+    Deleting,
+}
+
+impl Status {
+    fn parse(name: &str) -> Result<Self> {
+        match name {
+            "active" => Ok(Self::Active),
+            "suspended" => Ok(Self::Suspended),
+            "deleting" => Ok(Self::Deleting),
+            other => Err(Error::internal("tenant.status", other.to_owned())),
+        }
+    }
+}
+
+/// What a tenant has chosen. A field that is not set stands at its default, which is the safe one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Clinical data is only for sessions of two factors ([`crate::auth::Assurance::Two`]).
+    pub require_two_factors: bool,
+    /// Sessions of staff end after this many minutes of silence.
+    pub idle_minutes: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            require_two_factors: true,
+            idle_minutes: 15,
+        }
+    }
 }
 
 /// The register of tenants, cached whole: it is read at every request and changes rarely.
@@ -61,10 +105,12 @@ struct Register {
     default: Option<TenantId>,
 }
 
-const ALL: &str = "SELECT id, slug, name, zone FROM tenant WHERE tenant = $1 ORDER BY id";
+const ALL: &str = "SELECT id, slug, name, zone, status, settings FROM tenant WHERE tenant = $1 ORDER BY id";
 const DOMAINS: &str = "SELECT host, owner FROM tenant_domain WHERE tenant = $1";
 const NEXT: &str = "SELECT COALESCE(MAX(id), 0) + 1 FROM tenant WHERE tenant = $1";
 const CREATE: &str = "INSERT INTO tenant (tenant, id, slug, name, zone, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+const SETTINGS: &str = "UPDATE tenant SET settings = $3 WHERE tenant = $1 AND id = $2";
+const STATUS: &str = "UPDATE tenant SET status = $3 WHERE tenant = $1 AND id = $2";
 const ADD_DOMAIN: &str = "INSERT INTO tenant_domain (tenant, host, owner) VALUES ($1, $2, $3)";
 
 impl Tenants {
@@ -87,6 +133,10 @@ impl Tenants {
                 slug: row.text(1)?.into(),
                 name: row.text(2)?.into(),
                 zone: row.text(3)?.into(),
+                status: Status::parse(row.text(4)?)?,
+                settings: Arc::new(
+                    serde_json::from_str(row.text(5)?).map_err(|e| Error::internal("tenant.settings", e))?,
+                ),
             };
             fresh.default.get_or_insert(id);
             fresh.by_slug.insert(tenant.slug.clone(), id);
@@ -155,6 +205,31 @@ impl Tenants {
             .collect();
         all.sort_by_key(|t| t.id);
         all
+    }
+
+    /// Replaces what a tenant has chosen. Whoever calls writes the audit entry in the tenant's own trail.
+    pub async fn set_settings(&self, id: TenantId, settings: &Settings) -> Result<()> {
+        let text = serde_json::to_string(settings).map_err(|e| Error::internal("tenant.settings", e))?;
+        self.update(id, SETTINGS, text).await
+    }
+
+    pub async fn set_status(&self, id: TenantId, status: Status) -> Result<()> {
+        let name = match status {
+            Status::Active => "active",
+            Status::Suspended => "suspended",
+            Status::Deleting => "deleting",
+        };
+        self.update(id, STATUS, name.to_owned()).await
+    }
+
+    async fn update(&self, id: TenantId, sql: &'static str, value: String) -> Result<()> {
+        let changed = self.db.write(TenantId::SYSTEM, move |tx| {
+            Box::pin(async move { tx.exec(sql, &[id.number().into(), value.into()]).await })
+        });
+        if changed.await? == 0 {
+            return Err(Error::not_found("tenant.unknown", "There is no such clinic."));
+        }
+        self.reload().await
     }
 
     /// Registers a tenant. `zone` must be an IANA time zone; `slug` a DNS label.

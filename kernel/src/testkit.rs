@@ -2,7 +2,7 @@
 
 use crate::{
     BoxFuture, Clock, Ctx, Db, Migration, Result, Tenant,
-    auth::{NewSession, Principal, Role, Sessions},
+    auth::{Assurance, NewSession, Principal, Role, Sessions},
     bus::Bus,
     config::Config,
     db::{Engine, Location},
@@ -95,6 +95,8 @@ impl World {
                         roles: vec![role],
                         ttl_ms: 3_600_000,
                         note: "test".into(),
+                        grant: Assurance::Two.into(),
+                        idle_ms: None,
                     };
                     sessions.issue(tx, new).await.map(|(token, _)| token)
                 })

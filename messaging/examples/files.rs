@@ -6,7 +6,7 @@
 use axum::{Extension, Router};
 use medtech_kernel::{
     Clock, Ctx, Db, Error, Module, Result,
-    auth::{NewSession, Role, Sessions},
+    auth::{Assurance, NewSession, Role, Sessions},
     bus::Bus,
     config::Config,
     db::Location,
@@ -63,6 +63,8 @@ async fn main() -> Result<()> {
                     roles: vec![Role::Clinician],
                     ttl_ms: 3_600_000,
                     note: "example".to_owned(),
+                    grant: Assurance::Two.into(),
+                    idle_ms: None,
                 };
                 let (token, _) = sessions.issue(tx, new).await?;
                 Ok(format!("{token}\n{conversation}\n"))

@@ -14,7 +14,7 @@ use axum::Router;
 use medtech_kernel::{
     Ctx, Error, Migration, Module, Result, TenantId, Tx,
     audit::{self, Entry},
-    auth::{NewSession, Role},
+    auth::{Assurance, NewSession, Role},
     bus::Event,
     clock::Millis,
     id, policy,
@@ -172,7 +172,9 @@ impl Identity {
                         .filter(|u| u.active)
                         .ok_or_else(unknown_user)?;
                     audited(tx, "system", "execute", &user.subject(), "success", "access token").await?;
-                    this.issue(tx, session(&user, ttl, note)).await.map(|(token, _)| token)
+                    this.issue(tx, session(&user, ttl, Assurance::Two, note))
+                        .await
+                        .map(|(token, _)| token)
                 })
             })
             .await
@@ -214,7 +216,9 @@ impl Identity {
                     };
                     store::forget_attempts(tx, account).await?;
                     audited(tx, &user.subject(), "execute", "sign-in", "success", "password").await?;
-                    let (token, _) = sessions.issue(tx, session(&user, SESSION, "password".into())).await?;
+                    let (token, _) = sessions
+                        .issue(tx, session(&user, SESSION, Assurance::One, "password".into()))
+                        .await?;
                     Ok(Some(Opened {
                         token,
                         expires_at: tx.now() + SESSION,
@@ -241,7 +245,9 @@ impl Identity {
                         .filter(|u| u.active)
                         .ok_or_else(unknown_user)?;
                     audited(tx, &user.subject(), "execute", "sign-in", "success", "link").await?;
-                    let (token, _) = sessions.issue(tx, session(&user, SESSION, "link".into())).await?;
+                    let (token, _) = sessions
+                        .issue(tx, session(&user, SESSION, Assurance::One, "link".into()))
+                        .await?;
                     Ok(Opened {
                         token,
                         expires_at: tx.now() + SESSION,
@@ -269,13 +275,15 @@ impl Module for Identity {
     }
 }
 
-fn session(user: &User, ttl_ms: Millis, note: String) -> NewSession {
+fn session(user: &User, ttl_ms: Millis, assurance: Assurance, note: String) -> NewSession {
     NewSession {
         subject: user.subject(),
         name: user.name.clone(),
         roles: user.roles.clone(),
         ttl_ms,
         note,
+        grant: assurance.into(),
+        idle_ms: None,
     }
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
     audit::{self, Entry},
-    auth::{NewSession, Principal, Role},
+    auth::{Assurance, NewSession, Principal, Role},
     clock::Millis,
     http::{Body, idempotency_key, remember, remembered, require},
     id,
@@ -214,6 +214,8 @@ impl Records {
             roles: vec![Role::Device],
             ttl_ms: CREDENTIAL,
             note: Self::NAME.to_owned(),
+            grant: Assurance::Bearer.into(),
+            idle_ms: None,
         };
         let (password, _) = self.ctx.sessions.issue(tx, new).await?;
         let entry = Entry {

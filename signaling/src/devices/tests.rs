@@ -4,7 +4,7 @@ use super::*;
 use futures_util::{SinkExt, StreamExt};
 use medtech_kernel::{
     Tenant,
-    auth::{NewSession, Role},
+    auth::{Assurance, NewSession, Role},
     id,
     policy::relate,
     testkit::{World, on_both_engines},
@@ -79,6 +79,8 @@ impl Door<'_> {
                                 roles: vec![Role::Device],
                                 ttl_ms: 1_000_000,
                                 note,
+                                grant: Assurance::Bearer.into(),
+                                idle_ms: None,
                             },
                         )
                         .await

@@ -8,7 +8,7 @@ use super::{
 };
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
-    auth::{NewSession, Role},
+    auth::{Assurance, NewSession, Role},
     id,
 };
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,8 @@ impl Visits {
             roles: vec![Role::Guest],
             ttl_ms: SESSION_MS,
             note: name,
+            grant: Assurance::Bearer.into(),
+            idle_ms: None,
         };
         let (token, _) = self.0.ctx.sessions.issue(tx, session).await?;
         self.0.seen.touch(key, tx.now());
