@@ -3,6 +3,7 @@
 //! A key `section.name` of the file is `MEDTECH_SECTION_NAME` in the environment; the environment wins.
 
 use crate::{Error, Result, db::Location};
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -24,6 +25,7 @@ pub struct Config {
     pub media: Media,
     pub mqtt: Mqtt,
     pub mail: Mail,
+    pub limits: Limits,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -31,6 +33,20 @@ pub struct Config {
 pub struct Http {
     /// Address and port of the web server.
     pub bind: SocketAddr,
+    /// Networks of the proxies in front of it, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// How often may they ask; 0 switches a limit off. Of this process: several of them allow so many times as much.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests a second of one session, and how many at once.
+    pub session_per_second: u32,
+    pub session_burst: u32,
+    /// Requests a second of one network (IPv4 /24, IPv6 /64) without a valid token, and how many at once.
+    pub network_per_second: u32,
+    pub network_burst: u32,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -84,6 +100,7 @@ impl Default for Config {
             media: Media::default(),
             mqtt: Mqtt::default(),
             mail: Mail::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -92,6 +109,18 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            session_per_second: 200,
+            session_burst: 1_000,
+            network_per_second: 100,
+            network_burst: 1_000,
         }
     }
 }
@@ -128,7 +157,7 @@ impl Default for Mail {
 /// `MEDTECH_LOG` is read by the log itself, `MEDTECH_TEST_PG` by tests.
 const NOT_KEYS: [&str; 2] = ["log", "test_pg"];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
-const SECTIONS: [&str; 5] = ["http", "database", "media", "mqtt", "mail"];
+const SECTIONS: [&str; 6] = ["http", "database", "media", "mqtt", "mail", "limits"];
 
 impl Config {
     /// Reads the file (if one is named) and the environment over it.
@@ -190,9 +219,11 @@ impl Config {
 /// The environment knows only text: numbers, truth values and lists are recognised by their key.
 fn value(section: &str, name: &str, text: &str) -> toml::Value {
     match (section, name) {
-        ("media", "udp_port" | "threads") => text.parse::<i64>().map_or_else(|_| text.into(), toml::Value::from),
+        ("media", "udp_port" | "threads") | ("limits", _) => {
+            text.parse::<i64>().map_or_else(|_| text.into(), toml::Value::from)
+        }
         ("", "demo") => text.parse::<bool>().map_or_else(|_| text.into(), toml::Value::from),
-        ("media", "advertise") => text
+        ("media", "advertise") | ("http", "trusted_proxies") => text
             .split(',')
             .map(str::trim)
             .filter(|t| !t.is_empty())

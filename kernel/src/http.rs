@@ -12,6 +12,10 @@ use axum::{
 };
 use http::{HeaderMap, header, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Puts the context within reach of the extractors: `router.layer(Extension(ctx))`.
 pub use axum::Extension;
@@ -67,7 +71,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
         let token =
             bearer(&parts.headers).ok_or_else(|| Error::unauthorized("auth.token_missing", "Please sign in."))?;
         let tenant = tenant(parts)?;
-        ctx(parts)?.sessions.verify(tenant.id, token).await
+        let who = ctx(parts)?.sessions.verify(tenant.id, token).await?;
+        if let Some(verified) = parts.extensions.get::<Verified>() {
+            verified.0.store(true, Ordering::Relaxed);
+        }
+        Ok(who)
+    }
+}
+
+/// A mark on a request that its bearer token was found good, for what surrounds the handlers.
+#[derive(Clone, Debug, Default)]
+pub struct Verified(Arc<AtomicBool>);
+
+impl Verified {
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

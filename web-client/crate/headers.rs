@@ -56,7 +56,7 @@ fn policy(host: Option<&str>, nonce: &str) -> String {
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; \
          media-src 'self' blob:; font-src 'self'; connect-src {connect}; worker-src 'self' blob:; manifest-src 'self'; \
-         base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+         base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
     )
 }
 

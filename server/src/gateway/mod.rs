@@ -1,10 +1,16 @@
-//! The web server's edge: every answer's headers and form, and connections that may not take for ever.
+//! The web server's edge: every answer's headers and form, connections that may not take for ever, and who may ask how
+//! often and from where.
+
+mod address;
+mod limits;
+mod origin;
 
 use crate::ops::{self, Metrics};
+use address::Peer;
 use axum::{
     Extension, Json, Router,
     body::{Body, to_bytes},
-    extract::Request,
+    extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -29,10 +35,13 @@ const REASON: usize = 1024;
 
 /// The routes with what surrounds them all.
 pub(crate) fn around(routes: Router, metrics: Arc<Metrics>, ctx: Ctx) -> Router {
+    let limits = limits::Limits::new(&ctx.config.limits, ctx.config.http.trusted_proxies.clone());
     routes
         .merge(ops::routes(metrics.clone()))
+        .layer(middleware::from_fn(origin::own_pages))
+        .layer(middleware::from_fn_with_state(limits, limits::limit))
         .layer(middleware::from_fn_with_state(metrics, ops::observe))
-        .layer(middleware::from_fn(form))
+        .layer(middleware::from_fn_with_state(secure_transport(&ctx), form))
         .layer(Extension(ctx))
 }
 
@@ -51,8 +60,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, patience: Durat
             accepted = listener.accept() => accepted,
             () = told(&mut stop) => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, Peer(peer)),
             // Out of descriptors: others end soon.
             Err(e) => {
                 tracing::warn!(error = %e, "a connection was not accepted");
@@ -67,7 +76,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, patience: Durat
                 Ok(Ok(_)) => {}
                 _ => return,
             }
-            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(peer);
                 router.clone().oneshot(request.map(Body::new))
             });
             let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
@@ -93,7 +103,7 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 
 /// Headers that every answer carries, whatever made it; and a refusal that the framework words by itself, or leaves
 /// empty, becomes a problem document with a code. FHIR and LiveKit have forms of their own.
-async fn form(request: Request, next: Next) -> Response {
+async fn form(State(secure): State<bool>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let foreign = ["/fhir/", "/rtc", "/twirp/"].iter().any(|p| path.starts_with(p));
     let mut response = next.run(request).await;
@@ -109,7 +119,20 @@ async fn form(request: Request, next: Next) -> Response {
     put(header::REFERRER_POLICY, "no-referrer");
     put(header::X_FRAME_OPTIONS, "DENY");
     put(header::CACHE_CONTROL, "no-store");
+    // An answer that is no page needs nothing: opened as one, it may neither load nor run anything.
+    put(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'; sandbox",
+    );
+    if secure {
+        put(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000; includeSubDomains");
+    }
     response
+}
+
+/// People reach us by https, by what the operator says: then browsers are told to stay with it.
+fn secure_transport(ctx: &Ctx) -> bool {
+    ctx.config.public_url().starts_with("https://")
 }
 
 fn is_bare(headers: &HeaderMap) -> bool {

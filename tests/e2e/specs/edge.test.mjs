@@ -1,0 +1,98 @@
+// The web server's edge: floods, forged addresses, other sites' pages, and what browsers are told to forbid.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import WebSocket from "ws";
+import { launch } from "../lib/browser.mjs";
+import { Server } from "../lib/server.mjs";
+
+let server;
+before(async () => {
+  server = await Server.start({
+    MEDTECH_PUBLIC_URL: "https://clinic.example", MEDTECH_HTTP_TRUSTED_PROXIES: "127.0.0.2/32",
+    MEDTECH_LIMITS_NETWORK_PER_SECOND: "1", MEDTECH_LIMITS_NETWORK_BURST: "50",
+  });
+});
+after(() => server?.stop());
+
+const ask = (path, headers = {}, init = {}) => fetch(server.url + path, { headers, ...init });
+
+test("another site's page can neither change anything nor open a live connection", async () => {
+  const token = await server.signIn("admin");
+  const post = (headers) => ask("/api/identity/sign-out", { authorization: `Bearer ${token}`, ...headers }, { method: "POST" });
+  for (const headers of [{ origin: "https://evil.example" }, { origin: "null" }, { "sec-fetch-site": "cross-site" }]) {
+    const answer = await post(headers);
+    assert.equal(answer.status, 403);
+    assert.equal((await answer.json()).code, "http.origin");
+  }
+  const open = (origin) =>
+    new Promise((resolve) => {
+      const socket = new WebSocket(server.url.replace("http", "ws") + "/connection/websocket", { origin });
+      socket.on("open", () => resolve(socket.terminate() ?? 101));
+      socket.on("unexpected-response", (_, response) => resolve(response.statusCode));
+      socket.on("error", () => {});
+    });
+  assert.equal(await open("https://evil.example"), 403);
+  assert.equal(await open(server.url), 101);
+  assert.equal((await post({ origin: server.url, "sec-fetch-site": "same-origin" })).status, 204);
+});
+
+test("every answer says what a browser may do with it", async () => {
+  const common = (answer) => {
+    assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+    assert.match(answer.headers.get("strict-transport-security"), /max-age=63072000/);
+    assert.match(answer.headers.get("content-security-policy"), /default-src 'none'.*frame-ancestors 'none'/);
+  };
+  const page = await ask("/");
+  common(page);
+  const policy = page.headers.get("content-security-policy");
+  assert.match(policy, /script-src 'self'(;| )/);
+  assert.match(policy, /'nonce-[A-Za-z0-9+/=_-]{20,}'/);
+  assert.match(policy, /require-trusted-types-for 'script'/);
+  assert.doesNotMatch(policy, /unsafe|\*/);
+  assert.notEqual(policy, (await ask("/")).headers.get("content-security-policy"), "the nonce is new in every page");
+  common(await ask("/healthz"));
+  common(await ask("/fhir/R4/metadata"));
+  common(await ask("/nowhere/at/all.png"));
+});
+
+test("a flood of strangers is told when to come again, whatever address or token they make up; who is signed in goes on", async () => {
+  const token = await server.signIn("clinician");
+  const signed = { authorization: `Bearer ${token}` };
+  assert.equal((await ask("/api/identity/me", signed)).status, 200);
+  let refused = 0;
+  for (let n = 0; n < 120; n++) {
+    const made_up = { "x-forwarded-for": `198.51.${n}.1`, authorization: `Bearer mt_1_${String(n).padStart(43, "x")}` };
+    // An open route answers whatever the token: that must not make it a good one.
+    const answer = await ask(n % 2 ? "/api/tenants/current" : "/api/identity/me", made_up);
+    if (answer.status !== 429) continue;
+    refused += 1;
+    assert.match(answer.headers.get("retry-after"), /^[1-9]\d*$/);
+    assert.equal((await answer.json()).code, "http.too_many");
+  }
+  assert.ok(refused >= 50, `${refused} refused`);
+  const fhir = await ask("/fhir/R4/Patient");
+  assert.equal(fhir.status, 429);
+  assert.equal((await fhir.json()).issue[0].code, "throttled");
+  for (let n = 0; n < 100; n++) assert.equal((await ask("/api/identity/me", signed)).status, 200);
+  // The client's own files and the operator's probes are not counted.
+  for (const path of ["/", "/healthz", "/readyz"]) assert.equal((await ask(path)).status, 200, path);
+});
+
+test("the page runs under its own policy without one violation", async () => {
+  const plain = await Server.start();
+  const browser = await launch();
+  try {
+    const page = await browser.newPage();
+    const violations = [];
+    page.on("console", (message) => /Content Security Policy|Trusted/.test(message.text()) && violations.push(message.text()));
+    await page.goto(plain.addresses.clinician);
+    await page.waitForURL(/\/app\//);
+    await page.getByRole("main").waitFor();
+    await page.goto(plain.addresses.patient);
+    await page.getByRole("main").waitFor();
+    assert.deepEqual(violations, []);
+  } finally {
+    await browser.close();
+    await plain.stop();
+  }
+});
