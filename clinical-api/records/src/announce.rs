@@ -7,7 +7,7 @@ use crate::{
     store,
 };
 use medtech_kernel::{
-    Module, Result, TenantId,
+    Error, Module, Result, TenantId, Tx,
     bus::{Event, once},
     clock::{Millis, parse_rfc3339, rfc3339},
     id,
@@ -57,6 +57,8 @@ struct News {
     patient: String,
     /// Differs whenever there is something new to hear.
     state: String,
+    /// The observations of a report, each with its own state.
+    parts: Vec<(String, String)>,
     recipients: Vec<String>,
 }
 
@@ -83,21 +85,14 @@ impl Records {
         if !results::is_laboratory(&resource) || !results::has_result(&resource) {
             return Ok(());
         }
-        if changed.r#type == "Observation" {
-            let query = format!("result=Observation/{}&_count=1", changed.id);
-            if let Some(report) = self
-                .fhir
-                .list(event.tenant, "DiagnosticReport", &query)
-                .await?
-                .into_iter()
-                .next()
-            {
-                // Its report speaks for it; a corrected observation makes the report speak again.
-                if changed.op == "create" || !results::has_result(&report) {
-                    return Ok(());
-                }
-                resource = report;
+        if changed.r#type == "Observation"
+            && let Some(report) = self.report_of(event.tenant, &changed.id).await?
+        {
+            // Its report speaks for it; a corrected observation makes the report speak again.
+            if changed.op == "create" || !results::has_result(&report) {
+                return Ok(());
             }
+            resource = report;
         }
         let old = is_history(&resource, event.at);
         match self.news(event.tenant, &resource).await? {
@@ -140,16 +135,26 @@ impl Records {
         recipients.sort_unstable();
         recipients.dedup();
         let card = results::card(resource, &observations);
-        let digest = serde_json::to_vec(&card).map(|bytes| id::sha256(&bytes));
-        let state = digest.map_err(|e| medtech_kernel::Error::internal("records.card", e))?;
         let kind = text(resource, "resourceType").unwrap_or_default();
+        let parts = observations.iter().map(|o| {
+            let card = results::card(o, &[]);
+            Ok((format!("Observation/{}", card.id), state_of(&card)?))
+        });
         Ok(Some(News {
             resource: format!("{kind}/{}", card.id),
+            state: state_of(&card)?,
+            parts: parts.collect::<Result<_>>()?,
             card,
             patient,
-            state: state.iter().map(|b| format!("{b:02x}")).collect(),
             recipients,
         }))
+    }
+
+    /// The report that an Observation is a result of.
+    pub(crate) async fn report_of(&self, tenant: TenantId, observation: &str) -> Result<Option<Value>> {
+        let query = format!("result=Observation/{observation}&_count=1");
+        let found = self.fhir.list(tenant, "DiagnosticReport", &query).await?;
+        Ok(found.into_iter().next())
     }
 
     /// The Observations a report refers to, in its order.
@@ -168,7 +173,7 @@ impl Records {
             .write(event.tenant, move |tx| {
                 Box::pin(async move {
                     if !once(tx, Self::NAME, event.id).await?
-                        || !store::announce(tx, &news.resource, &news.state).await?
+                        || !store::announce(tx, &news.resource, &news.state, &news.recipients).await?
                     {
                         return Ok(());
                     }
@@ -176,6 +181,9 @@ impl Records {
                     let card =
                         Event::of(tx, "result.card", channel.clone(), &CardShown { report: &news.card })?.on(channel);
                     bus.publish_after(tx, card);
+                    if is_known(tx, &news).await? {
+                        return Ok(());
+                    }
                     let open = store::visits_of(tx, &news.patient)
                         .await?
                         .into_iter()
@@ -208,4 +216,22 @@ impl Records {
             })
             .await
     }
+}
+
+/// Says a report nothing that everyone concerned was not told already? So it is when a laboratory sends each value by
+/// itself, and then the report over them: one alert for one finding.
+async fn is_known(tx: &mut Tx, news: &News) -> Result<bool> {
+    let mut told = Vec::new();
+    for (observation, state) in &news.parts {
+        match store::told_of(tx, observation, state).await? {
+            Some(subjects) => told.extend(subjects),
+            None => return Ok(false),
+        }
+    }
+    Ok(!news.parts.is_empty() && news.recipients.iter().all(|r| told.contains(r)))
+}
+
+fn state_of(card: &Card) -> Result<String> {
+    let bytes = serde_json::to_vec(card).map_err(|e| Error::internal("records.card", e))?;
+    Ok(id::sha256(&bytes).iter().map(|b| format!("{b:02x}")).collect())
 }

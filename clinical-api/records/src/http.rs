@@ -3,7 +3,8 @@
 use crate::{
     Records,
     chart::{self, Chart},
-    results,
+    fhirish::text,
+    results::{self, Card},
 };
 use axum::{
     Json, Router,
@@ -27,6 +28,8 @@ use uuid::Uuid;
 
 /// A device's credential lasts a year; then it is registered anew.
 const CREDENTIAL: Millis = 365 * 86_400_000;
+/// Results on a chart.
+const RESULTS: usize = 10;
 /// The vital signs a chart looks for, each with the codes that mean it.
 const VITALS: [&str; 9] = [
     "8867-4",
@@ -85,13 +88,7 @@ impl Records {
         for codes in VITALS {
             vitals.extend(of("Observation", &format!("&code={codes}&_sort=-date&_count=1")).await?);
         }
-        let mut cards = Vec::new();
-        for report in of("DiagnosticReport", "&_sort=-date&_count=10").await? {
-            if results::is_laboratory(&report) && results::has_result(&report) {
-                let observations = self.results_of(tenant, &report).await?;
-                cards.push(results::card(&report, &observations));
-            }
-        }
+        let cards = self.latest_results(tenant, id).await?;
         Ok(Chart {
             patient: chart::patient(&patient),
             allergies: allergies.iter().filter_map(chart::allergy).collect(),
@@ -100,6 +97,42 @@ impl Records {
             vitals: chart::latest(&vitals),
             results: cards,
         })
+    }
+
+    /// The newest laboratory results: reports, and observations that belong to none.
+    async fn latest_results(&self, tenant: TenantId, patient: &str) -> Result<Vec<Card>> {
+        let mut found: Vec<Value> = Vec::new();
+        // A report need not say when it was taken: those that do not are found by when they came.
+        for (kind, sort) in [
+            ("DiagnosticReport", "-_lastUpdated"),
+            ("DiagnosticReport", "-date"),
+            ("Observation", "-date"),
+        ] {
+            let category = if kind == "Observation" {
+                "&category=laboratory"
+            } else {
+                ""
+            };
+            let query = format!("patient={patient}{category}&_sort={sort}&_count={RESULTS}");
+            found.extend(self.fhir.list(tenant, kind, &query).await?);
+        }
+        found.retain(|of| results::is_laboratory(of) && results::has_result(of));
+        found.sort_by_key(|of| std::cmp::Reverse(results::time_of(of)));
+        let mut cards: Vec<Card> = Vec::new();
+        for of in found {
+            if cards.len() == RESULTS {
+                break;
+            }
+            let id = text(&of, "id").unwrap_or_default();
+            let known = cards.iter().any(|card| card.id == id);
+            if known || text(&of, "resourceType") == Some("Observation") && self.report_of(tenant, id).await?.is_some()
+            {
+                continue;
+            }
+            let observations = self.results_of(tenant, &of).await?;
+            cards.push(results::card(&of, &observations));
+        }
+        Ok(cards)
     }
 
     async fn patient(&self, tenant: TenantId, id: &str) -> Result<Value> {

@@ -3,11 +3,18 @@
 use medtech_kernel::{Db, Migration, Result, Row, TenantId, Tx, clock::Millis, db::Script};
 use uuid::Uuid;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    module: "records",
-    number: 1,
-    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "records",
+        number: 1,
+        sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+    },
+    Migration {
+        module: "records",
+        number: 2,
+        sql: Script::Both(include_str!("../migrations/0002_told.sql")),
+    },
+];
 
 /// A visit and what it became.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +44,10 @@ const AROUND: &str = "SELECT visit, encounter, patient, context, host, guest, st
     WHERE tenant = $1 AND patient = $2 AND started_at IS NOT NULL ORDER BY started_at DESC LIMIT 50";
 const CLAIM: &str =
     "INSERT INTO records_reading (tenant, device, code, at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-const ANNOUNCED: &str = "INSERT INTO records_result (tenant, resource, state) VALUES ($1, $2, $3)
-    ON CONFLICT (tenant, resource) DO UPDATE SET state = excluded.state WHERE records_result.state <> excluded.state";
+const ANNOUNCED: &str = "INSERT INTO records_result (tenant, resource, state, told) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (tenant, resource) DO UPDATE SET state = excluded.state, told = excluded.told
+    WHERE records_result.state <> excluded.state";
+const TOLD: &str = "SELECT told FROM records_result WHERE tenant = $1 AND resource = $2 AND state = $3";
 
 fn visit(row: &Row) -> Result<Visit> {
     let text = |i| row.opt_text(i).map(|t| t.map(str::to_owned));
@@ -93,6 +102,14 @@ pub(crate) async fn claim_reading(tx: &mut Tx, device: &str, code: &str, at: Mil
 }
 
 /// `false`: the resource was announced in this very state before.
-pub(crate) async fn announce(tx: &mut Tx, resource: &str, state: &str) -> Result<bool> {
-    Ok(tx.exec(ANNOUNCED, &[resource.into(), state.into()]).await? == 1)
+pub(crate) async fn announce(tx: &mut Tx, resource: &str, state: &str, told: &[String]) -> Result<bool> {
+    let args = [resource.into(), state.into(), told.join(" ").into()];
+    Ok(tx.exec(ANNOUNCED, &args).await? == 1)
+}
+
+/// The subjects who were told of a resource in this very state, if it was announced.
+pub(crate) async fn told_of(tx: &mut Tx, resource: &str, state: &str) -> Result<Option<Vec<String>>> {
+    let row = tx.query_opt(TOLD, &[resource.into(), state.into()]).await?;
+    row.map(|row| Ok(row.text(0)?.split_whitespace().map(str::to_owned).collect()))
+        .transpose()
 }

@@ -272,8 +272,33 @@ async fn results_are_announced_once_and_again_when_they_change() {
             let last = alerts(w).await.pop().unwrap();
             assert_eq!((&last["alert"]["severity"], &last["recipients"]), (&json!("info"), &json!(["user:other"])));
 
+            // Each value by itself, then the report over them, to the same people: one alert, and the card shows the report.
+            let mut asked = potassium("HH", 7.1);
+            asked["performer"] = json!([{"reference": format!("Practitioner/{}", house.practitioner)}]);
+            let single = fhir.create(t, "lab", asked).await?;
+            house.twice(w, "fhir.Observation.changed", "o4", changed("Observation", &single.id, "create")).await?;
+            let before = alerts(w).await.len();
+            let over = json!({"resourceType": "DiagnosticReport", "status": "final", "subject": subject, "code": {"text": "Panel"},
+                "basedOn": [{"reference": request}], "result": [{"reference": single.reference()}]});
+            let over = fhir.create(t, "lab", over).await?;
+            while house.live.try_recv().is_ok() {}
+            house.twice(w, "fhir.DiagnosticReport.changed", "r4", changed("DiagnosticReport", &over.id, "create")).await?;
+            assert_eq!(alerts(w).await.len(), before);
+            assert_eq!(house.live.try_recv().unwrap().parse::<Value>()?["report"]["name"], "Panel");
+            // To somebody who has not heard of it, it is news.
+            let alone = fhir.create(t, "lab", potassium("HH", 7.2)).await?;
+            house.twice(w, "fhir.Observation.changed", "o5", changed("Observation", &alone.id, "create")).await?;
+            let before = alerts(w).await.len();
+            let over = json!({"resourceType": "DiagnosticReport", "status": "final", "subject": subject, "code": {"text": "Panel"},
+                "basedOn": [{"reference": request}], "result": [{"reference": alone.reference()}]});
+            let over = fhir.create(t, "lab", over).await?;
+            house.twice(w, "fhir.DiagnosticReport.changed", "r5", changed("DiagnosticReport", &over.id, "create")).await?;
+            let raised = alerts(w).await;
+            assert_eq!((raised.len(), &raised[before]["recipients"]), (before + 1, &json!([HOST])));
+
             // History that is brought in stays quiet, unless it is critical.
-            for (flag, heard) in [("H", 3), ("LL", 4)] {
+            let before = raised.len();
+            for (flag, heard) in [("H", before), ("LL", before + 1)] {
                 let mut old = potassium(flag, 5.4);
                 old["issued"] = json!("2020-01-01T00:00:00Z");
                 let old = fhir.create(t, "lab", old).await?;
@@ -289,7 +314,7 @@ async fn results_are_announced_once_and_again_when_they_change() {
             let registered = json!({"resourceType": "DiagnosticReport", "status": "registered", "subject": subject, "code": {"text": "x"}});
             let registered = fhir.create(t, "x", registered).await?;
             house.twice(w, "fhir.DiagnosticReport.changed", "r2", changed("DiagnosticReport", &registered.id, "create")).await?;
-            assert_eq!(alerts(w).await.len(), 4);
+            assert_eq!(alerts(w).await.len(), before + 1);
             Ok(())
         })
     })
@@ -311,6 +336,19 @@ async fn the_chart_shows_what_is_current_to_those_who_may_see_it() {
             fhir.create(t, "x", json!({"resourceType": "AllergyIntolerance", "patient": subject, "code": {"text": "Penicillin"},
                 "clinicalStatus": status("allergyintolerance-clinical", "active"),
                 "reaction": [{"manifestation": [{"text": "Hives"}], "severity": "severe"}]})).await?;
+            // The newest first, by when each was taken or, where that is not said, issued; also a value without a report.
+            let lab = json!([{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory"}]}]);
+            let value = json!({"resourceType": "Observation", "status": "final", "subject": subject, "category": lab, "code": {"text": "Alone"},
+                "effectiveDateTime": "2026-02-02T00:00:00Z", "valueString": "seen"});
+            fhir.create(t, "x", value.clone()).await?;
+            let mut part = value;
+            part["effectiveDateTime"] = json!("2026-02-03T00:00:00Z");
+            let part = fhir.create(t, "x", part).await?.reference();
+            for (name, field, at) in [("Taken", "effectiveDateTime", "2026-02-01T00:00:00Z"), ("Issued", "issued", "2026-02-03T00:00:00Z")] {
+                let mut report = json!({"resourceType": "DiagnosticReport", "status": "final", "subject": subject, "code": {"text": name}, "result": [{"reference": part}]});
+                report[field] = json!(at);
+                fhir.create(t, "x", report).await?;
+            }
             let feeds = format!("patient:{}", house.patient);
             let readings = json!({"device": "d", "feeds": feeds, "readings": [
                 reading("heart-rate", 90, START, START), reading("heart-rate", 60, START - 1000, START + 5), reading("systolic", 120, START, START), reading("diastolic", 80, START, START)]});
@@ -335,6 +373,8 @@ async fn the_chart_shows_what_is_current_to_those_who_may_see_it() {
             let vitals: Vec<(String, String)> = chart["vitals"].as_array().unwrap().iter()
                 .map(|v| (v["code"].as_str().unwrap().to_owned(), v["value"].to_string())).collect();
             assert_eq!(vitals, [("8867-4".into(), "90".into()), ("8480-6".into(), "120".into()), ("8462-4".to_owned(), "80".to_owned())]);
+            let results: Vec<&str> = chart["results"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+            assert_eq!(results, ["Issued", "Alone", "Taken"]);
             assert_eq!(get("north.localhost", &own, &path).await.0, StatusCode::OK);
             assert_eq!(get("north.localhost", &stranger, &path).await.0, StatusCode::FORBIDDEN);
             assert_eq!(get("north.localhost", &guest, &path).await.0, StatusCode::FORBIDDEN);
