@@ -123,12 +123,13 @@ try {
   await say(clinician, "Thank you, I have them here.");
   await id(clinician, "note").fill("Dizzy when standing up since Tuesday. No chest pain, no breathlessness.\nHome values 128-142 / 78-88. Takes the tablets in the morning.\nPlan: repeat potassium today, take the evening dose from now on.");
   const readings = [[74, 98], [78, 98], [76, 97], [83, 98], [88, 97], [86, 97], [92, 97], [90, 98]];
-  for (const [rate, saturation] of readings) {
-    const message = [{ n: "heart-rate", u: "beat/min", v: rate }, { n: "spo2", u: "%", v: saturation }].map((r) => ({ ...r, t: Date.now() / 1000 }));
+  // Taken a quarter of a minute apart, as a band would that had been away from the network.
+  for (const [i, [rate, saturation]] of readings.entries()) {
+    const t = Date.now() / 1000 - 15 * (readings.length - 1 - i);
+    const message = [{ n: "heart-rate", u: "beat/min", v: rate }, { n: "spo2", u: "%", v: saturation }].map((r) => ({ ...r, t }));
     const sent = spawn("mosquitto_pub", ["-h", "127.0.0.1", "-p", String(server.mqttPort), "-i", "wristband", "-u", device.username, "-P", device.password, "-q", "1", "-t", device.topic, "-m", JSON.stringify(message)]);
     await new Promise((resolve) => sent.once("exit", resolve));
     await clinician.locator(`[data-testid="vital"][data-value="${rate}"]`).first().waitFor();
-    await clinician.waitForTimeout(400);
   }
   const laboratory = [{ coding: [{ system: "http://terminology.hl7.org/CodeSystem/observation-category", code: "laboratory" }] }];
   const results = [];
