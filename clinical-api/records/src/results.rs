@@ -38,6 +38,9 @@ pub(crate) struct Card {
     pub status: String,
     pub critical: bool,
     pub observations: Vec<Line>,
+    /// The Observations it is made of: cards of their own give way to this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -70,6 +73,10 @@ pub(crate) fn card(of: &Value, observations: &[Value]) -> Card {
         status: text(of, "status").unwrap_or("unknown").to_owned(),
         critical: is_critical(of) || observations.iter().any(is_critical),
         observations: lines,
+        parts: observations
+            .iter()
+            .filter_map(|o| text(o, "id").map(str::to_owned))
+            .collect(),
     }
 }
 

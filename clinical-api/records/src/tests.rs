@@ -284,7 +284,8 @@ async fn results_are_announced_once_and_again_when_they_change() {
             while house.live.try_recv().is_ok() {}
             house.twice(w, "fhir.DiagnosticReport.changed", "r4", changed("DiagnosticReport", &over.id, "create")).await?;
             assert_eq!(alerts(w).await.len(), before);
-            assert_eq!(house.live.try_recv().unwrap().parse::<Value>()?["report"]["name"], "Panel");
+            let card: Value = house.live.try_recv().unwrap().parse()?;
+            assert_eq!((&card["report"]["name"], &card["report"]["parts"]), (&json!("Panel"), &json!([single.id])));
             // To somebody who has not heard of it, it is news.
             let alone = fhir.create(t, "lab", potassium("HH", 7.2)).await?;
             house.twice(w, "fhir.Observation.changed", "o5", changed("Observation", &alone.id, "create")).await?;

@@ -44,10 +44,13 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
     data?.patient.sex ? t(sexKey(data.patient.sex)) : null,
   ].filter(Boolean);
   const newIds = new Set(fresh.map((r) => r.id));
-  const results = [
+  const every = [
     ...fresh.map((r) => ({ ...r, ...data?.results.find((known) => known.id === r.id) })),
     ...(data?.results.filter((r) => !newIds.has(r.id)) ?? []),
-  ].toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at));
+  ];
+  // A report takes the place of the values that came before it, one by one.
+  const within = new Set(every.flatMap((r) => r.parts ?? []));
+  const results = every.filter((r) => !within.has(r.id)).toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at));
   return (
     <section className="chart" data-testid="chart">
       <header className="chart-top">

@@ -69,6 +69,8 @@ export interface ResultReport {
   status?: string;
   critical?: boolean;
   observations?: ResultObservation[];
+  /** Observations it is made of: cards of their own give way to it. */
+  parts?: string[];
 }
 export type Coded = string | { name?: string; text?: string; display?: string; detail?: string | null; status?: string | null; severity?: string | null };
 export interface Chart {
