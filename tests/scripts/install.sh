@@ -6,6 +6,7 @@ command -v chromium >/dev/null || want+=(chromium)
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || want+=(postgresql)
 command -v mosquitto_pub >/dev/null || want+=(mosquitto-clients)
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want+=(mosquitto)
+[ -n "$(ls /usr/lib/*/faketime/libfaketime.so.1 2>/dev/null)" ] || want+=(libfaketime)
 [ ${#want[@]} = 0 ] && exit 0
 echo "installing for the tests: ${want[*]}"
 as_root=()
