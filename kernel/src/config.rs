@@ -4,7 +4,7 @@
 
 use crate::{Error, Result, db::Location};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -26,6 +26,7 @@ pub struct Config {
     pub mqtt: Mqtt,
     pub mail: Mail,
     pub limits: Limits,
+    pub vault: Vault,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -89,6 +90,56 @@ pub struct Mail {
     pub from: String,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vault {
+    /// Who keeps the root key.
+    pub root: RootKind,
+    /// The key file. Absent: `{data_dir}/secrets/root.key`.
+    pub key_file: Option<PathBuf>,
+    /// A file that holds the passphrase; its last line end does not count.
+    pub passphrase_file: Option<PathBuf>,
+    /// What was erased, one line each, to be kept outside of backups. Absent: `{data_dir}/erasures.jsonl`.
+    pub erasure_ledger: Option<PathBuf>,
+}
+
+/// Who keeps the root key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootKind {
+    #[default]
+    File,
+    Passphrase,
+    External,
+}
+
+impl RootKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Passphrase => "passphrase",
+            Self::External => "external",
+        }
+    }
+}
+
+impl Vault {
+    #[must_use]
+    pub fn key_file(&self, data_dir: &Path) -> PathBuf {
+        self.key_file
+            .clone()
+            .unwrap_or_else(|| data_dir.join("secrets").join("root.key"))
+    }
+
+    #[must_use]
+    pub fn erasure_ledger(&self, data_dir: &Path) -> PathBuf {
+        self.erasure_ledger
+            .clone()
+            .unwrap_or_else(|| data_dir.join("erasures.jsonl"))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -101,6 +152,7 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             mail: Mail::default(),
             limits: Limits::default(),
+            vault: Vault::default(),
         }
     }
 }
@@ -157,7 +209,7 @@ impl Default for Mail {
 /// `MEDTECH_LOG` is read by the log itself, `MEDTECH_TEST_PG` by tests.
 const NOT_KEYS: [&str; 2] = ["log", "test_pg"];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
-const SECTIONS: [&str; 6] = ["http", "database", "media", "mqtt", "mail", "limits"];
+const SECTIONS: [&str; 7] = ["http", "database", "media", "mqtt", "mail", "limits", "vault"];
 
 impl Config {
     /// Reads the file (if one is named) and the environment over it.

@@ -1,7 +1,7 @@
 //! The shared kernel: what every other crate of the product stands on.
 //!
 //! Read in this order: [`tenant`] (whose data), [`db`] (the one door to storage), [`bus`] (the two kinds of event),
-//! [`auth`] and [`policy`] (who asks, and may they), [`audit`], [`error`], [`module`] (how a clinical module attaches).
+//! [`auth`] and [`policy`] (who asks, and may they), [`vault`] (keys, and what is sealed), [`audit`], [`error`], [`module`] (how a clinical module attaches).
 
 pub mod audit;
 pub mod auth;
@@ -20,6 +20,7 @@ pub mod tenant;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod upkeep;
+pub mod vault;
 
 use std::{future::Future, pin::Pin};
 
@@ -48,5 +49,10 @@ pub const MIGRATIONS: &[Migration] = &[
         module: "kernel",
         number: 3,
         sql: db::Script::Both(include_str!("../migrations/0003_sessions_and_settings.sql")),
+    },
+    Migration {
+        module: "kernel",
+        number: 5,
+        sql: db::Script::Both(include_str!("../migrations/0005_vault.sql")),
     },
 ];

@@ -9,6 +9,7 @@ use crate::{
     policy::{Action, Policy},
     secret::Root,
     tenant::Tenants,
+    vault::Vault,
 };
 use axum::Router;
 use std::{future::Future, sync::Arc};
@@ -23,6 +24,7 @@ pub struct Ctx {
     pub sessions: Sessions,
     pub tenants: Tenants,
     pub root: Root,
+    pub vault: Vault,
     pub config: Arc<Config>,
 }
 

@@ -277,10 +277,16 @@ impl Tenants {
                     for domain in domains {
                         tx.exec(ADD_DOMAIN, &[domain.into(), Val::from(id)]).await?;
                     }
+                    if let Ok(vault) = tx.vault().cloned() {
+                        vault.provide(tx, TenantId(id)).await?;
+                    }
                     Ok(id)
                 })
             })
             .await?;
+        if let Ok(vault) = self.db.vault() {
+            vault.reload(&self.db).await?;
+        }
         self.reload().await?;
         self.by_id(TenantId(id))
             .ok_or_else(|| Error::internal("tenant.vanished", "the new tenant is not in the register"))

@@ -10,6 +10,7 @@ use crate::{
     policy::Policy,
     secret::Root,
     tenant::Tenants,
+    vault::{Ledger, Vault},
 };
 use std::sync::Arc;
 
@@ -52,7 +53,10 @@ impl World {
         let clock = Clock::manual(START);
         let mut all = vec![crate::MIGRATIONS];
         all.extend_from_slice(migrations);
-        let db = Db::open(location, clock.clone(), all).await?;
+        let root = Root::from_bytes([7; 32]);
+        let vault = Vault::new(root.clone(), Ledger::at(dir.path().join("erasures.jsonl")));
+        let db = Db::open(location, clock.clone(), all).await?.with_vault(vault.clone());
+        vault.load(&db).await?;
         let bus = Bus::new(db.clone(), clock.clone());
         let tenants = Tenants::open(db.clone()).await?;
         let north = tenants.create("north", "North Clinic", "Europe/Berlin", &[]).await?;
@@ -69,7 +73,8 @@ impl World {
             bus,
             clock,
             tenants,
-            root: Root::from_bytes([7; 32]),
+            root,
+            vault,
             config: Arc::new(config),
         };
         Ok(Self {

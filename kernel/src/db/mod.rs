@@ -19,7 +19,7 @@ pub use row::Row;
 pub use tx::{Column, Insert, Tx};
 pub use value::{Ty, Val};
 
-use crate::{BoxFuture, Clock, Error, Result, TenantId};
+use crate::{BoxFuture, Clock, Error, Result, TenantId, clock::Millis, vault::Vault};
 use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 /// Which engine stands behind the door.
@@ -64,7 +64,11 @@ pub(crate) type Job<T> = Box<dyn for<'a> FnOnce(&'a mut Tx) -> BoxFuture<'a, Res
 
 /// The door. Clones share it.
 #[derive(Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Db {
+    inner: Arc<Inner>,
+    clock: Clock,
+    vault: Option<Vault>,
+}
 
 enum Inner {
     Sqlite(sqlite::Sqlite),
@@ -76,17 +80,42 @@ impl Db {
     pub async fn open(location: Location, clock: Clock, migrations: Vec<&'static [Migration]>) -> Result<Self> {
         let migrations: Vec<&'static Migration> = migrations.into_iter().flatten().collect();
         migrate::check(&migrations)?;
-        Ok(Self(Arc::new(match location {
-            Location::Sqlite(dir) => Inner::Sqlite(sqlite::Sqlite::open(dir, clock, migrations)?),
+        let inner = match location {
+            Location::Sqlite(dir) => Inner::Sqlite(sqlite::Sqlite::open(dir, clock.clone(), migrations)?),
             Location::Postgres { url, owner_url } => {
-                Inner::Postgres(postgres::Postgres::open(&url, owner_url.as_deref(), clock, &migrations).await?)
+                Inner::Postgres(postgres::Postgres::open(&url, owner_url.as_deref(), clock.clone(), &migrations).await?)
             }
-        })))
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            clock,
+            vault: None,
+        })
+    }
+
+    /// The same door, whose transactions can seal and open.
+    #[must_use]
+    pub fn with_vault(mut self, vault: Vault) -> Self {
+        self.vault = Some(vault);
+        self
+    }
+
+    /// What seals and opens for this store.
+    pub fn vault(&self) -> Result<&Vault> {
+        self.vault
+            .as_ref()
+            .ok_or_else(|| Error::internal("db.no_vault", "the store was opened without its keys"))
+    }
+
+    /// The time, by the store's clock.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.clock.now_ms()
     }
 
     #[must_use]
     pub fn engine(&self) -> Engine {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite(_) => Engine::Sqlite,
             Inner::Postgres(_) => Engine::Postgres,
         }
@@ -97,7 +126,7 @@ impl Db {
         let sql = sql.into();
         require_tenant(sql.as_str())?;
         value::require_storable(args)?;
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite(db) => db.query(tenant, sql, args).await,
             Inner::Postgres(db) => db.query(tenant, &sql, args).await,
         }
@@ -124,8 +153,12 @@ impl Db {
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Tx) -> BoxFuture<'a, Result<T>> + Send + 'static,
     {
-        let work: Job<T> = Box::new(work);
-        match &*self.0 {
+        let vault = self.vault.clone();
+        let work: Job<T> = Box::new(move |tx| {
+            tx.vault = vault;
+            work(tx)
+        });
+        match &*self.inner {
             Inner::Sqlite(db) => db.write(tenant, work).await,
             Inner::Postgres(db) => db.write(tenant, work).await,
         }
@@ -133,7 +166,7 @@ impl Db {
 
     /// Deletes whatever the engine keeps for a tenant outside its rows. Called after the rows are gone.
     pub async fn close_tenant(&self, tenant: TenantId) -> Result<()> {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite(db) => db.close(tenant),
             Inner::Postgres(_) => Ok(()),
         }
@@ -141,7 +174,7 @@ impl Db {
 
     /// Facts for the operator (`medtech doctor`): engine, version, dangers such as a role that bypasses row security.
     pub async fn inspect(&self) -> Result<Vec<(String, String)>> {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite(_) => Ok(vec![("engine".into(), format!("SQLite {}", rusqlite::version()))]),
             Inner::Postgres(db) => db.inspect().await,
         }

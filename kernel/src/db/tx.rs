@@ -1,7 +1,7 @@
 //! A transaction: what a write closure is given.
 
 use super::{Engine, Row, Sql, Ty, Val, postgres::PgTx, require_tenant, sqlite::SqliteTx, value::require_storable};
-use crate::{Result, TenantId, clock::Millis};
+use crate::{Error, Result, TenantId, clock::Millis, vault::Vault};
 use std::sync::OnceLock;
 
 /// One open transaction of one tenant.
@@ -10,6 +10,7 @@ pub struct Tx {
     pub(crate) tenant: TenantId,
     pub(crate) now: Millis,
     pub(crate) hooks: Vec<Box<dyn FnOnce() + Send>>,
+    pub(crate) vault: Option<Vault>,
 }
 
 pub(crate) enum TxInner {
@@ -24,7 +25,15 @@ impl Tx {
             tenant,
             now,
             hooks: Vec::new(),
+            vault: None,
         }
+    }
+
+    /// What seals and opens for this store.
+    pub fn vault(&self) -> Result<&Vault> {
+        self.vault
+            .as_ref()
+            .ok_or_else(|| Error::internal("db.no_vault", "the store was opened without its keys"))
     }
 
     #[must_use]
@@ -75,7 +84,7 @@ impl Tx {
     pub async fn query_one(&mut self, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<Row> {
         self.query_opt(sql, args)
             .await?
-            .ok_or_else(|| crate::Error::internal("db.no_row", "a row was expected"))
+            .ok_or_else(|| Error::internal("db.no_row", "a row was expected"))
     }
 
     /// Many rows at once: `values` holds the columns of the first row, then of the second, and so on, without the tenant.
