@@ -6,6 +6,7 @@ use crate::{
     clock::Millis,
     db::{Db, Row},
     id,
+    tenant::{self, Status, Tenants},
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -178,6 +179,7 @@ pub struct Sessions {
     db: Db,
     bus: Bus,
     clock: Clock,
+    tenants: Option<Tenants>,
 }
 
 const ISSUE: &str = "INSERT INTO session (tenant, hash, id, subject, name, roles, note, created_at, expires_at,
@@ -191,6 +193,7 @@ const LIST: &str = "SELECT id, note, created_at, seen_at, expires_at, assurance,
     WHERE tenant = $1 AND subject = $2 AND expires_at > $3 AND (idle_ms IS NULL OR seen_at + idle_ms > $3)
     ORDER BY seen_at DESC, id";
 const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE tenant = $1 AND id = $2";
+const ALL: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2";
 const REVOKE_ID: &str = "DELETE FROM session WHERE tenant = $1 AND id = $2 RETURNING subject, id";
 const REVOKE_SUBJECT: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 RETURNING subject, id";
 
@@ -207,7 +210,19 @@ pub struct Revoked {
 impl Sessions {
     #[must_use]
     pub fn new(db: Db, bus: Bus, clock: Clock) -> Self {
-        Self { db, bus, clock }
+        Self {
+            db,
+            bus,
+            clock,
+            tenants: None,
+        }
+    }
+
+    /// Tokens of a tenant that is not served hold at no door, whatever way they come.
+    #[must_use]
+    pub fn guarded(mut self, tenants: Tenants) -> Self {
+        self.tenants = Some(tenants);
+        self
     }
 
     /// Makes a session; the token is given once and cannot be read again.
@@ -242,6 +257,12 @@ impl Sessions {
         let unknown = || Error::unauthorized("auth.token_unknown", "Please sign in again.");
         if tenant_of(token) != Some(tenant) {
             return Err(unknown());
+        }
+        if let Some(register) = &self.tenants
+            && register.by_id(tenant).is_none_or(|t| t.status != Status::Active)
+        {
+            // 401 and not 403: a live channel that asks again must end. Over HTTP the door has answered 403 before.
+            return Err(Error::unauthorized("tenant.suspended", tenant::CLOSED));
         }
         let hash = id::sha256(token.as_bytes());
         let row = self
@@ -305,6 +326,20 @@ impl Sessions {
     /// Ends every session of a subject.
     pub async fn revoke_subject(&self, tx: &mut Tx, subject: &str) -> Result<()> {
         self.ended(tx, REVOKE_SUBJECT, subject.into()).await
+    }
+
+    /// Closes what every session of a tenant holds open, and lets the sessions stand: for a tenant that is served no more.
+    pub async fn close_all(&self, tenant: TenantId) -> Result<usize> {
+        let rows = self.db.query(tenant, ALL, &[self.clock.now_ms().into()]).await?;
+        for row in &rows {
+            let body = Revoked {
+                subject: row.string(0)?,
+                session: row.uuid(1)?,
+            };
+            let event = Event::new(&self.clock, tenant, "session.revoked", body.subject.clone(), &body)?;
+            self.bus.publish(event);
+        }
+        Ok(rows.len())
     }
 
     async fn ended(&self, tx: &mut Tx, sql: &'static str, who: crate::Val) -> Result<()> {

@@ -51,10 +51,10 @@ fn tenant(parts: &Parts) -> Result<Tenant> {
         .and_then(|h| h.to_str().ok())
         .or_else(|| parts.uri.host());
     let host = host.ok_or_else(|| Error::bad("http.no_host", "The request names no host."))?;
-    ctx(parts)?
-        .tenants
-        .by_host(host)
-        .ok_or_else(|| Error::not_found("tenant.unknown", "There is no clinic at this address."))
+    let found = ctx(parts)?.tenants.by_host(host);
+    let tenant = found.ok_or_else(|| Error::not_found("tenant.unknown", "There is no clinic at this address."))?;
+    tenant.require_open()?;
+    Ok(tenant)
 }
 
 /// The bearer token of a request (RFC 6750), if it carries one.

@@ -55,4 +55,9 @@ pub const MIGRATIONS: &[Migration] = &[
         number: 5,
         sql: db::Script::Both(include_str!("../migrations/0005_vault.sql")),
     },
+    Migration {
+        module: "kernel",
+        number: 6,
+        sql: db::Script::Both(include_str!("../migrations/0006_tenants.sql")),
+    },
 ];

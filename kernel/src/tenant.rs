@@ -1,12 +1,14 @@
 //! Tenants: whose data a request is about. The tenant of a request is its host name.
 
-use crate::{Db, Error, Result, Val, clock::Millis};
+use crate::{BoxFuture, Db, Error, Result, Tx, clock::Millis};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
+use tokio::sync::watch;
 
 /// The number of a tenant: the first column of every key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -46,6 +48,43 @@ pub struct Tenant {
     pub zone: Arc<str>,
     pub status: Status,
     pub settings: Arc<Settings>,
+    /// Which version of the settings that is; 0 where nothing was ever chosen.
+    pub settings_version: i64,
+    pub quotas: Quotas,
+    /// When everything of it is deleted, where that has been decided.
+    pub delete_at: Option<Millis>,
+}
+
+pub(crate) const CLOSED: &str = "This clinic is closed at the moment. Its data stands; please ask whoever runs it.";
+
+impl Tenant {
+    /// Ok while it is served, else 403 `tenant.suspended`.
+    pub fn require_open(&self) -> Result<()> {
+        match self.status {
+            Status::Active => Ok(()),
+            Status::Suspended | Status::Deleting => Err(Error::forbidden("tenant.suspended", CLOSED)),
+        }
+    }
+
+    /// The day of its own calendar, as `YYYY-MM-DD`.
+    #[must_use]
+    pub fn day(&self, at: Millis) -> String {
+        let zone = jiff::tz::TimeZone::get(&self.zone).unwrap_or(jiff::tz::TimeZone::UTC);
+        let at = jiff::Timestamp::from_millisecond(at).unwrap_or_default();
+        at.to_zoned(zone).date().to_string()
+    }
+}
+
+/// What a tenant may use; nothing set is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quotas {
+    /// People who can sign in, patients included.
+    pub users: Option<u32>,
+    /// Bytes of all files.
+    pub storage_bytes: Option<u64>,
+    /// Chat messages a day, by the clinic's calendar.
+    pub messages_per_day: Option<u32>,
 }
 
 /// Whether a tenant is served.
@@ -56,11 +95,23 @@ pub enum Status {
     Active,
     /// Its data stands, and nobody comes in.
     Suspended,
-    /// Being deleted: nothing of it is served any more.
+    /// Will be deleted: nothing of it is served any more.
     Deleting,
 }
 
+/// The stored word of a tenant that is gone. Its number is never given out again: keys, files and tokens carry it.
+const DELETED: &str = "deleted";
+
 impl Status {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Deleting => "deleting",
+        }
+    }
+
     fn parse(name: &str) -> Result<Self> {
         match name {
             "active" => Ok(Self::Active),
@@ -79,22 +130,58 @@ pub struct Settings {
     pub require_two_factors: bool,
     /// Sessions of staff end after this many minutes of silence.
     pub idle_minutes: u32,
+    /// At this age a patient speaks for themselves, and whoever acted for the child no longer does.
+    pub majority_age: u32,
+    /// The language of mails and screens for those who have not chosen one (BCP 47).
+    pub language: String,
+    /// Days within which an invitation can be accepted.
+    pub invitation_days: u32,
 }
+
+impl Settings {
+    /// Every bound, with the words for whoever crossed it.
+    pub fn check(&self) -> Result<()> {
+        let within = |name: &str, value: u32, range: std::ops::RangeInclusive<u32>| {
+            if range.contains(&value) {
+                return Ok(());
+            }
+            let text = format!("`{name}` is {} to {}.", range.start(), range.end());
+            Err(Error::unprocessable("tenant.settings_bounds", text))
+        };
+        within("idle_minutes", self.idle_minutes, 1..=720)?;
+        within("majority_age", self.majority_age, 12..=25)?;
+        within("invitation_days", self.invitation_days, 1..=30)?;
+        if !LANGUAGES.contains(&self.language.as_str()) {
+            let text = format!("`language` is one of {}.", LANGUAGES.join(", "));
+            return Err(Error::unprocessable("tenant.settings_bounds", text));
+        }
+        Ok(())
+    }
+}
+
+/// The languages of the product.
+pub const LANGUAGES: &[&str] = &["en", "es"];
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             require_two_factors: true,
             idle_minutes: 15,
+            majority_age: 18,
+            language: "en".to_owned(),
+            invitation_days: 7,
         }
     }
 }
 
-/// The register of tenants, cached whole: it is read at every request and changes rarely.
+/// The register of tenants, cached whole: it is read at every request and changes rarely. [`Tenants::follow`] notices
+/// what other processes changed.
 #[derive(Clone)]
 pub struct Tenants {
     db: Db,
     cache: Arc<RwLock<Register>>,
+    /// The number of the last change that was read.
+    seen: Arc<watch::Sender<i64>>,
 }
 
 #[derive(Default)]
@@ -105,19 +192,35 @@ struct Register {
     default: Option<TenantId>,
 }
 
-const ALL: &str = "SELECT id, slug, name, zone, status, settings FROM tenant WHERE tenant = $1 ORDER BY id";
-const DOMAINS: &str = "SELECT host, owner FROM tenant_domain WHERE tenant = $1";
-const NEXT: &str = "SELECT COALESCE(MAX(id), 0) + 1 FROM tenant WHERE tenant = $1";
-const CREATE: &str = "INSERT INTO tenant (tenant, id, slug, name, zone, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
-const SETTINGS: &str = "UPDATE tenant SET settings = $3 WHERE tenant = $1 AND id = $2";
-const STATUS: &str = "UPDATE tenant SET status = $3 WHERE tenant = $1 AND id = $2";
-const ADD_DOMAIN: &str = "INSERT INTO tenant_domain (tenant, host, owner) VALUES ($1, $2, $3)";
+/// A version of a tenant's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub version: i64,
+    pub settings: Settings,
+    pub actor: String,
+    pub at: Millis,
+}
+
+/// A tenant to be made.
+#[derive(Clone, Debug, Default)]
+pub struct NewTenant {
+    pub slug: String,
+    pub name: String,
+    pub zone: String,
+    pub domains: Vec<String>,
+}
+
+/// How often another process's changes are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+mod store;
 
 impl Tenants {
     pub async fn open(db: Db) -> Result<Self> {
         let tenants = Self {
             db,
             cache: Arc::default(),
+            seen: Arc::new(watch::channel(0).0),
         };
         tenants.reload().await?;
         Ok(tenants)
@@ -125,28 +228,44 @@ impl Tenants {
 
     /// Reads the register again.
     pub async fn reload(&self) -> Result<()> {
+        // The number first: a change in between is read twice rather than never.
+        let changes = store::changes(&self.db).await?;
         let mut fresh = Register::default();
-        for row in self.db.query(TenantId::SYSTEM, ALL, &[]).await? {
-            let id = TenantId(row.i64(0)?);
-            let tenant = Tenant {
-                id,
-                slug: row.text(1)?.into(),
-                name: row.text(2)?.into(),
-                zone: row.text(3)?.into(),
-                status: Status::parse(row.text(4)?)?,
-                settings: Arc::new(
-                    serde_json::from_str(row.text(5)?).map_err(|e| Error::internal("tenant.settings", e))?,
-                ),
-            };
-            fresh.default.get_or_insert(id);
-            fresh.by_slug.insert(tenant.slug.clone(), id);
-            fresh.by_id.insert(id, tenant);
+        for tenant in store::all(&self.db).await? {
+            fresh.default.get_or_insert(tenant.id);
+            fresh.by_slug.insert(tenant.slug.clone(), tenant.id);
+            fresh.by_id.insert(tenant.id, tenant);
         }
-        for row in self.db.query(TenantId::SYSTEM, DOMAINS, &[]).await? {
-            fresh.by_host.insert(row.string(0)?, TenantId(row.i64(1)?));
-        }
+        fresh.by_host = store::domains(&self.db).await?.into_iter().collect();
         *self.cache.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.seen.send_replace(changes);
         Ok(())
+    }
+
+    /// Told of every reading of the register, whoever changed it.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<i64> {
+        self.seen.subscribe()
+    }
+
+    /// Reads the register again whenever any process has changed it, until `stop` turns true.
+    pub async fn follow(&self, mut stop: watch::Receiver<bool>) {
+        let mut every = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = every.tick() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let seen = *self.seen.borrow();
+            let outcome = match store::changes(&self.db).await {
+                Ok(now) if now == seen => continue,
+                Ok(_) => self.reload().await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = outcome {
+                tracing::warn!(error = %e, "the register of tenants could not be read again");
+            }
+        }
     }
 
     /// The tenant of a `Host` header: its own domain, else `{slug}.localhost`, else the first tenant (the default).
@@ -207,80 +326,144 @@ impl Tenants {
         all
     }
 
+    /// The first tenant: whoever runs it runs the installation. Its administrators hold the permission
+    /// `installation`: they see, make, close and delete the other tenants, and never what is in them.
+    #[must_use]
+    pub fn is_home(&self, id: TenantId) -> bool {
+        let register = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        register.default == Some(id)
+    }
+
+    /// Host names of a tenant's own.
+    #[must_use]
+    pub fn domains_of(&self, id: TenantId) -> Vec<String> {
+        let register = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        let own = register.by_host.iter().filter(|(_, owner)| **owner == id);
+        let mut hosts: Vec<String> = own.map(|(host, _)| host.clone()).collect();
+        hosts.sort();
+        hosts
+    }
+
     /// Replaces what a tenant has chosen. Whoever calls writes the audit entry in the tenant's own trail.
     pub async fn set_settings(&self, id: TenantId, settings: &Settings) -> Result<()> {
+        self.change_settings(id, settings, "system", None).await.map(|_| ())
+    }
+
+    /// The same for someone; `expected` names the version that must stand (412 `tenant.settings_changed`). Answers the
+    /// new version.
+    pub async fn change_settings(
+        &self,
+        id: TenantId,
+        settings: &Settings,
+        actor: &str,
+        expected: Option<i64>,
+    ) -> Result<i64> {
+        settings.check()?;
         let text = serde_json::to_string(settings).map_err(|e| Error::internal("tenant.settings", e))?;
-        self.update(id, SETTINGS, text).await
+        let actor = actor.to_owned();
+        self.change(move |tx| Box::pin(async move { store::put_settings(tx, id, &text, &actor, expected).await }))
+            .await
+    }
+
+    /// Every version of a tenant's settings that was ever chosen, the newest first.
+    pub async fn versions(&self, id: TenantId) -> Result<Vec<Version>> {
+        store::versions(&self.db, id).await
     }
 
     pub async fn set_status(&self, id: TenantId, status: Status) -> Result<()> {
-        let name = match status {
-            Status::Active => "active",
-            Status::Suspended => "suspended",
-            Status::Deleting => "deleting",
-        };
-        self.update(id, STATUS, name.to_owned()).await
+        self.set_state(id, status, None, "system").await
     }
 
-    async fn update(&self, id: TenantId, sql: &'static str, value: String) -> Result<()> {
-        let changed = self.db.write(TenantId::SYSTEM, move |tx| {
-            Box::pin(async move { tx.exec(sql, &[id.number().into(), value.into()]).await })
-        });
-        if changed.await? == 0 {
-            return Err(Error::not_found("tenant.unknown", "There is no such clinic."));
-        }
-        self.reload().await
+    /// Moves a tenant to a status, for someone. `delete_at` goes with [`Status::Deleting`].
+    pub async fn set_state(&self, id: TenantId, status: Status, delete_at: Option<Millis>, actor: &str) -> Result<()> {
+        let actor = actor.to_owned();
+        self.change(move |tx| Box::pin(async move { store::put_state(tx, id, status, delete_at, &actor).await }))
+            .await
+    }
+
+    pub async fn set_quotas(&self, id: TenantId, quotas: &Quotas, actor: &str) -> Result<()> {
+        let text = serde_json::to_string(quotas).map_err(|e| Error::internal("tenant.quotas", e))?;
+        let actor = actor.to_owned();
+        self.change(move |tx| Box::pin(async move { store::put_quotas(tx, id, &text, &actor).await }))
+            .await
+    }
+
+    /// Renames a tenant and moves it to a time zone.
+    pub async fn describe(&self, id: TenantId, name: &str, zone: &str, actor: &str) -> Result<()> {
+        require_name(name)?;
+        require_zone(zone)?;
+        let (name, zone, actor) = (name.trim().to_owned(), zone.to_owned(), actor.to_owned());
+        self.change(move |tx| Box::pin(async move { store::describe(tx, id, &name, &zone, &actor).await }))
+            .await
+    }
+
+    /// Adds a host name; 409 `tenant.domain_taken` when any tenant has it.
+    pub async fn add_domain(&self, id: TenantId, host: &str, actor: &str) -> Result<String> {
+        let (host, actor) = (domain(host)?, actor.to_owned());
+        let added = host.clone();
+        self.change(move |tx| Box::pin(async move { store::add_domain(tx, id, &host, &actor).await }))
+            .await?;
+        Ok(added)
+    }
+
+    /// Takes a host name away; 404 when the tenant has no such.
+    pub async fn remove_domain(&self, id: TenantId, host: &str, actor: &str) -> Result<()> {
+        let (host, actor) = (host.to_ascii_lowercase(), actor.to_owned());
+        self.change(move |tx| Box::pin(async move { store::remove_domain(tx, id, &host, &actor).await }))
+            .await
+    }
+
+    /// A tenant is gone for good: out of the register, with what is left to say about it in the system's own trail.
+    pub async fn bury(&self, id: TenantId, certificate: String, actor: &str) -> Result<()> {
+        let actor = actor.to_owned();
+        self.change(move |tx| Box::pin(async move { store::bury(tx, id, &certificate, &actor).await }))
+            .await
     }
 
     /// Registers a tenant. `zone` must be an IANA time zone; `slug` a DNS label.
     pub async fn create(&self, slug: &str, name: &str, zone: &str, domains: &[String]) -> Result<Tenant> {
-        let label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if slug.is_empty()
-            || slug.len() > 63
-            || slug.starts_with('-')
-            || slug.ends_with('-')
-            || !slug.bytes().all(label)
-        {
-            return Err(Error::bad(
-                "tenant.slug",
-                "A tenant's short name is 1 to 63 lower-case letters, digits or hyphens.",
-            ));
+        let new = NewTenant {
+            slug: slug.to_owned(),
+            name: name.to_owned(),
+            zone: zone.to_owned(),
+            domains: domains.to_vec(),
+        };
+        self.create_by(new, "system").await
+    }
+
+    /// The same, for someone.
+    pub async fn create_by(&self, mut new: NewTenant, actor: &str) -> Result<Tenant> {
+        require_slug(&new.slug)?;
+        require_name(&new.name)?;
+        require_zone(&new.zone)?;
+        if new.domains.len() > MOST_DOMAINS {
+            let text = format!("A clinic has at most {MOST_DOMAINS} host names.");
+            return Err(Error::unprocessable("tenant.domains", text));
         }
-        if jiff::tz::TimeZone::get(zone).is_err() {
-            return Err(Error::bad(
-                "tenant.zone",
-                "The time zone is not one of the IANA database.",
-            ));
+        for host in &mut new.domains {
+            *host = domain(host)?;
         }
-        let (owned_slug, owned_name, owned_zone) = (slug.to_owned(), name.to_owned(), zone.to_owned());
-        let domains: Vec<String> = domains
-            .iter()
-            .map(|d| d.strip_suffix('.').unwrap_or(d).to_ascii_lowercase())
-            .collect();
+        let actor = actor.to_owned();
         let id = self
+            .change(move |tx| Box::pin(async move { store::create(tx, &new, &actor).await }))
+            .await?;
+        self.by_id(id)
+            .ok_or_else(|| Error::internal("tenant.vanished", "the new tenant is not in the register"))
+    }
+
+    /// A change of the register, counted, and read again.
+    async fn change<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Tx) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        let done = self
             .db
             .write(TenantId::SYSTEM, move |tx| {
                 Box::pin(async move {
-                    let id = tx.query_one(NEXT, &[]).await?.i64(0)?;
-                    let now: Millis = tx.now();
-                    tx.exec(
-                        CREATE,
-                        &[
-                            id.into(),
-                            owned_slug.into(),
-                            owned_name.into(),
-                            owned_zone.into(),
-                            now.into(),
-                        ],
-                    )
-                    .await?;
-                    for domain in domains {
-                        tx.exec(ADD_DOMAIN, &[domain.into(), Val::from(id)]).await?;
-                    }
-                    if let Ok(vault) = tx.vault().cloned() {
-                        vault.provide(tx, TenantId(id)).await?;
-                    }
-                    Ok(id)
+                    let done = work(tx).await?;
+                    store::count(tx).await?;
+                    Ok(done)
                 })
             })
             .await?;
@@ -288,7 +471,133 @@ impl Tenants {
             vault.reload(&self.db).await?;
         }
         self.reload().await?;
-        self.by_id(TenantId(id))
-            .ok_or_else(|| Error::internal("tenant.vanished", "the new tenant is not in the register"))
+        Ok(done)
+    }
+}
+
+/// Counts one of what is limited by the day, in the transaction of the act; 429 `tenant.quota` past the limit. Where
+/// nothing is limited nothing is counted.
+pub async fn spend(tx: &mut Tx, tenant: &Tenant, what: &'static str, limit: Option<u32>) -> Result<()> {
+    let Some(limit) = limit else { return Ok(()) };
+    if store::spend(tx, what, &tenant.day(tx.now())).await? <= i64::from(limit) {
+        return Ok(());
+    }
+    Err(Error::too_many(
+        "tenant.quota",
+        "Your clinic has reached its limit for today. It begins anew at midnight.",
+    ))
+}
+
+const MOST_DOMAINS: usize = 20;
+
+fn require_slug(slug: &str) -> Result<()> {
+    if is_label(slug) && slug != "www" {
+        return Ok(());
+    }
+    Err(Error::bad(
+        "tenant.slug",
+        "A tenant's short name is 1 to 63 lower-case letters, digits or hyphens.",
+    ))
+}
+
+fn require_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err(Error::unprocessable(
+            "tenants.name",
+            "A clinic's name has 1 to 200 characters.",
+        ));
+    }
+    Ok(())
+}
+
+fn require_zone(zone: &str) -> Result<()> {
+    if jiff::tz::TimeZone::get(zone).is_ok() {
+        return Ok(());
+    }
+    Err(Error::bad(
+        "tenant.zone",
+        "The time zone is not one of the IANA database.",
+    ))
+}
+
+/// A label of a host name in lower case (RFC 1123, 2.1).
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// A host name as it is compared. Those of the development addresses are not for anyone to take, and an address in
+/// numbers is none.
+fn domain(host: &str) -> Result<String> {
+    let host = host.trim();
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let good = host.len() <= 253
+        && host.contains('.')
+        && host.split('.').all(is_label)
+        && last != "localhost"
+        && !last.bytes().all(|b| b.is_ascii_digit());
+    if good {
+        return Ok(host);
+    }
+    Err(Error::unprocessable(
+        "tenants.domains",
+        "Each address is a full host name such as clinic.example.org, without port or path.",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_host_names() {
+        assert_eq!(
+            domain(" Care.West.Example. ").ok().as_deref(),
+            Some("care.west.example")
+        );
+        for bad in [
+            "",
+            "localhost",
+            "west.localhost",
+            "west",
+            "a..b",
+            "-a.b",
+            "a.b-",
+            "a_b.c",
+            "a.b:80",
+            "http://a.b",
+            "10.0.0.1",
+            "a b.c",
+            "[::1]",
+            &format!("{}.example", "a".repeat(64)),
+        ] {
+            assert!(domain(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn settings_have_bounds_and_old_ones_are_read() {
+        assert!(Settings::default().check().is_ok());
+        for bad in [
+            r#"{"idle_minutes":0}"#,
+            r#"{"idle_minutes":721}"#,
+            r#"{"majority_age":11}"#,
+            r#"{"invitation_days":31}"#,
+            r#"{"language":"xx"}"#,
+        ] {
+            let settings: Settings = serde_json::from_str(bad).unwrap();
+            assert_eq!(
+                settings.check().err().map(|e| e.code),
+                Some("tenant.settings_bounds"),
+                "{bad}"
+            );
+        }
+        let old: Settings = serde_json::from_str(r#"{"require_two_factors":false}"#).unwrap();
+        assert!(!old.require_two_factors && old.majority_age == 18);
     }
 }

@@ -1,7 +1,7 @@
 //! For tests: temporary stores on both engines, a clock that stands still, a ready context.
 
 use crate::{
-    BoxFuture, Clock, Ctx, Db, Migration, Result, Tenant,
+    BoxFuture, Clock, Ctx, Db, Migration, Result, Tenant, TenantId, Val,
     auth::{Assurance, NewSession, Principal, Role, Sessions},
     bus::Bus,
     config::Config,
@@ -25,6 +25,7 @@ pub struct World {
     pub east: Tenant,
     /// Deleted when dropped.
     pub dir: tempfile::TempDir,
+    owner_url: Option<String>,
 }
 
 impl World {
@@ -32,7 +33,7 @@ impl World {
     pub async fn sqlite(migrations: &[&'static [Migration]]) -> Result<Self> {
         let dir = tempfile::tempdir().map_err(|e| crate::Error::internal("testkit.dir", e))?;
         let location = Location::Sqlite(dir.path().join("db"));
-        Self::build(dir, location, migrations).await
+        Self::build(dir, location, None, migrations).await
     }
 
     /// On PostgreSQL, in a database of its own; `None` when `MEDTECH_TEST_PG` (an owner's URL) is not set.
@@ -44,12 +45,17 @@ impl World {
         let (url, owner_url) = pg::fresh(&server).await?;
         let location = Location::Postgres {
             url,
-            owner_url: Some(owner_url),
+            owner_url: Some(owner_url.clone()),
         };
-        Self::build(dir, location, migrations).await.map(Some)
+        Self::build(dir, location, Some(owner_url), migrations).await.map(Some)
     }
 
-    async fn build(dir: tempfile::TempDir, location: Location, migrations: &[&'static [Migration]]) -> Result<Self> {
+    async fn build(
+        dir: tempfile::TempDir,
+        location: Location,
+        owner_url: Option<String>,
+        migrations: &[&'static [Migration]],
+    ) -> Result<Self> {
         let clock = Clock::manual(START);
         let mut all = vec![crate::MIGRATIONS];
         all.extend_from_slice(migrations);
@@ -68,7 +74,7 @@ impl World {
         };
         let ctx = Ctx {
             policy: Policy::new(db.clone(), clock.clone()),
-            sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()),
+            sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
             db,
             bus,
             clock,
@@ -83,7 +89,24 @@ impl World {
             south,
             east,
             dir,
+            owner_url,
         })
+    }
+
+    /// Writes what the application itself may not: as whoever has the file or the owner's password could.
+    pub async fn forge(&self, tenant: TenantId, sql: &'static str, args: Vec<Val>) -> Result<u64> {
+        let db = match &self.owner_url {
+            None => self.ctx.db.clone(),
+            Some(url) => {
+                let location = Location::Postgres {
+                    url: url.clone(),
+                    owner_url: None,
+                };
+                Db::open(location, self.ctx.clock.clone(), Vec::new()).await?
+            }
+        };
+        db.write(tenant, move |tx| Box::pin(async move { tx.exec(sql, &args).await }))
+            .await
     }
 
     /// Someone of a tenant, signed in: the principal and the bearer token.
@@ -145,12 +168,13 @@ pub async fn on_both_engines(
     }
 }
 
-mod pg {
+/// Databases of their own on the server of `MEDTECH_TEST_PG`.
+pub(crate) mod pg {
     use super::{Result, id};
     use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
     /// A new database with C collation, and in it an application role that is neither owner nor above row security.
-    pub(super) async fn fresh(server: &str) -> Result<(String, String)> {
+    pub(crate) async fn fresh(server: &str) -> Result<(String, String)> {
         let failed = |e: sqlx::Error| crate::Error::internal("testkit.postgres", e);
         let name: String = id::random::<8>().iter().map(|b| format!("{b:02x}")).collect();
         let name = format!("t{name}");

@@ -45,10 +45,7 @@ async fn fill(w: &World, tenant: TenantId, count: usize) -> Result<()> {
 }
 
 async fn run(w: &World, tenant: TenantId, sql: &'static str, args: Vec<Val>) -> Result<u64> {
-    w.ctx
-        .db
-        .write(tenant, move |tx| Box::pin(async move { tx.exec(sql, &args).await }))
-        .await
+    w.forge(tenant, sql, args).await
 }
 
 const ROWS: &str =

@@ -4,8 +4,9 @@ use medtech_kernel::{
     BoxFuture, Error, Migration, Result, TenantId, Val, audit,
     auth::Role,
     bus::{self, Event},
-    db::{Insert, Script, Ty},
+    db::{Engine, Insert, Script, Ty},
     error::Kind,
+    tenant::{Status, Tenants},
     testkit::{World, on_both_engines},
     upkeep,
 };
@@ -13,6 +14,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
+use tokio::sync::watch;
 
 const THINGS: &[Migration] = &[Migration {
     module: "things",
@@ -263,7 +265,7 @@ async fn durable_events_come_in_order_of_their_key_and_a_failing_key_holds_no_ot
             }
             let (seen, mut got) = tokio::sync::mpsc::unbounded_channel();
             let failures = Arc::new(AtomicU32::new(0));
-            let (stop, stopped) = tokio::sync::watch::channel(false);
+            let (stop, stopped) = watch::channel(false);
             let worker = w.ctx.bus.consume("probe", w.ctx.tenants.clone(), stopped, {
                 let failures = failures.clone();
                 move |event| {
@@ -305,11 +307,11 @@ fn probe(
     refuse: fn(&str, i64) -> bool,
 ) -> (
     tokio::sync::mpsc::UnboundedReceiver<(String, i64)>,
-    tokio::sync::watch::Sender<bool>,
+    watch::Sender<bool>,
     tokio::task::JoinHandle<()>,
 ) {
     let (seen, got) = tokio::sync::mpsc::unbounded_channel();
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     let worker = w
         .ctx
         .bus
@@ -456,12 +458,7 @@ async fn an_edited_audit_entry_is_found() {
                     .await?;
             }
             assert_eq!(audit::verify(&w.ctx.db, w.north.id).await?, Ok(3));
-            w.ctx
-                .db
-                .write(w.north.id, |tx| {
-                    Box::pin(async move { tx.exec(FORGE, &["user:2".into()]).await })
-                })
-                .await?;
+            w.forge(w.north.id, FORGE, vec!["user:2".into()]).await?;
             assert_eq!(audit::verify(&w.ctx.db, w.north.id).await?, Err(2));
             Ok(())
         })
@@ -524,6 +521,85 @@ async fn housekeeping_keeps_what_is_still_needed() {
                 1,
                 "the session that ended a month ago"
             );
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_erased_tenant_leaves_nothing_and_its_neighbours_everything() {
+    both(|w| {
+        Box::pin(async move {
+            for tenant in [w.north.id, w.south.id] {
+                for id in 0..3 {
+                    add(w, tenant, id).await?;
+                }
+                w.sign_in(w.ctx.tenants.by_id(tenant).as_ref().unwrap(), "user:1", Role::Admin)
+                    .await?;
+            }
+            let gone = w.ctx.db.erase_tenant(w.north.id).await?;
+            assert!(
+                gone.contains(&("thing".to_owned(), 3)) && gone.contains(&("session".to_owned(), 1)),
+                "{gone:?}"
+            );
+            assert_eq!(count(w, w.south.id, COUNT).await?, 3);
+            match w.ctx.db.engine() {
+                Engine::Postgres => assert_eq!(count(w, w.north.id, COUNT).await?, 0),
+                Engine::Sqlite => {
+                    assert_eq!(
+                        count(w, w.north.id, COUNT).await.err().map(|e| e.code),
+                        Some("db.tenant_erased")
+                    );
+                    let left = std::fs::read_dir(w.dir.path().join("db")).unwrap();
+                    let left: Vec<_> = left.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+                    let north = format!("tenant-{}.db", w.north.id);
+                    assert!(!left.iter().any(|f| f.starts_with(&north)), "{left:?}");
+                }
+            }
+            assert_eq!(
+                w.ctx.db.erase_tenant(TenantId::SYSTEM).await.err().map(|e| e.code),
+                Some("db.erase_system")
+            );
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_register_of_another_process_follows() {
+    both(|w| {
+        Box::pin(async move {
+            let other = Tenants::open(w.ctx.db.clone()).await?;
+            let (stop, stopped) = watch::channel(false);
+            let (follower, mut told) = (other.clone(), other.subscribe());
+            let task = tokio::spawn(async move { follower.follow(stopped).await });
+            let (_, token) = w.sign_in(&w.south, "user:1", Role::Admin).await?;
+
+            w.ctx.tenants.set_status(w.south.id, Status::Suspended).await?;
+            told.wait_for(|_| other.by_id(w.south.id).is_some_and(|t| t.status == Status::Suspended))
+                .await
+                .unwrap();
+            let closed = w.ctx.sessions.verify(w.south.id, &token).await.err().map(|e| e.code);
+            assert_eq!(closed, Some("tenant.suspended"));
+            w.ctx.tenants.set_status(w.south.id, Status::Active).await?;
+            assert!(
+                w.ctx.sessions.verify(w.south.id, &token).await.is_ok(),
+                "the session has stood"
+            );
+
+            // A number that was given out is not given out again.
+            let last = w.ctx.tenants.create("west", "West", "UTC", &[]).await?;
+            w.ctx.tenants.bury(last.id, "{}".into(), "user:1").await?;
+            assert!(w.ctx.tenants.by_id(last.id).is_none() && w.ctx.tenants.by_slug("west").is_none());
+            let next = w.ctx.tenants.create("west", "West", "UTC", &[]).await?;
+            assert!(next.id > last.id);
+            told.wait_for(|_| other.by_slug("west").is_some_and(|t| t.id == next.id))
+                .await
+                .unwrap();
+            stop.send_replace(true);
+            task.await.unwrap();
             Ok(())
         })
     })

@@ -38,7 +38,7 @@ async fn main() -> Result<()> {
     };
     let ctx = Ctx {
         policy: Policy::new(db.clone(), clock.clone()),
-        sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()),
+        sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
         root: Root::open(&data_dir.join("root.key"))?,
         config: Arc::new(Config {
             data_dir: data_dir.clone(),

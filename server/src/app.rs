@@ -56,7 +56,7 @@ pub(crate) async fn open(config: Config) -> Result<Ctx> {
     let tenants = Tenants::open(db.clone()).await?;
     let ctx = Ctx {
         policy: Policy::new(db.clone(), clock.clone()),
-        sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()),
+        sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
         db,
         bus,
         clock,

@@ -260,10 +260,7 @@ async fn the_trail_is_for_administrators_of_the_clinic_and_looking_leaves_a_trac
             };
             let (status, good) = verify().await;
             assert_eq!((status, &good["intact"]), (StatusCode::OK, &json!(true)), "{good}");
-            w.ctx
-                .db
-                .write(w.north.id, |tx| Box::pin(async move { tx.exec(FORGE, &[]).await }))
-                .await?;
+            w.forge(w.north.id, FORGE, Vec::new()).await?;
             let (_, bad) = verify().await;
             assert_eq!(
                 (&bad["intact"], &bad["findings"][0]["kind"], &bad["findings"][0]["seq"]),

@@ -60,6 +60,10 @@ impl From<&'static str> for Sql {
     }
 }
 
+/// Tables with a tenant column.
+const SQLITE_TABLES: &str = "SELECT m.name FROM sqlite_master m JOIN pragma_table_info(m.name) c ON c.name = 'tenant'
+    WHERE m.type = 'table' AND $1 = $1 ORDER BY m.name";
+
 pub(crate) type Job<T> = Box<dyn for<'a> FnOnce(&'a mut Tx) -> BoxFuture<'a, Result<T>> + Send>;
 
 /// The door. Clones share it.
@@ -169,6 +173,33 @@ impl Db {
         match &*self.inner {
             Inner::Sqlite(db) => db.close(tenant),
             Inner::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Deletes everything of a tenant, the audit trail included, and answers what there was: rows by table. On SQLite its
+    /// file goes; on PostgreSQL the owner's role does it, since the application's own may not touch the trail.
+    ///
+    /// The tenant must not be served any more, and its number never be given out again.
+    pub async fn erase_tenant(&self, tenant: TenantId) -> Result<Vec<(String, u64)>> {
+        if tenant == TenantId::SYSTEM {
+            return Err(Error::internal(
+                "db.erase_system",
+                "the system's own tables are not a tenant's",
+            ));
+        }
+        match &*self.inner {
+            Inner::Sqlite(db) => {
+                let mut rows = Vec::new();
+                for row in self.query(tenant, SQLITE_TABLES, &[]).await? {
+                    let table = row.string(0)?;
+                    let text = format!("SELECT COUNT(*) FROM \"{table}\" WHERE tenant = $1");
+                    let n = self.query_one(tenant, Sql::built(text), &[]).await?.i64(0)?;
+                    rows.push((table, u64::try_from(n).unwrap_or(0)));
+                }
+                db.erase(tenant)?;
+                Ok(rows)
+            }
+            Inner::Postgres(db) => db.erase(tenant).await,
         }
     }
 

@@ -17,6 +17,8 @@ use std::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+/// Tables that the application's role may only add to and read.
+const APPEND_ONLY: &str = "audit, audit_checkpoint";
 /// Connections of one process.
 const POOL: u32 = 16;
 /// Key of the advisory lock under which one process migrates.
@@ -30,8 +32,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Postgres {
     pool: PgPool,
     clock: Clock,
+    /// The role that owns the tables, where it is another one.
+    owner_url: Option<String>,
     /// Whose turn it is to write, by tenant: whoever waits holds no connection meanwhile. As many entries as tenants.
     turns: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+}
+
+/// The pool's rules. A connection that comes back inside a transaction, or with a tenant still set, is thrown away: it
+/// must never serve another tenant.
+fn safe(options: PgPoolOptions) -> PgPoolOptions {
+    plain(options).after_release(|conn, _| {
+        Box::pin(async move {
+            conn.execute("ROLLBACK").await?;
+            let row = conn
+                .fetch_one("SELECT COALESCE(current_setting('app.tenant', true), '')")
+                .await?;
+            Ok(row.try_get::<String, _>(0)?.is_empty())
+        })
+    })
+}
+
+fn plain(options: PgPoolOptions) -> PgPoolOptions {
+    options
+        .max_connections(POOL)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
 }
 
 fn busy() -> Error {
@@ -45,21 +70,7 @@ impl Postgres {
         clock: Clock,
         migrations: &[&'static Migration],
     ) -> Result<Self> {
-        let pool = PgPoolOptions::new()
-            .max_connections(POOL)
-            .acquire_timeout(PATIENCE)
-            .test_before_acquire(false)
-            // A connection that comes back inside a transaction, or with a tenant still set, is thrown away: it must
-            // never serve another tenant.
-            .after_release(|conn, _| {
-                Box::pin(async move {
-                    conn.execute("ROLLBACK").await?;
-                    let row = conn
-                        .fetch_one("SELECT COALESCE(current_setting('app.tenant', true), '')")
-                        .await?;
-                    Ok(row.try_get::<String, _>(0)?.is_empty())
-                })
-            })
+        let pool = safe(PgPoolOptions::new())
             .connect(url)
             .await
             .map_err(|e| Error::internal("db.connect", e))?;
@@ -82,8 +93,29 @@ impl Postgres {
         Ok(Self {
             pool,
             clock,
+            owner_url: owner.map(str::to_owned),
             turns: Mutex::default(),
         })
+    }
+
+    /// Deletes every row of a tenant, in one transaction of the owner's role.
+    pub(crate) async fn erase(&self, tenant: TenantId) -> Result<Vec<(String, u64)>> {
+        let owner = match &self.owner_url {
+            None => self.pool.clone(),
+            Some(url) => PgPoolOptions::new()
+                .max_connections(1)
+                .connect(url)
+                .await
+                .map_err(|e| Error::internal("db.connect_owner", e))?,
+        };
+        // In a task of its own: a caller that goes away leaves nothing half begun.
+        let task = tokio::spawn(async move {
+            let mut tx = begin(&owner, tenant, "").await?;
+            let outcome = erase_in(&mut tx, tenant).await;
+            tx.end(if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+            outcome
+        });
+        task.await.map_err(|e| Error::internal("db.job_panicked", e))?
     }
 
     async fn begin(&self, tenant: TenantId) -> Result<PgTx> {
@@ -168,6 +200,28 @@ impl Postgres {
     }
 }
 
+const TABLES: &str = "SELECT c.relname::text FROM pg_class c
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant' AND NOT a.attisdropped
+    WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND $1::bigint IS NOT NULL ORDER BY 1";
+
+async fn erase_in(tx: &mut PgTx, tenant: TenantId) -> Result<Vec<(String, u64)>> {
+    let mut gone = Vec::new();
+    for row in tx.query(tenant, &Sql::from(TABLES), &[]).await? {
+        let table = row.string(0)?;
+        let text = format!("DELETE FROM \"{table}\" WHERE tenant = $1");
+        let rows = tx.exec(tenant, &Sql::built(text), &[]).await;
+        let rows = rows.map_err(|e| match &e.source {
+            Some(why) if why.to_string().contains("permission denied") => Error::unavailable(
+                "db.owner_needed",
+                "Deleting a clinic needs the database owner's address (database.owner_url).",
+            ),
+            _ => e,
+        })?;
+        gone.push((table, rows));
+    }
+    Ok(gone)
+}
+
 async fn begin(pool: &PgPool, tenant: TenantId, then: &str) -> Result<PgTx> {
     let mut conn = pool.acquire().await.map_err(|e| match e {
         sqlx::Error::PoolTimedOut => busy(),
@@ -243,7 +297,12 @@ async fn migrate_locked(
     }
     if let Some(role) = grant_to {
         let role = format!("\"{}\"", role.replace('"', "\"\""));
-        let text = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}");
+        // What has happened stays: the trail can be added to and read, by this role, and nothing else.
+        let text = format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+             REVOKE UPDATE, DELETE, TRUNCATE ON {APPEND_ONLY} FROM {role}; REVOKE ALL ON migration FROM {role};
+             GRANT SELECT ON migration TO {role}"
+        );
         conn.execute(AssertSqlSafe(text)).await.map_err(sql_error)?;
     }
     Ok(())
@@ -465,3 +524,6 @@ fn sql_error(error: sqlx::Error) -> Error {
     }
     Error::internal("db.postgres", error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

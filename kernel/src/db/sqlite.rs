@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, types::ValueRef};
 use std::{
     any::Any,
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -36,6 +36,8 @@ pub(crate) struct Sqlite {
     clock: Clock,
     migrations: Vec<&'static Migration>,
     writers: Mutex<HashMap<TenantId, Writer>>,
+    /// Tenants whose file is gone: asking for one must not make an empty one.
+    erased: Mutex<HashSet<TenantId>>,
     /// Tells the stores of one process apart in the threads' reader caches.
     store: u64,
 }
@@ -64,6 +66,7 @@ impl Sqlite {
             clock,
             migrations,
             writers: Mutex::default(),
+            erased: Mutex::default(),
             store,
         };
         db.writer(TenantId::SYSTEM)?;
@@ -75,6 +78,14 @@ impl Sqlite {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writers.get(&tenant) {
             return Ok(writer.clone());
+        }
+        if self
+            .erased
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&tenant)
+        {
+            return Err(Error::gone("db.tenant_erased", "This clinic has been deleted."));
         }
         let name = if tenant == TenantId::SYSTEM {
             "system.db".to_owned()
@@ -102,6 +113,26 @@ impl Sqlite {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&tenant);
         Ok(())
+    }
+
+    /// Ends the writer and unlinks the file and what SQLite keeps beside it.
+    pub(crate) fn erase(&self, tenant: TenantId) -> Result<()> {
+        let path = self.writer(tenant)?.path;
+        self.erased
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(tenant);
+        self.close(tenant)?;
+        for tail in ["", "-wal", "-shm", "-journal"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(tail);
+            match std::fs::remove_file(&name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::internal("db.erase", e)),
+                _ => {}
+            }
+        }
+        let sync = std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all());
+        sync.map_err(|e| Error::internal("db.erase", e))
     }
 
     pub(crate) async fn write<T: Send + 'static>(&self, tenant: TenantId, work: Job<T>) -> Result<T> {
