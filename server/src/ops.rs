@@ -1,15 +1,19 @@
 //! What operators look at: liveness, readiness, metrics, and the description of the API.
 
-use crate::doctor::free_bytes;
+use crate::{doctor::free_bytes, gateway::Peer};
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{Method, StatusCode, header};
-use medtech_kernel::{Ctx, TenantId};
+use http::{HeaderMap, Method, StatusCode, header};
+use medtech_kernel::{
+    Ctx, Error, TenantId,
+    auth::Principal,
+    policy::{Action, Resource},
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -98,7 +102,7 @@ impl Metrics {
             self.outbox.get_or_create(&GroupLabels { group }).set(rows);
         }
         let mut text = String::new();
-        encode(&mut text, &self.registry).map_err(|e| medtech_kernel::Error::internal("metrics.encode", e))?;
+        encode(&mut text, &self.registry).map_err(|e| Error::internal("metrics.encode", e))?;
         Ok(text)
     }
 }
@@ -142,7 +146,21 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
         .into_response()
 }
 
-async fn text(State(metrics): State<Arc<Metrics>>) -> medtech_kernel::Result<Response> {
+/// For the machine's own collector, and for administrators.
+async fn text(
+    State(metrics): State<Arc<Metrics>>,
+    peer: Option<Extension<Peer>>,
+    who: Option<Principal>,
+    headers: HeaderMap,
+) -> medtech_kernel::Result<Response> {
+    match who {
+        Some(who) => {
+            let all = Resource::new("metrics", "*");
+            metrics.ctx.policy.require(&who, Action::Read, &all).await?;
+        }
+        None if peer.is_some_and(|Extension(peer)| peer.is_local(&headers)) => {}
+        None => return Err(Error::unauthorized("auth.token_missing", "Please sign in.")),
+    }
     let text = metrics.text().await?;
     Ok((
         [(
@@ -175,7 +193,7 @@ pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
         Ok(response) => response,
         Err(()) => {
             metrics.panics.inc();
-            medtech_kernel::Error::internal("http.panicked", "a handler panicked").into_response()
+            Error::internal("http.panicked", "a handler panicked").into_response()
         }
     };
     let labels = RequestLabels {

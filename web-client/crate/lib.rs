@@ -63,9 +63,9 @@ fn is_api(path: &str) -> bool {
     DOORS.contains(&first)
 }
 
-/// A last part with an extension names a file; the client's own routes have none.
+/// A part with a dot names a file or a hidden folder; the client's own routes have none.
 fn looks_like_file(path: &str) -> bool {
-    path.starts_with("assets/") || path.rsplit('/').next().is_some_and(|last| last.contains('.'))
+    path.starts_with("assets/") || path.contains('.') || path.contains("%2e") || path.contains("%2E")
 }
 
 #[cfg(test)]

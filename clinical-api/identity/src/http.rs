@@ -1,6 +1,6 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
-use crate::{Identity, Opened, User, access_log, store};
+use crate::{Identity, Opened, User, access_log, device_key, store};
 use axum::{
     Json, Router,
     extract::State,
@@ -23,6 +23,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/links/exchange", post(exchange))
         .route("/me", get(me))
         .route("/me/access-log", get(access_log::mine))
+        .route("/me/device-key", get(device_key::mine))
         .route("/names", get(access_log::names))
         .route("/sign-out", post(sign_out))
         .with_state(identity)

@@ -8,6 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+impl Peer {
+    /// Is it this machine itself, and nobody behind a proxy on it?
+    pub(crate) fn is_local(self, headers: &HeaderMap) -> bool {
+        let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"];
+        self.0.ip().to_canonical().is_loopback() && !forwarded.iter().any(|name| headers.contains_key(*name))
+    }
+}
+
 /// The client's address. `X-Forwarded-For` is believed only as far as trusted proxies wrote it: from the right, the
 /// first hop that is none of them. What stands to the left of it is the client's own word.
 pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
@@ -84,6 +92,20 @@ mod tests {
         assert_eq!(seen("10.0.0.1", &["203.0.113.9, unknown"], &trusted), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &[""], &trusted), "10.0.0.1");
         assert_eq!(seen("::ffff:203.0.113.9", &[], &trusted), "203.0.113.9");
+    }
+
+    #[test]
+    fn this_machine_is_told_from_who_comes_through_a_proxy_on_it() {
+        let local = |peer: &str, name: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.extend(name.map(|n| (http::HeaderName::from_static(n), http::HeaderValue::from_static("::1"))));
+            Peer(peer.parse().expect("an address")).is_local(&headers)
+        };
+        assert!(local("127.0.0.1:1", None) && local("[::1]:1", None) && local("[::ffff:127.0.0.1]:1", None));
+        assert!(!local("192.0.2.1:1", None));
+        for name in ["forwarded", "x-forwarded-for", "x-real-ip"] {
+            assert!(!local("127.0.0.1:1", Some(name)), "{name}");
+        }
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// The doors that cost something. The client's own files are sent to whoever asks.
-const DOORS: [&str; 7] = [
+const DOORS: [&str; 9] = [
     "/api/",
     "/fhir/",
     "/oauth2/",
@@ -140,6 +140,8 @@ const DOORS: [&str; 7] = [
     "/rtc",
     "/twirp/",
     "/connection/",
+    "/mqtt",
+    "/dev/",
 ];
 /// Refuses what is too much, with 429 and when to come again.
 pub(crate) async fn limit(State(limits): State<Arc<Limits>>, mut request: Request, next: Next) -> Response {

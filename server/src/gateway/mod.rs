@@ -6,7 +6,7 @@ mod limits;
 mod origin;
 
 use crate::ops::{self, Metrics};
-use address::Peer;
+pub(crate) use address::Peer;
 use axum::{
     Extension, Json, Router,
     body::{Body, to_bytes},

@@ -1,5 +1,6 @@
 // The web server's edge: floods, forged addresses, other sites' pages, and what browsers are told to forbid.
 import assert from "node:assert/strict";
+import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import WebSocket from "ws";
 import { launch } from "../lib/browser.mjs";
@@ -36,10 +37,48 @@ test("another site's page can neither change anything nor open a live connection
   assert.equal((await post({ origin: server.url, "sec-fetch-site": "same-origin" })).status, 204);
 });
 
+test("measurements are for this machine's own collector and for administrators", async () => {
+  const behind = { "x-forwarded-for": "203.0.113.9" };
+  assert.equal((await ask("/metrics")).status, 200);
+  assert.equal((await ask("/metrics", behind)).status, 401);
+  for (const [who, status] of [["admin", 200], ["clinician", 403]]) {
+    const token = await server.signIn(who);
+    assert.equal((await ask("/metrics", { ...behind, authorization: `Bearer ${token}` })).status, status, who);
+  }
+});
+
+/** Bytes on the wire, for what `fetch` would not send; answers the status. */
+const wire = (method, path) =>
+  new Promise((resolve, reject) => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname, () => socket.write(`${method} ${path} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: close\r\n\r\n`));
+    let text = "";
+    socket.on("data", (chunk) => (text += chunk)).on("end", () => resolve(Number(text.split(" ")[1]))).on("error", reject);
+  });
+
+test("nothing is done by reading, and nothing is there but what is meant to be", async () => {
+  const token = await server.signIn("admin");
+  const head = async () => (await server.api(token, "GET", "/api/tenants/audit?limit=1")).body.entries[0].seq;
+  const { paths } = await (await ask("/api/openapi.json")).json();
+  const before = await head();
+  for (const [path, operations] of Object.entries(paths)) {
+    if (operations.get) continue;
+    const { status } = await ask(path.replaceAll(/\{\w+\}/g, "0"), { authorization: `Bearer ${token}` });
+    assert.ok(status === 404 || status === 405, `GET ${path}: ${status}`);
+  }
+  assert.ok((await head()) <= before + 1, "only the reading of the trail itself is in the trail");
+  for (const [method, path] of [["TRACE", "/api/identity/me"], ["TRACK", "/"], ["GET", "/.git/config"], ["GET", "/assets/"], ["GET", "/assets/../Cargo.toml"], ["GET", "/%2e%2e/%2e%2e/etc/passwd"]]) {
+    const status = await wire(method, path);
+    assert.ok([400, 404, 405].includes(status), `${method} ${path}: ${status}`);
+  }
+});
+
 test("every answer says what a browser may do with it", async () => {
   const common = (answer) => {
     assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
-    assert.match(answer.headers.get("strict-transport-security"), /max-age=63072000/);
+    assert.match(answer.headers.get("strict-transport-security"), /max-age=63072000; includeSubDomains/);
+    assert.equal(answer.headers.get("referrer-policy"), "no-referrer");
+    assert.equal(answer.headers.get("x-frame-options"), "DENY");
     assert.match(answer.headers.get("content-security-policy"), /default-src 'none'.*frame-ancestors 'none'/);
   };
   const page = await ask("/");
@@ -48,11 +87,18 @@ test("every answer says what a browser may do with it", async () => {
   assert.match(policy, /script-src 'self'(;| )/);
   assert.match(policy, /'nonce-[A-Za-z0-9+/=_-]{20,}'/);
   assert.match(policy, /require-trusted-types-for 'script'/);
+  assert.match(policy, /base-uri 'none'/);
   assert.doesNotMatch(policy, /unsafe|\*/);
   assert.notEqual(policy, (await ask("/")).headers.get("content-security-policy"), "the nonce is new in every page");
   common(await ask("/healthz"));
   common(await ask("/fhir/R4/metadata"));
   common(await ask("/nowhere/at/all.png"));
+  const signed = { authorization: `Bearer ${await server.signIn("clinician")}`, origin: "https://evil.example" };
+  for (const path of ["/api/identity/me", "/api/appointments/today", "/fhir/R4/Patient?_count=1"]) {
+    const answer = await ask(path, signed);
+    assert.equal(answer.headers.get("cache-control"), "no-store", path);
+    assert.equal(answer.headers.get("access-control-allow-origin"), null, path);
+  }
 });
 
 test("a flood of strangers is told when to come again, whatever address or token they make up; who is signed in goes on", async () => {

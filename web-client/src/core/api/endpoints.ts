@@ -10,6 +10,8 @@ export const identity = {
   signIn: (api: ApiClient, email: string, password: string) =>
     api.post<SignedIn>('/api/identity/sign-in', { email, password }),
   exchange: (api: ApiClient, link: string) => api.post<SignedIn>('/api/identity/links/exchange', { link }),
+  /** Seals what this person's browsers keep on a device. */
+  deviceKey: (api: ApiClient) => api.get<{ key: string }>('/api/identity/me/device-key'),
   me: (api: ApiClient) => api.get<Me>('/api/identity/me'),
   /** Names and roles of subjects, for administrators. */
   names: (api: ApiClient, subjects: readonly string[]) =>

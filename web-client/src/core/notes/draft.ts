@@ -1,6 +1,6 @@
 // A note's draft on this device, for each visit and author. Written a moment after the last key, and at once when the page goes away.
 import { Store } from '../store/emitter';
-import { device, type Keeper } from '../store/keep';
+import type { Keeper } from '../store/keep';
 
 interface Kept { text: string; at: number }
 export type Saved = { at: number } | 'typing' | 'empty';
@@ -13,7 +13,7 @@ export class Draft {
   readonly #key: string;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(visit: string, author: string, private readonly keep: Keeper = device, private readonly now: () => number = Date.now) {
+  constructor(visit: string, author: string, private readonly keep: Keeper, private readonly now: () => number = Date.now) {
     this.#key = `medtech.note.${visit}.${author}`;
     const kept = keep.read<Kept>(this.#key);
     this.text = kept?.text ?? '';

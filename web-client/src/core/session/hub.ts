@@ -4,7 +4,7 @@ import { identity } from '../api/endpoints';
 import type { Role, SignedIn, User } from '../api/types';
 import { openLive, type Live } from '../live/live';
 import { Store } from '../store/emitter';
-import { userSession } from './session';
+import { forgetWritten, userSession } from './session';
 
 export class Hub {
   readonly api = new ApiClient({ token: () => this.token(), onUnauthorized: () => this.expired.set(this.user.get() !== null) });
@@ -29,6 +29,7 @@ export class Hub {
     this.live.get()?.stop();
     this.live.set(null);
     userSession.clear();
+    forgetWritten();
     this.expired.set(false);
     this.user.set(null);
   }

@@ -15,6 +15,11 @@ export const userSession = {
   clear: () => tab.remove(USER),
 };
 
+/** What was typed and not sent in this tab goes with the one who signs out. */
+export function forgetWritten(area: Storage = sessionStorage): void {
+  for (const key of Object.keys(area)) if (/^medtech\.(draft|outbox)\./.test(key)) area.removeItem(key);
+}
+
 export const guestSession = {
   read: () => tab.read<Partial<GuestSession>>(GUEST),
   write: (session: Partial<GuestSession>) => tab.write(GUEST, session),
