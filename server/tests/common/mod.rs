@@ -55,12 +55,22 @@ impl Server {
             }
             let ended = self.child.try_wait().unwrap();
             let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
-            assert!(ended.is_none() && Instant::now() < deadline, "{path} never was {status}: {ended:?}\n{}", log());
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "{path} never was {status}: {ended:?}\n{}",
+                log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Answer> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         let extra: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
         let length = body.len();
@@ -71,9 +81,16 @@ impl Server {
         stream.write_all(body)?;
         let mut all = Vec::new();
         stream.read_to_end(&mut all)?;
-        let at = all.windows(4).position(|w| w == b"\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
+        let at = all
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .ok_or(std::io::ErrorKind::InvalidData)?;
         let head = String::from_utf8_lossy(&all[..at]).into_owned();
-        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .ok_or(std::io::ErrorKind::InvalidData)?;
         let body = String::from_utf8_lossy(&all[at + 4..]).into_owned();
         Ok(Answer { status, head, body })
     }
