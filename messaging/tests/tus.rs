@@ -573,12 +573,7 @@ fn a_tampered_swapped_or_cut_file_is_refused_and_a_shredded_one_is_gone() {
                 let id = path.rsplit_once('/').unwrap().1;
                 w.dir.path().join(format!("files/tenant-{}/object/{id}", w.north.id))
             };
-            let get = async |path: &str| {
-                s.ask("GET", path, &s.anna, &[], Body::empty())
-                    .await
-                    .status()
-                    .as_u16()
-            };
+            let get = async |path: &str| s.ask("GET", path, &s.anna, &[], Body::empty()).await.status().as_u16();
             let bytes = std::fs::read(place(&one)).unwrap();
             assert!(!String::from_utf8_lossy(&bytes).contains("first"));
             let mut changed = bytes.clone();

@@ -13,7 +13,7 @@ mod store;
 mod tus;
 
 pub(crate) use http::routes;
-pub(crate) use store::FileRow;
+pub(crate) use store::{FileRow, hex};
 
 use aws_lc_rs::digest;
 use futures_util::TryStreamExt;
