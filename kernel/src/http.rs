@@ -5,6 +5,7 @@ use crate::{
     auth::Principal,
     id,
     policy::{Action, Resource},
+    vault::Texts,
 };
 use axum::{
     Json,
@@ -142,12 +143,15 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
 
 /// The answer given before to the same command, if any. The same key with another request is refused (409).
 pub async fn remembered(tx: &mut Tx, subject: &str, route: &str, key: &str, request: &[u8]) -> Result<Option<String>> {
-    match tx
-        .query_opt(REMEMBERED, &[subject.into(), route.into(), key.into()])
-        .await?
-    {
+    let rows = tx
+        .query(REMEMBERED, &[subject.into(), route.into(), key.into()])
+        .await?;
+    match rows.first() {
         None => Ok(None),
-        Some(row) if row.blob(0)? == id::sha256(request) => row.string(1).map(Some),
+        Some(row) if row.blob(0)? == id::sha256(request) => {
+            let texts = Texts::of_tx(tx, &rows, 1).await?;
+            texts.open(&place(subject, route, key), row.text(1)?).map(Some)
+        }
         Some(_) => Err(Error::conflict(
             "http.idempotency_reused",
             "This idempotency key was used for another request.",
@@ -165,6 +169,7 @@ pub async fn remember(
     answer: &impl Serialize,
 ) -> Result<()> {
     let answer = serde_json::to_string(answer).map_err(|e| Error::internal("http.answer", e))?;
+    let answer = tx.veil(&place(subject, route, key), answer).await?;
     let now = tx.now();
     tx.exec(
         REMEMBER,
@@ -179,6 +184,10 @@ pub async fn remember(
     )
     .await
     .map(|_| ())
+}
+
+fn place(subject: &str, route: &str, key: &str) -> String {
+    format!("idempotency/{subject}/{route}/{key}")
 }
 
 /// Shorthand for handlers: 403 unless the policy allows it.

@@ -13,6 +13,7 @@ use medtech_kernel::{
     policy::Policy,
     secret::Root,
     tenant::Tenants,
+    vault::{Ledger, Vault},
 };
 use medtech_messaging::Messaging;
 use std::{io::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
@@ -28,7 +29,11 @@ async fn main() -> Result<()> {
 
     let clock = Clock::system();
     let all = vec![medtech_kernel::MIGRATIONS, Messaging::migrations()];
+    let root = Root::open(&data_dir.join("root.key"))?;
+    let vault = Vault::new(root.clone(), Ledger::at(data_dir.join("erasures.jsonl")));
     let db = Db::open(Location::Sqlite(data_dir.join("db")), clock.clone(), all).await?;
+    let db = db.with_vault(vault.clone());
+    vault.load(&db).await?;
     let bus = Bus::new(db.clone(), clock.clone());
     let tenants = Tenants::open(db.clone()).await?;
     let fresh = tenants.all().is_empty();
@@ -39,7 +44,8 @@ async fn main() -> Result<()> {
     let ctx = Ctx {
         policy: Policy::new(db.clone(), clock.clone()),
         sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
-        root: Root::open(&data_dir.join("root.key"))?,
+        root,
+        vault,
         config: Arc::new(Config {
             data_dir: data_dir.clone(),
             ..Config::default()

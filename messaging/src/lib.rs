@@ -33,11 +33,18 @@ impl Messaging {
     }
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    module: "messaging",
-    number: 1,
-    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "messaging",
+        number: 1,
+        sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+    },
+    Migration {
+        module: "messaging",
+        number: 2,
+        sql: Script::Both(include_str!("../migrations/0002_sealed.sql")),
+    },
+];
 
 const CHANNELS: &[ChannelRule] = &[ChannelRule {
     kind: "conversation",

@@ -1,7 +1,10 @@
 //! The tables of conversations, members and messages: every statement, and nothing else.
 
 use crate::model::{Cursors, Member, Message, Mode, Party};
-use medtech_kernel::{Db, Error, Result, Row, TenantId, Tx};
+use medtech_kernel::{
+    Db, Error, Result, Row, TenantId, Tx,
+    vault::{Class, Scope, Texts},
+};
 use uuid::Uuid;
 
 const CREATE: &str = "INSERT INTO conversation (tenant, id, topic, title, mode, last_seq, created_at)
@@ -121,6 +124,12 @@ pub(crate) async fn return_seq(tx: &mut Tx, conversation: Uuid) -> Result<()> {
 /// `false` when the sender used this client id before.
 pub(crate) async fn add_message(tx: &mut Tx, m: &Message, digest: [u8; 32]) -> Result<bool> {
     let body = serde_json::to_string(&m.body).map_err(|e| Error::internal("message.body_json", e))?;
+    let conversation = m.conversation_id.to_string();
+    let scope = Scope {
+        class: Class::Conversation,
+        subject: &conversation,
+    };
+    let body = tx.seal_json(scope, &place(m.conversation_id, m.id), &body).await?;
     let args = [
         m.conversation_id.into(),
         m.seq.into(),
@@ -138,10 +147,12 @@ pub(crate) async fn add_message(tx: &mut Tx, m: &Message, digest: [u8; 32]) -> R
 
 /// The message a sender sent under a client id, with its digest.
 pub(crate) async fn by_client_id(tx: &mut Tx, sender: &str, client_id: Uuid) -> Result<Option<(Message, Vec<u8>)>> {
-    let Some(row) = tx.query_opt(BY_CLIENT_ID, &[sender.into(), client_id.into()]).await? else {
+    let rows = tx.query(BY_CLIENT_ID, &[sender.into(), client_id.into()]).await?;
+    let Some(row) = rows.first() else {
         return Ok(None);
     };
-    Ok(Some((message(&row)?, row.blob(8)?.to_vec())))
+    let texts = Texts::of_tx(tx, &rows, 7).await?;
+    Ok(Some((message(row, &texts)?, row.blob(8)?.to_vec())))
 }
 
 pub(crate) async fn page(
@@ -154,7 +165,8 @@ pub(crate) async fn page(
     let rows = db
         .query(tenant, PAGE, &[conversation.into(), after.into(), limit.into()])
         .await?;
-    rows.iter().map(message).collect()
+    let texts = Texts::of(db, tenant, &rows, 7).await?;
+    rows.iter().map(|row| message(row, &texts)).collect()
 }
 
 /// The last number of a conversation and a member's cursors; `None` where either is absent.
@@ -197,7 +209,13 @@ pub(crate) async fn move_cursors(
     .transpose()
 }
 
-fn message(row: &Row) -> Result<Message> {
+/// Where a message's body is sealed to.
+fn place(conversation: Uuid, id: Uuid) -> String {
+    format!("message/{conversation}/{id}")
+}
+
+fn message(row: &Row, texts: &Texts) -> Result<Message> {
+    let body = texts.open(&place(row.uuid(0)?, row.uuid(2)?), row.text(7)?)?;
     Ok(Message {
         conversation_id: row.uuid(0)?,
         seq: row.i64(1)?,
@@ -208,6 +226,6 @@ fn message(row: &Row) -> Result<Message> {
             name: row.string(5)?,
         },
         at: row.i64(6)?,
-        body: serde_json::from_str(row.text(7)?).map_err(|e| Error::internal("message.stored_body", e))?,
+        body: serde_json::from_str(&body).map_err(|e| Error::internal("message.stored_body", e))?,
     })
 }

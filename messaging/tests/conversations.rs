@@ -5,8 +5,10 @@
 use medtech_kernel::{
     BoxFuture, Error, Module, Result, Tenant,
     auth::{Principal, Role},
+    db::{Engine, Sql},
     error::Kind,
     testkit::{World, on_both_engines},
+    vault::{Class, Scope},
 };
 use medtech_messaging::{
     Messaging,
@@ -276,6 +278,60 @@ fn encrypted_modes_are_refused_until_they_exist() {
                 });
                 assert_eq!(made.await.unwrap_err().code, "conversation.mode_unsupported");
             }
+            Ok(())
+        })
+    });
+}
+
+/// On both engines the text of a message is sealed in its row, and opens in no other's.
+#[test]
+fn a_message_lies_sealed_and_a_shredded_conversation_is_gone() {
+    both(|w| {
+        Box::pin(async move {
+            let s = scene(w).await?;
+            s.m.send(
+                &s.anna,
+                s.id,
+                draft(Uuid::from_u128(1), "the strange rash of Quillfeather"),
+            )
+            .await?;
+            s.m.send(&s.anna, s.id, draft(Uuid::from_u128(2), "second")).await?;
+            let (db, north) = (&w.ctx.db, w.north.id);
+            let rows = db
+                .query(
+                    north,
+                    "SELECT body, digest FROM message WHERE tenant = $1 ORDER BY seq",
+                    &[],
+                )
+                .await?;
+            assert!(rows.iter().all(|r| r.text(0).unwrap().starts_with("sealed1:")));
+            if db.engine() == Engine::Postgres {
+                for table in ["outbox", "dead_letter"] {
+                    let sql = Sql::built(format!("SELECT body FROM {table} WHERE tenant = $1"));
+                    let bodies = db.query(north, sql, &[]).await?;
+                    assert!(
+                        bodies.iter().all(|r| r.text(0).unwrap().starts_with("sealed1:")),
+                        "{table}"
+                    );
+                }
+            }
+            let first = rows[0].string(0)?;
+            let swap = "UPDATE message SET body = $2 WHERE tenant = $1 AND seq = 2";
+            let second = rows[1].string(0)?;
+            for (body, opens) in [(first, false), (second, true)] {
+                db.write(north, move |tx| {
+                    Box::pin(async move { tx.exec(swap, &[body.into()]).await })
+                })
+                .await?;
+                assert_eq!(s.m.list(&s.anna, s.id, 0, None).await.is_ok(), opens);
+            }
+            let subject = s.id.to_string();
+            let scope = Scope {
+                class: Class::Conversation,
+                subject: &subject,
+            };
+            w.ctx.vault.shred(db, north, scope, "user:admin").await?;
+            assert_eq!(kind(s.m.list(&s.anna, s.id, 0, None).await), Kind::Gone);
             Ok(())
         })
     });

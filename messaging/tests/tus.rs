@@ -9,6 +9,7 @@ use medtech_kernel::{
     BoxFuture, Module, Result,
     auth::Role,
     testkit::{World, on_both_engines},
+    vault::{Class, Scope},
 };
 use medtech_messaging::{Messaging, files::Limits};
 use std::sync::Arc;
@@ -556,6 +557,44 @@ fn a_message_names_only_a_finished_file_of_its_conversation() {
             assert_eq!(sent["message"]["body"]["file"], file);
             // What a message names stays.
             assert_eq!(s.tus("DELETE", &done, &[], "").await.status(), StatusCode::CONFLICT);
+            Ok(())
+        })
+    });
+}
+
+/// What a member is told when the disk is not as it was written, and when the key is gone.
+#[test]
+fn a_tampered_swapped_or_cut_file_is_refused_and_a_shredded_one_is_gone() {
+    both(|w| {
+        Box::pin(async move {
+            let s = Scene::new(w).await?;
+            let (one, two) = (s.complete("the first").await, s.complete("the other").await);
+            let place = |path: &str| {
+                let id = path.rsplit_once('/').unwrap().1;
+                w.dir.path().join(format!("files/tenant-{}/object/{id}", w.north.id))
+            };
+            let get = async |path: &str| s.ask("GET", path, &s.anna, &[], Body::empty()).await.status().as_u16();
+            let bytes = std::fs::read(place(&one)).unwrap();
+            assert!(!String::from_utf8_lossy(&bytes).contains("first"));
+            let mut changed = bytes.clone();
+            changed[15] ^= 1;
+            for broken in [
+                changed,
+                bytes[..bytes.len() - 1].to_vec(),
+                Vec::new(),
+                std::fs::read(place(&two)).unwrap(),
+            ] {
+                std::fs::write(place(&one), broken).unwrap();
+                assert_eq!(get(&one).await, 500);
+            }
+            std::fs::write(place(&one), &bytes).unwrap();
+            assert_eq!(get(&one).await, 200);
+            let scope = Scope {
+                class: Class::File,
+                subject: one.rsplit_once('/').unwrap().1,
+            };
+            assert!(s.ctx.vault.shred(&s.ctx.db, w.north.id, scope, "user:admin").await?);
+            assert_eq!((get(&one).await, get(&two).await), (410, 200));
             Ok(())
         })
     });

@@ -1,6 +1,6 @@
 //! The only place where concrete parts meet: database, bus, media, messaging, notifications, modules, hub, router.
 
-use crate::joints;
+use crate::{joints, keys};
 use axum::Router;
 use medtech_appointments::Appointments;
 use medtech_fhir::Fhir;
@@ -10,10 +10,12 @@ use medtech_kernel::{
     auth::Sessions,
     bus::{Bus, Event},
     config::Config,
+    db::Location,
     policy::Policy,
     secret::Root,
     tenant::Tenants,
     upkeep,
+    vault::{self, Ledger, Opened, Vault},
 };
 use medtech_media_sfu::SfuConfig;
 use medtech_messaging::Messaging;
@@ -31,6 +33,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
+use zeroize::Zeroizing;
 
 /// Every part's tables, in the order they are made.
 pub(crate) fn migrations() -> Vec<&'static [Migration]> {
@@ -49,9 +52,38 @@ pub(crate) fn migrations() -> Vec<&'static [Migration]> {
 
 /// The ground: opens the storage and brings it up to date. Nothing runs yet.
 pub(crate) async fn open(config: Config) -> Result<Ctx> {
+    match unlock(&config, None).await? {
+        Opened::Open(root) => open_with(config, root).await,
+        Opened::Sealed(why) => Err(why.into()),
+    }
+}
+
+/// Asks for the root key. One is made only where no data is.
+pub(crate) async fn unlock(config: &Config, given: Option<Zeroizing<String>>) -> Result<Opened> {
+    let secrets = config.data_dir.join("secrets");
+    let key_at_hand = secrets.join("vault.json").exists() || config.vault.key_file(&config.data_dir).exists();
+    let data = match config.location() {
+        _ if key_at_hand => true,
+        Location::Sqlite(dir) => dir.join("system.db").exists(),
+        location => {
+            let db = Db::open(location, Clock::system(), migrations()).await?;
+            !Tenants::open(db).await?.all().is_empty()
+        }
+    };
+    let config = config.clone();
+    // A passphrase takes a core for a while.
+    tokio::task::spawn_blocking(move || vault::unlock(&config, given, data))
+        .await
+        .map_err(|e| Error::internal("vault.unlock", e))?
+}
+
+/// The ground, with the root key at hand.
+pub(crate) async fn open_with(config: Config, root: Root) -> Result<Ctx> {
     let clock = Clock::system();
-    let root = Root::open(&config.data_dir.join("secrets").join("root.key"))?;
+    let vault = Vault::new(root.clone(), Ledger::at(config.vault.erasure_ledger(&config.data_dir)));
     let db = Db::open(config.location(), clock.clone(), migrations()).await?;
+    let db = db.with_vault(vault.clone());
+    vault.load(&db).await?;
     let bus = Bus::new(db.clone(), clock.clone());
     let tenants = Tenants::open(db.clone()).await?;
     let ctx = Ctx {
@@ -62,6 +94,7 @@ pub(crate) async fn open(config: Config) -> Result<Ctx> {
         clock,
         tenants,
         root,
+        vault,
         config: Arc::new(config),
     };
     register_consumers(&ctx);
@@ -166,6 +199,11 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     )));
     tasks.extend(notifications.clone().start(stop.clone()));
     tasks.push(medtech_kernel::audit::keep(ctx.clone(), stop.clone()));
+    tasks.push(tokio::spawn(vault::keep(
+        ctx.vault.clone(),
+        ctx.db.clone(),
+        stop.clone(),
+    )));
     let visits = Arc::new(visits);
     tasks.extend(consume(&ctx, &clinic.identity, &stop));
     tasks.extend(consume(&ctx, &tenants, &stop));
@@ -177,6 +215,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
 
     // Every mount point.
     let router = Router::new()
+        .merge(keys::routes(clinic.fhir.clone()))
         .merge(clinic.fhir.router())
         .merge(module(&clinic.identity))
         .merge(module(&tenants))

@@ -1,7 +1,7 @@
 //! The command line.
 
 use lexopt::{Arg, Parser, ValueExt};
-use medtech_kernel::auth::Role;
+use medtech_kernel::{auth::Role, vault::Class};
 use std::path::PathBuf;
 
 /// A subcommand with its arguments.
@@ -13,6 +13,7 @@ pub(crate) enum Command {
     Demo,
     Token(Token),
     Audit(Audit),
+    Keys(Keys),
     Help(&'static str),
 }
 
@@ -37,6 +38,30 @@ pub(crate) enum Audit {
     },
 }
 
+/// What is done with keys.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    Status {
+        tenant: Option<String>,
+    },
+    Rotate {
+        tenant: String,
+    },
+    Rewrap {
+        tenant: String,
+    },
+    Shred {
+        tenant: String,
+        class: Class,
+        subject: String,
+    },
+    /// Files that hold the passphrase of now and the next one.
+    Protect {
+        current: Option<String>,
+        next: Option<String>,
+    },
+}
+
 const HELP: &str = "medtech: the real-time hub of care
 
 Usage: medtech [--config FILE] COMMAND
@@ -53,6 +78,14 @@ Commands:
                verify [--tenant S]              find any edit, deletion, exchange or cut; exit code 1 if there is one
                export --tenant S [--from T --to T]
                                                 FHIR R4 AuditEvents, one a line
+  keys       the keys that data is sealed with:
+               status [--tenant S]              versions, and how many data keys each wraps
+               rotate --tenant S                a new version, also while the server runs
+               rewrap --tenant S                wrap with the newest what an older version still wraps
+               shred --tenant S --patient ID | --file ID | --conversation ID
+                                                destroy a key for good: what it sealed is erased, in every backup
+               protect [--passphrase-file F] [--new-passphrase-file F]
+                                                give the root key into the care of what vault.root names
   help       this text
 
 Every configuration key can be given as MEDTECH_*, for instance MEDTECH_DATA_DIR; docs/configuration.md lists them.";
@@ -61,6 +94,7 @@ Every configuration key can be given as MEDTECH_*, for instance MEDTECH_DATA_DIR
 pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), String> {
     let (mut name, mut file, mut user, mut room, mut identity) = (None, None, None, None, None);
     let (mut verb, mut tenant, mut from, mut to) = (None, None, None, None);
+    let (mut subject, mut current, mut next) = (None, None, None);
     let text = |args: &mut Parser| args.value().and_then(|v| v.string()).map_err(|e| e.to_string());
     while let Some(arg) = args.next().map_err(|e| e.to_string())? {
         match arg {
@@ -69,11 +103,17 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
             Arg::Long("room") => room = Some(text(&mut args)?),
             Arg::Long("identity") => identity = Some(text(&mut args)?),
             Arg::Long("tenant") => tenant = Some(text(&mut args)?),
+            Arg::Long(class @ ("patient" | "file" | "conversation")) if subject.is_none() => {
+                let class = Class::parse(class).ok_or("no such class")?;
+                subject = Some((class, text(&mut args)?));
+            }
+            Arg::Long("passphrase-file") => current = Some(text(&mut args)?),
+            Arg::Long("new-passphrase-file") => next = Some(text(&mut args)?),
             Arg::Long("from") => from = Some(text(&mut args)?),
             Arg::Long("to") => to = Some(text(&mut args)?),
             Arg::Long("help") | Arg::Short('h') => name = Some("help".to_owned()),
             Arg::Value(v) if name.is_none() => name = Some(v.string().map_err(|e| e.to_string())?),
-            Arg::Value(v) if name.as_deref() == Some("audit") && verb.is_none() => {
+            Arg::Value(v) if matches!(name.as_deref(), Some("audit" | "keys")) && verb.is_none() => {
                 verb = Some(v.string().map_err(|e| e.to_string())?);
             }
             other => return Err(format!("{}; see `medtech help`", other.unexpected())),
@@ -83,8 +123,15 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
     if !is_token && (user.is_some() || room.is_some() || identity.is_some()) {
         return Err("--user, --room and --identity belong to `medtech token`".into());
     }
-    if name.as_deref() != Some("audit") && (tenant.is_some() || from.is_some() || to.is_some()) {
-        return Err("--tenant, --from and --to belong to `medtech audit`".into());
+    if name.as_deref() != Some("audit") && (from.is_some() || to.is_some()) {
+        return Err("--from and --to belong to `medtech audit`".into());
+    }
+    let is_keys = name.as_deref() == Some("keys");
+    if !is_keys && (subject.is_some() || current.is_some() || next.is_some()) {
+        return Err("these options belong to `medtech keys`; see `medtech help`".into());
+    }
+    if !is_keys && name.as_deref() != Some("audit") && tenant.is_some() {
+        return Err("--tenant belongs to `medtech audit` and `medtech keys`".into());
     }
     let command = match name.as_deref() {
         Some("serve") => Command::Serve,
@@ -93,6 +140,7 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
         Some("demo") => Command::Demo,
         Some("token") => Command::Token(token(user, room, identity)?),
         Some("audit") => Command::Audit(audit(verb.as_deref(), tenant, from, to)?),
+        Some("keys") => Command::Keys(keys(verb.as_deref(), tenant, subject, current, next)?),
         Some("help") | None => Command::Help(HELP),
         Some(other) => return Err(format!("there is no command `{other}`; see `medtech help`")),
     };
@@ -127,6 +175,30 @@ fn audit(
     }
 }
 
+fn keys(
+    verb: Option<&str>,
+    tenant: Option<String>,
+    subject: Option<(Class, String)>,
+    current: Option<String>,
+    next: Option<String>,
+) -> Result<Keys, String> {
+    if verb != Some("protect") && (current.is_some() || next.is_some()) {
+        return Err("--passphrase-file and --new-passphrase-file belong to `medtech keys protect`".into());
+    }
+    match (verb, tenant, subject) {
+        (Some("status"), tenant, None) => Ok(Keys::Status { tenant }),
+        (Some("rotate"), Some(tenant), None) => Ok(Keys::Rotate { tenant }),
+        (Some("rewrap"), Some(tenant), None) => Ok(Keys::Rewrap { tenant }),
+        (Some("shred"), Some(tenant), Some((class, subject))) => Ok(Keys::Shred { tenant, class, subject }),
+        (Some("protect"), None, None) => Ok(Keys::Protect { current, next }),
+        (Some("rotate" | "rewrap"), None, _) => Err("it wants --tenant".into()),
+        (Some("shred"), ..) => {
+            Err("`medtech keys shred` wants --tenant, and one of --patient, --file, --conversation".into())
+        }
+        _ => Err("`medtech keys` wants `status`, `rotate`, `rewrap`, `shred` or `protect`; see `medtech help`".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,8 +230,23 @@ mod tests {
             of(&["audit", "export", "--tenant", "demo", "--from", "2026-03-01"]),
             Ok(Command::Audit(march))
         );
+        let shred = Keys::Shred {
+            tenant: "demo".into(),
+            class: Class::Patient,
+            subject: "p1".into(),
+        };
+        assert_eq!(
+            of(&["keys", "shred", "--tenant", "demo", "--patient", "p1"]),
+            Ok(Command::Keys(shred))
+        );
         for wrong in [
-            &["audit"][..],
+            &["keys"][..],
+            &["keys", "rotate"],
+            &["keys", "shred", "--tenant", "demo"],
+            &["keys", "shred", "--tenant", "demo", "--patient", "a", "--file", "b"],
+            &["keys", "status", "--passphrase-file", "f"],
+            &["serve", "--patient", "p1"],
+            &["audit"],
             &["audit", "burn"],
             &["audit", "export"],
             &["audit", "verify", "--from", "2026-03-01"],

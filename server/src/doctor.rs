@@ -1,6 +1,6 @@
 //! `medtech doctor`: what this machine offers, and how to mend what is wrong.
 
-use crate::{app, say};
+use crate::{app, keys, say};
 use medtech_kernel::{Result, config::Config};
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
@@ -41,6 +41,10 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     findings.push(udp(config));
     match app::open(config.clone()).await {
         Ok(ctx) => {
+            findings.push(match keys::doctor(&ctx)? {
+                (what, None) => ok(what),
+                (what, Some(mend)) => wrong(what, mend),
+            });
             for (name, value) in ctx.db.inspect().await? {
                 findings.push(if value.starts_with("BYPASSED") {
                     wrong(format!("database {name}"), value)
@@ -50,6 +54,10 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
             }
         }
         Err(e) if e.code == "app.data_dir_in_use" => findings.push(ok("database: in use by a running server")),
+        Err(e) if e.code.starts_with("vault.") => findings.push(wrong(
+            "vault: sealed; the server starts, and serves nothing until it is opened",
+            e.message,
+        )),
         Err(e) => findings.push(wrong(
             format!(
                 "database: {} {}",

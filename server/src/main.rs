@@ -7,8 +7,10 @@ mod demo;
 mod doctor;
 mod gateway;
 mod joints;
+mod keys;
 mod links;
 mod ops;
+mod sealed;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -71,6 +73,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Audit(what) => audit::run(config, what).await,
+        Command::Keys(what) => keys::run(config, what).await,
         Command::Help(text) => {
             say(text);
             Ok(ExitCode::SUCCESS)

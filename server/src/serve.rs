@@ -1,9 +1,16 @@
 //! `medtech serve`: every service in this process, until it is told to stop.
 
-use crate::{app, demo, gateway, links, ops, say};
-use medtech_kernel::{Error, Result, config::Config};
+use crate::{app, demo, gateway, links, ops, say, sealed};
+use medtech_kernel::{
+    Ctx, Error, Result,
+    config::Config,
+    vault::{Opened, Sealed},
+};
 use std::{fs::File, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
-use tokio::{net::TcpSocket, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -14,12 +21,21 @@ const GRACE: Duration = Duration::from_secs(8);
 
 pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let _lock = lock(&config.data_dir)?;
-    let listener = listen(config.http.bind)?;
+    let mut listener = listen(config.http.bind)?;
     config.http.bind.set_port(listener.local_addr().map_err(io)?.port());
     let demo = config.demo;
 
-    let ctx = app::open(config).await?;
+    let Some(ctx) = ground(&mut listener, config).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let clinic = app::clinic(ctx.clone());
+    // A restored copy may hold what was erased since.
+    for tenant in ctx.tenants.all() {
+        let gone = clinic.fhir.erase_again(tenant.id).await?;
+        if gone > 0 {
+            tracing::warn!(tenant = %tenant.id, gone, "erased again what a restore had brought back");
+        }
+    }
     let (stop, stopped) = watch::channel(false);
     let (metrics, running) = (
         ops::Metrics::new(ctx.clone()),
@@ -56,6 +72,43 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Opens the storage, and waits for the root key where it is missing; `None` when told to stop before it came.
+async fn ground(listener: &mut TcpListener, config: Config) -> Result<Option<Ctx>> {
+    let is_closed = |e: &Error| e.code.starts_with("vault.");
+    let sealed = |e: Error| Sealed {
+        why: e.message.into_owned(),
+        mend: "`medtech doctor` says more.".to_owned(),
+    };
+    let mut opened = match app::unlock(&config, None).await {
+        Err(e) if is_closed(&e) => Opened::Sealed(sealed(e)),
+        other => other?,
+    };
+    loop {
+        match opened {
+            Opened::Open(root) => match app::open_with(config.clone(), root).await {
+                Err(e) if e.code == "vault.sealed" => opened = Opened::Sealed(sealed(e)),
+                other => return other.map(Some),
+            },
+            Opened::Sealed(why) => {
+                // The port stays ours while the little server is exchanged for the great one.
+                let (mine, theirs) = twice(listener)?;
+                *listener = mine;
+                match sealed::wait(theirs, &config, why, signal()).await? {
+                    Some(root) => opened = Opened::Open(root),
+                    None => return Ok(None),
+                }
+            }
+        }
+    }
+}
+
+fn twice(listener: &TcpListener) -> Result<(TcpListener, TcpListener)> {
+    let copy = || -> std::io::Result<TcpListener> {
+        TcpListener::from_std(std::os::fd::AsFd::as_fd(listener).try_clone_to_owned()?.into())
+    };
+    Ok((copy().map_err(io)?, copy().map_err(io)?))
+}
+
 /// Two servers on one data directory would both deliver the outbox: the second is refused.
 fn lock(dir: &Path) -> Result<File> {
     std::fs::create_dir_all(dir).map_err(io)?;
@@ -75,8 +128,8 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-fn listen(addr: SocketAddr) -> Result<tokio::net::TcpListener> {
-    let open = || -> std::io::Result<tokio::net::TcpListener> {
+fn listen(addr: SocketAddr) -> Result<TcpListener> {
+    let open = || -> std::io::Result<TcpListener> {
         let socket = if addr.is_ipv4() {
             TcpSocket::new_v4()?
         } else {

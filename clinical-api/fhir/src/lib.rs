@@ -12,6 +12,7 @@ mod capability;
 mod codec;
 mod definitions;
 mod engine;
+mod erase;
 mod extract;
 mod http;
 mod ids;

@@ -6,12 +6,13 @@ use crate::{
     clock::Millis,
     db::{Db, Row},
     tenant::Tenants,
+    vault::Texts,
 };
 use serde_json::value::RawValue;
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -52,6 +53,7 @@ const PARKED: &str =
 pub(super) async fn append(tx: &mut Tx, groups: &[&'static str], event: &Event, due: Millis) -> Result<()> {
     let count = i64::try_from(groups.len()).unwrap_or(i64::MAX);
     let last = tx.query_one(NEXT_SEQ, &[count.into()]).await?.i64(0)?;
+    let body: Arc<str> = tx.veil(&place(event.id), event.body.get().to_owned()).await?.into();
     for (group, seq) in groups.iter().zip(last - count + 1..) {
         let args: [Val; 9] = [
             (*group).into(),
@@ -61,7 +63,7 @@ pub(super) async fn append(tx: &mut Tx, groups: &[&'static str], event: &Event, 
             (&event.key).into(),
             event.actor.clone().into(),
             event.at.into(),
-            event.body.get().into(),
+            body.clone().into(),
             due.into(),
         ];
         tx.exec(APPEND, &args).await?;
@@ -208,8 +210,9 @@ where
 {
     let (bus, tenant, group) = (done.bus, done.tenant, done.group);
     let mut held: HashSet<String> = HashSet::new();
+    let texts = Texts::of(&bus.0.db, tenant, rows, 6).await?;
     for row in rows {
-        let (seq, event, attempts) = (row.i64(0)?, event(tenant, row)?, row.i64(7)?);
+        let (seq, event, attempts) = (row.i64(0)?, event(tenant, row, &texts)?, row.i64(7)?);
         if held.contains(&event.key) {
             continue;
         }
@@ -302,7 +305,13 @@ async fn fail(bus: &Bus, tenant: TenantId, group: &'static str, seq: i64, attemp
         .map(|_| ())
 }
 
-fn event(tenant: TenantId, row: &Row) -> Result<Event> {
+/// Where an event's body is sealed to: every group's row, and the dead letter it may become.
+fn place(event: Uuid) -> String {
+    format!("outbox/{event}")
+}
+
+fn event(tenant: TenantId, row: &Row, texts: &Texts) -> Result<Event> {
+    let body = texts.open(&place(row.uuid(1)?), row.text(6)?)?;
     Ok(Event {
         id: row.uuid(1)?,
         tenant,
@@ -311,6 +320,6 @@ fn event(tenant: TenantId, row: &Row) -> Result<Event> {
         channel: None,
         actor: row.opt_text(4)?.map(str::to_owned),
         at: row.i64(5)?,
-        body: RawValue::from_string(row.string(6)?).map_err(|e| Error::internal("bus.body", e))?,
+        body: RawValue::from_string(body).map_err(|e| Error::internal("bus.body", e))?,
     })
 }

@@ -81,7 +81,7 @@ impl<'a> Scope<'a> {
 
 struct DataKey {
     id: i64,
-    key: Key,
+    key: Arc<Key>,
 }
 
 #[derive(Default)]
@@ -156,7 +156,7 @@ impl TenantKeys {
         let bytes = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|e| Error::internal("vault.data_key", e))?;
         Ok(DataKey {
             id,
-            key: Key::new(&Zeroizing::new(bytes))?,
+            key: Arc::new(Key::new(&Zeroizing::new(bytes))?),
         })
     }
 
@@ -382,19 +382,7 @@ impl Keys {
     }
 
     /// The key of this number, for those who lay out bytes themselves.
-    pub fn cipher(&self, id: i64) -> Result<DataCipher> {
-        self.at_hand.get(&id).cloned().map(DataCipher).ok_or_else(erased)
-    }
-}
-
-/// A data key in hand.
-#[derive(Clone)]
-pub struct DataCipher(Arc<DataKey>);
-
-impl std::ops::Deref for DataCipher {
-    type Target = Key;
-
-    fn deref(&self) -> &Key {
-        &self.0.key
+    pub fn cipher(&self, id: i64) -> Result<Arc<Key>> {
+        self.at_hand.get(&id).map(|found| found.key.clone()).ok_or_else(erased)
     }
 }

@@ -13,12 +13,15 @@ mod root;
 mod rotate;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use cipher::{Key, OVERHEAD, aad};
 pub use data::{Class, Door, Keys, Scope, key_id, keys};
 pub use ledger::{Erasure, Ledger};
 pub use root::{External, Fetched, KeyFile, KeyService, Opened, Passphrase, RootProvider, Sealed, protect, unlock};
 pub use rotate::{Rotated, Standing, rewrap, rotate, standing};
+
+pub use text::Texts;
 
 use crate::{
     Db, Error, Result, TenantId, Tx, id,

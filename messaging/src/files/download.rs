@@ -11,6 +11,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use medtech_kernel::{Error, auth::Principal, policy::Action};
 use std::sync::Arc;
@@ -51,7 +52,12 @@ pub(super) async fn get(
     let length = bytes.end - bytes.start;
     let body = match length {
         0 => Body::empty(),
-        _ => Body::from_stream(m.files.objects.read(who.tenant, file.id, bytes.clone()).await?),
+        _ => {
+            let mut pieces = m.files.read(who.tenant, &file, bytes.clone()).await?;
+            // The first piece before the answer begins: what does not open is an error, not a broken connection.
+            let first = pieces.try_next().await?;
+            Body::from_stream(stream::iter(first.map(Ok)).chain(pieces))
+        }
     };
     let value = |text: String| HeaderValue::from_str(&text).map_err(|e| Error::internal("file.header", e));
     let mut response = (status, body).into_response();

@@ -1,17 +1,19 @@
 //! Files of conversations: a tus 1.0 server, and downloads by range for members.
 //!
-//! [`tus`] reads and writes headers, [`partial`] is an upload on disk, [`objects`] the store of finished files, [`http`]
+//! [`tus`] reads and writes headers, [`partial`] is an upload on disk, [`sealed`] how bytes
+//! lie there, [`objects`] the store of finished files, [`http`]
 //! and [`download`] the routes. This file owns the uploads in progress: one writer for each, resumable after a crash.
 
 mod download;
 mod http;
 mod objects;
 mod partial;
+mod sealed;
 mod store;
 mod tus;
 
 pub(crate) use http::routes;
-pub(crate) use store::FileRow;
+pub(crate) use store::{FileRow, hex};
 
 use aws_lc_rs::digest;
 use futures_util::TryStreamExt;
@@ -20,11 +22,14 @@ use medtech_kernel::{
     auth::{Principal, Role},
     clock::Millis,
     id,
+    vault::{self, Door},
 };
 use objects::Objects;
 use partial::Partial;
+use sealed::{Plain, Sealer};
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -140,14 +145,16 @@ impl Files {
             sha256: None,
             expires_at: now + limits.keep_pending,
             metadata: meta.given,
+            data_key: None,
         };
-        let row = file.clone();
+        let mut row = file;
         let room = if who.has(Role::Guest) {
             limits.max_owned_by_guest
         } else {
             limits.max_owned
         };
-        self.db
+        let file = self
+            .db
             .write(who.tenant, move |tx| {
                 Box::pin(async move {
                     let (owned, pending) = FileRow::usage(tx, &row.owner).await?;
@@ -163,11 +170,14 @@ impl Files {
                             "Too many uploads are unfinished. Finish or cancel some.",
                         ));
                     }
-                    row.create(tx).await
+                    row.data_key = Some(tx.data_key_id(store::scope(&row.id.to_string())).await?);
+                    row.create(tx).await?;
+                    Ok(row)
                 })
             })
             .await?;
-        let partial = Partial::create(&self.objects.partial(who.tenant, file.id))
+        let sealer = self.sealer(who.tenant, &file).await?;
+        let partial = Partial::create(&self.objects.partial(who.tenant, file.id), sealer)
             .await
             .map_err(disk)?;
         let upload = self.upload(who.tenant, file.id)?;
@@ -212,27 +222,50 @@ impl Files {
             return Ok(Some(()));
         }
         let path = self.objects.partial(tenant, file.id);
-        *slot = Partial::open(&path).await.map_err(disk)?;
+        if file.data_key.is_none() {
+            // Begun by an older release, whose bytes lie in clear: the client is told that it starts anew.
+            let id = file.id;
+            let key = self
+                .db
+                .write(tenant, move |tx| Box::pin(FileRow::give_key(tx, id)))
+                .await?;
+            partial::remove(&path).await.map_err(disk)?;
+            let file = FileRow {
+                data_key: Some(key),
+                ..file.clone()
+            };
+            *slot = Some(
+                Partial::create(&path, self.sealer(tenant, &file).await?)
+                    .await
+                    .map_err(disk)?,
+            );
+            return Ok(Some(()));
+        }
+        let sealer = self.sealer(tenant, file).await?;
+        *slot = Partial::open(&path, sealer.clone()).await.map_err(disk)?;
         if slot.is_some() {
             return Ok(Some(()));
         }
-        if self.objects.size(tenant, file.id).await? == Some(file.size) {
+        if self.objects.size(tenant, file.id).await? == Some(sealer.sealed_size()) {
             let sha256 = self.hash(tenant, file).await?;
             self.note_complete(tenant, file, sha256).await?;
             self.close(tenant, file.id);
             return Ok(None);
         }
         // The row was committed, the file was not yet made.
-        *slot = Some(Partial::create(&path).await.map_err(disk)?);
+        partial::remove(&path).await.map_err(disk)?;
+        *slot = Some(Partial::create(&path, sealer).await.map_err(disk)?);
         Ok(Some(()))
     }
 
     /// The last byte has come: flushed, published, noted.
     async fn finish(&self, tenant: TenantId, file: &FileRow, slot: &mut Option<Partial>) -> Result<()> {
         let Some(partial) = slot.take() else { return Ok(()) };
-        let sha256 = partial.sha256();
-        drop(partial);
+        let sha256 = partial.complete().await.map_err(disk)?;
         self.objects.publish(tenant, file.id).await?;
+        partial::clear(&self.objects.partial(tenant, file.id))
+            .await
+            .map_err(disk)?;
         self.note_complete(tenant, file, sha256).await?;
         self.close(tenant, file.id);
         Ok(())
@@ -263,11 +296,33 @@ impl Files {
             .await
     }
 
+    /// What seals and opens a file's bytes; 410 when its key was destroyed.
+    async fn sealer(&self, tenant: TenantId, file: &FileRow) -> Result<Sealer> {
+        let id = file.data_key.unwrap_or_default();
+        let keys = vault::keys(Door::Db(&self.db, tenant), [id]).await?;
+        Ok(Sealer {
+            key: keys.cipher(id)?,
+            id: file.id,
+            size: file.size,
+        })
+    }
+
+    /// A part of a finished file, in clear, as it comes from the disk.
+    async fn read(&self, tenant: TenantId, file: &FileRow, range: Range<u64>) -> Result<Plain> {
+        if file.data_key.is_none() {
+            let bits = self.objects.read(tenant, file.id, range).await?;
+            return Ok(Box::pin(bits.map_err(|e| Error::internal("file.read", e))));
+        }
+        let sealer = self.sealer(tenant, file).await?;
+        let bits = self.objects.read(tenant, file.id, sealer.on_disk(&range)).await?;
+        Ok(sealer.read(bits, range))
+    }
+
     async fn hash(&self, tenant: TenantId, file: &FileRow) -> Result<Vec<u8>> {
         let mut sha = digest::Context::new(&digest::SHA256);
         if file.size > 0 {
-            let mut bits = self.objects.read(tenant, file.id, 0..file.size).await?;
-            while let Some(bytes) = bits.try_next().await.map_err(|e| Error::internal("file.read", e))? {
+            let mut bits = self.read(tenant, file, 0..file.size).await?;
+            while let Some(bytes) = bits.try_next().await? {
                 sha.update(&bytes);
             }
         }

@@ -8,7 +8,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, local::Loc
 use std::{ops::Range, path::PathBuf};
 use uuid::Uuid;
 
-/// Bytes of a file, as they come from the disk.
+/// Bytes of an object, as they come from the disk.
 pub(crate) type Bits = BoxStream<'static, object_store::Result<Bytes>>;
 
 pub(crate) struct Objects {

@@ -1,22 +1,27 @@
 //! The table of files: every statement, and nothing else.
 
 use crate::model::FileRef;
-use medtech_kernel::{Db, Result, Row, TenantId, Tx, clock::Millis};
+use medtech_kernel::{
+    Db, Result, Row, TenantId, Tx,
+    clock::Millis,
+    vault::{Class, Scope},
+};
 use uuid::Uuid;
 
 const CREATE: &str = "INSERT INTO shared_file
-    (tenant, id, conversation, owner, name, type, size, sha256, metadata, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $8, $9, $10)";
-const FIND: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata FROM shared_file
-    WHERE tenant = $1 AND id = $2";
+    (tenant, id, conversation, owner, name, type, size, sha256, metadata, created_at, expires_at, data_key)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $8, $9, $10, $11)";
+const GIVE_KEY: &str = "UPDATE shared_file SET data_key = $3 WHERE tenant = $1 AND id = $2 AND sha256 IS NULL";
+const FIND: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata, data_key
+    FROM shared_file WHERE tenant = $1 AND id = $2";
 const COMPLETE: &str = "UPDATE shared_file SET sha256 = $3 WHERE tenant = $1 AND id = $2 AND sha256 IS NULL";
 const DELETE: &str = "DELETE FROM shared_file WHERE tenant = $1 AND id = $2";
 const USED: &str = "SELECT 1 FROM message WHERE tenant = $1 AND file = $2 LIMIT 1";
 const USAGE: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT),
     CAST(COALESCE(SUM(CASE WHEN sha256 IS NULL THEN 1 ELSE 0 END), 0) AS BIGINT)
     FROM shared_file WHERE tenant = $1 AND owner = $2";
-const EXPIRED: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata FROM shared_file
-    WHERE tenant = $1 AND sha256 IS NULL AND expires_at <= $2 ORDER BY expires_at LIMIT $3";
+const EXPIRED: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata, data_key
+    FROM shared_file WHERE tenant = $1 AND sha256 IS NULL AND expires_at <= $2 ORDER BY expires_at LIMIT $3";
 
 /// A file as the table knows it.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub(crate) struct FileRow {
     pub(crate) expires_at: Millis,
     /// `Upload-Metadata` as the client gave it.
     pub(crate) metadata: String,
+    /// What its bytes are sealed with; absent in files of older releases.
+    pub(crate) data_key: Option<i64>,
 }
 
 impl FileRow {
@@ -62,8 +69,16 @@ impl FileRow {
             (&self.metadata).into(),
             tx.now().into(),
             self.expires_at.into(),
+            self.data_key.into(),
         ];
         tx.exec(CREATE, &args).await.map(drop)
+    }
+
+    /// For an upload of an older release, which begins anew.
+    pub(crate) async fn give_key(tx: &mut Tx, id: Uuid) -> Result<i64> {
+        let key = tx.data_key_id(scope(&id.to_string())).await?;
+        tx.exec(GIVE_KEY, &[id.into(), key.into()]).await?;
+        Ok(key)
     }
 
     /// `false` when it was complete already, or is gone.
@@ -119,7 +134,16 @@ impl FileRow {
             sha256: row.opt_blob(6)?.map(<[u8]>::to_vec),
             expires_at: row.i64(7)?,
             metadata: row.string(8)?,
+            data_key: row.opt_i64(9)?,
         })
+    }
+}
+
+/// A file's own key.
+pub(crate) fn scope(id: &str) -> Scope<'_> {
+    Scope {
+        class: Class::File,
+        subject: id,
     }
 }
 

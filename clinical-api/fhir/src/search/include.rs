@@ -10,7 +10,7 @@ use crate::{
     definitions::{Definitions, Kind, ResourceDef},
     extract::Reference,
     outcome::Failure,
-    store::{Exec, Shelf, Stored, resolve, stored},
+    store::{Exec, Shelf, Stored, resolve, stored_all},
 };
 use medtech_kernel::db;
 use std::collections::{HashMap, HashSet};
@@ -146,9 +146,9 @@ pub(crate) async fn included(
                 text.push_str(&format!(" AND {inside}"));
             }
         }
-        for row in exec.query(db::Sql::built(text), &sql.args).await? {
-            out.push((def, stored(&row)?));
-        }
+        let rows = exec.query(db::Sql::built(text), &sql.args).await?;
+        let found = stored_all(exec, &rows).await?;
+        out.extend(found.into_iter().filter(|s| !s.deleted).map(|s| (def, s)));
     }
     Ok(out)
 }

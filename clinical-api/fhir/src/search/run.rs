@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     definitions::ResourceDef,
-    store::{Exec, Stored, stored},
+    store::{Exec, Stored, stored_all},
 };
 use medtech_kernel::{Result, db};
 
@@ -222,16 +222,17 @@ pub(crate) async fn page(exec: &mut Exec<'_>, request: &Request) -> Result<Page>
     );
     let rows = exec.query(db::Sql::built(text), &sql.args).await?;
     let more = rows.len() > request.count;
-    let hits = rows.iter().take(request.count).map(|row| {
-        Ok(Hit {
+    let rows = rows.get(..request.count).unwrap_or(&rows);
+    let found = stored_all(exec, rows).await?;
+    let mut hits = Vec::with_capacity(found.len());
+    // One whose key was destroyed is as if deleted.
+    for (row, stored) in rows.iter().zip(found).filter(|(_, s)| !s.deleted) {
+        hits.push(Hit {
             place: row.i64(7)?,
-            stored: stored(row)?,
-        })
-    });
-    Ok(Page {
-        hits: hits.collect::<Result<_>>()?,
-        more,
-    })
+            stored,
+        });
+    }
+    Ok(Page { hits, more })
 }
 
 /// How many match in all.

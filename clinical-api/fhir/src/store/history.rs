@@ -1,6 +1,6 @@
 //! Versions: one, those of a resource, those of a type.
 
-use super::{Exec, Op, Shelf, Stored, body, current};
+use super::{Bodies, Exec, Op, Shelf, Stored, current};
 use crate::{codec, definitions::ResourceDef};
 use medtech_kernel::Result;
 
@@ -27,15 +27,16 @@ fn op_of(now: &Stored) -> Op {
     }
 }
 
-fn old(row: &medtech_kernel::Row) -> Result<Version> {
+fn old(bodies: &Bodies, row: &medtech_kernel::Row) -> Result<Version> {
     let op = Op::parse(row.i64(3)?);
+    let body = bodies.body(row, 5, row.i64(0)?, row.i64(1)?)?;
     let stored = Stored {
         rid: row.i64(0)?,
         version: row.i64(1)?,
         updated: row.i64(2)?,
-        deleted: op == Op::Delete,
+        deleted: op == Op::Delete || body.is_none(),
         ord: 0,
-        body: body(row, 4)?,
+        body: body.unwrap_or_default(),
     };
     Ok(Version { stored, op, seq: 0 })
 }
@@ -53,11 +54,9 @@ pub(crate) async fn version(exec: &mut Exec<'_>, def: &ResourceDef, rid: i64, nu
             seq: 0,
         }));
     }
-    exec.query_opt(ONE, &[rid.into(), number.into()])
-        .await?
-        .as_ref()
-        .map(old)
-        .transpose()
+    let rows = exec.query(ONE, &[rid.into(), number.into()]).await?;
+    let bodies = Bodies::of(exec, &rows, &[5]).await?;
+    rows.first().map(|row| old(&bodies, row)).transpose()
 }
 
 /// Versions older than `below` (exclusive), newest first.
@@ -81,8 +80,10 @@ pub(crate) async fn instance_history(
         });
     }
     let left = count - i64::try_from(all.len()).unwrap_or(0);
-    for row in exec.query(OLDER, &[rid.into(), below.into(), left.into()]).await? {
-        all.push(old(&row)?);
+    let rows = exec.query(OLDER, &[rid.into(), below.into(), left.into()]).await?;
+    let bodies = Bodies::of(exec, &rows, &[5]).await?;
+    for row in &rows {
+        all.push(old(&bodies, row)?);
     }
     Ok(Some(all))
 }
@@ -98,22 +99,19 @@ pub(crate) async fn type_history(
     let rows = exec
         .query(OF_TYPE, &[def.number.into(), below.into(), since.into(), count.into()])
         .await?;
+    let bodies = Bodies::of(exec, &rows, &[5, 8]).await?;
     rows.iter()
         .map(|row| {
             let op = Op::parse(row.i64(3)?);
-            let at = if row.opt_i64(9)?.is_some() { 7 } else { 4 };
-            let body = if row.opt_blob(at + 1)?.is_some() {
-                body(row, at)?
-            } else {
-                String::new()
-            };
+            let at = if row.opt_i64(9)?.is_some() { 8 } else { 5 };
+            let body = bodies.body(row, at, row.i64(0)?, row.i64(1)?)?;
             let stored = Stored {
                 rid: row.i64(0)?,
                 version: row.i64(1)?,
                 updated: row.i64(2)?,
-                deleted: op == Op::Delete,
+                deleted: op == Op::Delete || body.is_none(),
                 ord: 0,
-                body,
+                body: body.unwrap_or_default(),
             };
             Ok(Version {
                 stored,

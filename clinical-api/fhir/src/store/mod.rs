@@ -2,6 +2,7 @@
 
 mod exec;
 mod history;
+mod sealed;
 mod shelf;
 mod write;
 
@@ -12,6 +13,7 @@ pub(crate) use write::{Body, Change, Op, Target, Written, about, apply, patients
 
 use crate::{codec, definitions::ResourceDef};
 use medtech_kernel::{Error, Result, Row};
+use sealed::Bodies;
 
 /// A row of `fhir_res`.
 #[derive(Clone, Debug)]
@@ -30,29 +32,27 @@ const READ: &str = "SELECT rid, ver, upd, del, ord, dict, body, ty FROM fhir_res
 /// The current row, whatever its state.
 pub(crate) async fn current(exec: &mut Exec<'_>, def: &ResourceDef, rid: i64) -> Result<Option<Stored>> {
     match exec.query_opt(READ, &[rid.into()]).await? {
-        Some(row) if row.i64(7)? == def.number => stored(&row).map(Some),
+        Some(row) if row.i64(7)? == def.number => Ok(stored_all(exec, &[row]).await?.pop()),
         _ => Ok(None),
     }
 }
 
-/// Columns `rid, ver, upd, del, ord, dict, body`.
-pub(crate) fn stored(row: &Row) -> Result<Stored> {
-    Ok(Stored {
-        rid: row.i64(0)?,
-        version: row.i64(1)?,
-        updated: row.i64(2)?,
-        deleted: row.i64(3)? != 0,
-        ord: row.i64(4)?,
-        body: body(row, 5)?,
-    })
-}
-
-/// Dictionary and body in two columns.
-fn body(row: &Row, at: usize) -> Result<String> {
-    match row.opt_blob(at + 1)? {
-        Some(bytes) => codec::decompress(row.i64(at)?, bytes),
-        None => Ok(String::new()),
-    }
+/// Rows with the columns `rid, ver, upd, del, ord, dict, body`. One whose key was destroyed is as if deleted.
+pub(crate) async fn stored_all(exec: &mut Exec<'_>, rows: &[Row]) -> Result<Vec<Stored>> {
+    let bodies = Bodies::of(exec, rows, &[6]).await?;
+    let one = |row: &Row| {
+        let (rid, version) = (row.i64(0)?, row.i64(1)?);
+        let body = bodies.body(row, 6, rid, version)?;
+        Ok(Stored {
+            rid,
+            version,
+            updated: row.i64(2)?,
+            deleted: row.i64(3)? != 0 || body.is_none(),
+            ord: row.i64(4)?,
+            body: body.unwrap_or_default(),
+        })
+    };
+    rows.iter().map(one).collect()
 }
 
 impl Stored {

@@ -1,6 +1,6 @@
 //! The write path inside a transaction: versions, interning, index rows, history, log, audit, events.
 
-use super::{Exec, Shelf, Stored, current, shelf::CodeKey};
+use super::{Exec, Shelf, Stored, current, sealed, shelf::CodeKey};
 use crate::{
     codec,
     definitions::{Definitions, ResourceDef},
@@ -245,14 +245,23 @@ pub(crate) async fn apply(
             .as_ref()
             .or(old_rows.as_ref())
             .map_or(crate::index::UNDATED, |r| r.ord);
-        let (stored, packed) = match change.body {
-            Some(body) => (body.stored, Val::from(body.packed)),
-            None if ours => (String::new(), Val::Null(Ty::Blob)),
+        let (stored, [dict, packed]) = match change.body {
+            Some(body) => {
+                let mut about: Vec<String> = match change.def.name {
+                    "Patient" => vec![id.clone()],
+                    _ => patients(change.def, &body.found).map(str::to_owned).collect(),
+                };
+                about.sort_unstable();
+                about.dedup();
+                let sealed = sealed::seal(tx, &about, rid, version, &body.packed).await?;
+                (body.stored, sealed)
+            }
+            None if ours => (String::new(), [codec::CURRENT.into(), Val::Null(Ty::Blob)]),
             None => {
                 // A client's id must stay readable in the history.
                 let rest = codec::stored(change.def.name, &serde_json::Value::Null, Some(&id));
                 let packed = codec::compress(&rest)?;
-                (rest, packed.into())
+                (rest, [codec::CURRENT.into(), packed.into()])
             }
         };
         let deleted = i64::from(op == Op::Delete);
@@ -267,7 +276,7 @@ pub(crate) async fn apply(
                     now.into(),
                     deleted.into(),
                     ord.into(),
-                    codec::CURRENT.into(),
+                    dict,
                     packed,
                 ]);
             }
@@ -279,7 +288,7 @@ pub(crate) async fn apply(
                     now.into(),
                     deleted.into(),
                     ord.into(),
-                    codec::CURRENT.into(),
+                    dict,
                     packed,
                     old.version.into(),
                 ];
