@@ -344,6 +344,26 @@ impl Tenants {
         hosts
     }
 
+    /// Where people open a tenant: its own host name, the installation's address for the first tenant, else the
+    /// development address. Without a slash at the end.
+    #[must_use]
+    pub fn address_of(&self, tenant: &Tenant, public_url: &str) -> String {
+        if let Some(host) = self.domains_of(tenant.id).first() {
+            return format!("https://{host}");
+        }
+        let base = public_url.trim_end_matches('/');
+        if self.is_home(tenant.id) {
+            return base.to_owned();
+        }
+        let port = base.rsplit_once(':').map_or("", |(_, port)| port);
+        let port = if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
+            String::new()
+        } else {
+            format!(":{port}")
+        };
+        format!("http://{}.localhost{port}", tenant.slug)
+    }
+
     /// Replaces what a tenant has chosen. Whoever calls writes the audit entry in the tenant's own trail.
     pub async fn set_settings(&self, id: TenantId, settings: &Settings) -> Result<()> {
         self.change_settings(id, settings, "system", None).await.map(|_| ())

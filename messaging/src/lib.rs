@@ -8,6 +8,9 @@ pub mod model;
 pub mod rpc;
 pub mod service;
 mod store;
+mod whole;
+
+pub use whole::{After, Rows};
 
 use axum::Router;
 use files::Files;

@@ -15,6 +15,7 @@ use medtech_kernel::{
     bus::Event,
     id,
     policy::{self, Action, Resource},
+    tenant,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -222,6 +223,9 @@ async fn send_in(ctx: &Ctx, tx: &mut Tx, who: &Principal, conversation: Uuid, dr
         Some(f) => Some(completed_file(tx, conversation, f.id).await?),
         None => None,
     };
+    if let Some(clinic) = ctx.tenants.by_id(who.tenant) {
+        tenant::spend(tx, &clinic, "messages", clinic.quotas.messages_per_day).await?;
+    }
     let taken = store::take_seq(tx, conversation).await?.ok_or_else(not_a_member)?;
     taken.mode.require_supported()?;
     let message = Message {

@@ -4,6 +4,7 @@
 //! to be told, and [`MAIL_GROUP`] what is to be sent, so that a slow mail server never delays a board.
 
 mod http;
+mod invitation;
 mod mail;
 pub mod model;
 mod outbox_page;
@@ -32,7 +33,7 @@ impl Notifications {
     /// Reads the mail configuration and registers [`MAIL_GROUP`].
     pub fn new(ctx: Ctx) -> Result<Self> {
         let mailer = Mailer::open(&ctx.config.mail)?;
-        ctx.bus.register(MAIL_GROUP, &[MAIL_DUE]);
+        ctx.bus.register(MAIL_GROUP, &[MAIL_DUE, invitation::INVITED]);
         Ok(Self { ctx, mailer })
     }
 
@@ -42,7 +43,12 @@ impl Notifications {
         let (bus, tenants) = (self.ctx.bus.clone(), self.ctx.tenants.clone());
         let sender = bus.consume(MAIL_GROUP, tenants, stop, move |event| {
             let this = self.clone();
-            async move { this.mail_due(event).await }
+            async move {
+                match &*event.kind {
+                    invitation::INVITED => this.invited(event).await,
+                    _ => this.mail_due(event).await,
+                }
+            }
         });
         vec![sender]
     }

@@ -132,7 +132,7 @@ pub(crate) struct Clinic {
 pub(crate) fn clinic(ctx: Ctx) -> Clinic {
     let fhir = Fhir::new(ctx.clone());
     Clinic {
-        identity: Arc::new(Identity::new(ctx.clone())),
+        identity: Arc::new(Identity::new(ctx.clone()).with_records(fhir.clone())),
         appointments: Arc::new(Appointments::new(ctx.clone(), fhir.clone())),
         records: Arc::new(Records::new(ctx.clone(), fhir.clone())),
         fhir,
@@ -159,7 +159,11 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     // Messages, notices, visits, devices.
     let messaging = Arc::new(Messaging::new(ctx.clone())?);
     let notifications = Arc::new(Notifications::new(ctx.clone())?);
-    let tenants = Arc::new(TenantsModule::new(ctx.clone()));
+    let house = Arc::new(joints::Household {
+        identity: clinic.identity.clone(),
+        messaging: messaging.clone(),
+    });
+    let tenants = Arc::new(TenantsModule::new(ctx.clone(), clinic.fhir.clone(), house));
     let rooms: Arc<dyn Media> = Arc::new(joints::Rooms(livekit.clone()));
     let visits = Visits::new(ctx.clone(), rooms, Arc::new(joints::VisitChats(messaging.clone())));
     let devices = Devices::start_with(ctx.clone(), medtech_records::describe, stop.clone()).await?;
@@ -182,6 +186,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
 
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;
+    tasks.extend(tenants.start(&stop));
     tasks.push(tokio::spawn(upkeep::run(
         ctx.db.clone(),
         ctx.tenants.clone(),

@@ -1,10 +1,15 @@
 //! Where parts that must not know each other meet: visits with the media service, visits with messaging, API keys
 //! with the root key.
 
+use medtech_identity::Identity;
 use medtech_kernel::{
-    BoxFuture, Error, Result, TenantId, Tx, auth::Revoked, clock::Millis, secret::Root, tenant::Tenants,
+    BoxFuture, Error, Result, TenantId, Tx,
+    auth::Revoked,
+    clock::{Millis, rfc3339},
+    secret::Root,
+    tenant::{Status, Tenants},
 };
-use medtech_messaging::Messaging;
+use medtech_messaging::{After, Messaging};
 use medtech_signaling::{
     channels::{Hub, PresenceChange},
     livekit::{
@@ -15,7 +20,8 @@ use medtech_signaling::{
         media::{Media, MediaEvent, Rights},
     },
 };
-use std::sync::Arc;
+use medtech_tenants::{FirstAdmin, House, Page, Part, Usage};
+use std::{ops::Range, sync::Arc};
 use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
@@ -34,7 +40,8 @@ impl ApiKeys for TenantKeys {
     }
 
     fn of_tenant(&self, tenant: TenantId) -> Option<ApiKey> {
-        let tenant = self.tenants.by_id(tenant)?.id;
+        // Nobody enters the rooms of a clinic that is closed, whatever token they hold.
+        let tenant = self.tenants.by_id(tenant).filter(|t| t.status == Status::Active)?.id;
         let secret = self.root.derive("livekit api secret", tenant);
         Some(ApiKey {
             tenant,
@@ -116,6 +123,87 @@ impl Conversations for VisitChats {
     ) -> BoxFuture<'a, Result<Uuid>> {
         Box::pin(self.0.create_conversation_in(tx, topic, title, members))
     }
+}
+
+/// What a clinic as a whole is to those who hold a part of it.
+pub(crate) struct Household {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) messaging: Arc<Messaging>,
+}
+
+/// Rows of an export read at once.
+const EXPORTED: i64 = 500;
+
+impl House for Household {
+    fn first_admin<'a>(
+        &'a self,
+        tenant: TenantId,
+        actor: &'a str,
+        email: String,
+        name: String,
+    ) -> BoxFuture<'a, Result<FirstAdmin>> {
+        Box::pin(async move {
+            let invited = self.identity.invite_first(tenant, actor, email, name).await?;
+            Ok(FirstAdmin {
+                link: invited.link,
+                email: invited.user.email,
+                expires_at: rfc3339(invited.expires_at),
+            })
+        })
+    }
+
+    fn usage(&self, tenant: TenantId, today: Millis) -> BoxFuture<'_, Result<Usage>> {
+        Box::pin(async move {
+            let (storage_bytes, messages_today) = self.messaging.usage(tenant, today).await?;
+            Ok(Usage {
+                users: u64::try_from(self.identity.count(tenant).await?).unwrap_or(0),
+                storage_bytes,
+                messages_today,
+            })
+        })
+    }
+
+    fn page(&self, tenant: TenantId, part: Part, after: Option<String>) -> BoxFuture<'_, Result<Page>> {
+        Box::pin(async move {
+            let from = after.as_deref().map_or(Ok(After::default()), place)?;
+            let m = &self.messaging;
+            let rows = match part {
+                Part::Users => {
+                    let users = self.identity.export(tenant, from.id, EXPORTED).await?;
+                    users
+                        .into_iter()
+                        .map(|(id, user)| (After { id, seq: 0 }, user))
+                        .collect()
+                }
+                Part::Conversations => m.all_conversations(tenant, from, EXPORTED).await?,
+                Part::Messages => m.all_messages(tenant, from, EXPORTED).await?,
+                Part::Files => m.all_files(tenant, from, EXPORTED).await?,
+            };
+            let next = rows.last().map(|(after, _)| format!("{} {}", after.id, after.seq));
+            Ok(Page {
+                rows: rows.into_iter().map(|(_, row)| row).collect(),
+                next,
+            })
+        })
+    }
+
+    fn file(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> BoxFuture<'_, Result<Vec<u8>>> {
+        Box::pin(self.messaging.file_part(tenant, id, range))
+    }
+
+    fn erase_files(&self, tenant: TenantId) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(self.messaging.erase_files(tenant))
+    }
+}
+
+/// Where a page of an export begins, as [`Household::page`] wrote it.
+fn place(text: &str) -> Result<After> {
+    let wrong = || Error::internal("joints.place", "not a place of an export");
+    let (id, seq) = text.split_once(' ').ok_or_else(wrong)?;
+    Ok(After {
+        id: id.parse().map_err(|_| wrong())?,
+        seq: seq.parse().map_err(|_| wrong())?,
+    })
 }
 
 /// Tells visits who is connected to their rooms, in the order of the events.

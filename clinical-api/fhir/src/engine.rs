@@ -103,6 +103,14 @@ pub(crate) fn type_of(name: &str) -> Result<&'static ResourceDef, Failure> {
     Definitions::get().resource(name).ok_or_else(unknown)
 }
 
+/// The resource types of R4, by name.
+#[must_use]
+pub fn resource_types() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Definitions::get().resources().iter().map(|r| r.name).collect();
+    names.sort_unstable();
+    names
+}
+
 impl Fhir {
     /// Needs a running Tokio runtime: the audit of reads is written by a task of its own.
     #[must_use]

@@ -24,7 +24,7 @@ mod search;
 mod store;
 mod validate;
 
-pub use engine::{Fhir, Found, PATH, Resource};
+pub use engine::{Fhir, Found, PATH, Resource, resource_types};
 use medtech_kernel::{Migration, db::Script};
 pub use outcome::{Failure, Issue};
 pub use search::Access;

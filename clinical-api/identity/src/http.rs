@@ -1,6 +1,6 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
-use crate::{Identity, Opened, User, access_log, device_key, store};
+use crate::{Identity, Opened, User, access_log, device_key, people, store};
 use axum::{
     Json, Router,
     extract::State,
@@ -26,6 +26,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/me/device-key", get(device_key::mine))
         .route("/names", get(access_log::names))
         .route("/sign-out", post(sign_out))
+        .merge(people::routes())
         .with_state(identity)
 }
 

@@ -7,18 +7,21 @@ mod access_log;
 mod device_key;
 mod http;
 mod password;
+mod people;
 mod store;
 
+pub use people::Invited;
 pub use store::User;
 
 use axum::Router;
+use medtech_fhir::Fhir;
 use medtech_kernel::{
     Ctx, Error, Migration, Module, Result, TenantId, Tx,
     audit::{self, Entry},
     auth::{Assurance, NewSession, Role},
-    bus::Event,
+    bus::{Bus, Event},
     clock::Millis,
-    id, policy,
+    id,
 };
 use password::Hasher;
 use serde::Serialize;
@@ -47,6 +50,7 @@ pub struct NewUser {
 pub struct Identity {
     ctx: Ctx,
     hasher: Hasher,
+    records: Option<Fhir>,
 }
 
 /// A session just opened; the token is given once.
@@ -65,6 +69,23 @@ struct UserChanged<'a> {
     email: &'a str,
     roles: &'a [Role],
     active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<&'a str>,
+}
+
+/// Tells who listens how a user stands now. Whoever wants no notices by mail is told of without an address.
+async fn tell(bus: &Bus, tx: &mut Tx, user: &User) -> Result<()> {
+    let profile = people::contact_in(tx, user.id).await?;
+    let body = UserChanged {
+        id: user.id,
+        name: &user.name,
+        email: if profile.mails { &user.email } else { "" },
+        roles: &user.roles,
+        active: user.active,
+        language: profile.language.as_deref(),
+    };
+    let event = Event::of(tx, "user.changed", user.subject(), &body)?;
+    bus.record(tx, event).await
 }
 
 impl Identity {
@@ -73,63 +94,30 @@ impl Identity {
         Self {
             ctx,
             hasher: Hasher::new(),
+            records: None,
         }
+    }
+
+    /// With the clinic's records: who a person is in them can be looked up, and who acts for a patient is written there.
+    #[must_use]
+    pub fn with_records(mut self, records: Fhir) -> Self {
+        self.records = Some(records);
+        self
     }
 
     /// Makes a user; 409 `identity.email_taken` when the address is in use.
     pub async fn create_user(&self, tenant: TenantId, new: NewUser) -> Result<User> {
-        let email = address(&new.email)?;
-        if new.name.trim().is_empty() || new.name.chars().count() > 200 {
-            return Err(Error::unprocessable("identity.name", "A name has 1 to 200 characters."));
-        }
-        if new.roles.is_empty() || new.roles.iter().any(|r| matches!(r, Role::Guest | Role::Device)) {
-            return Err(Error::unprocessable(
-                "identity.roles",
-                "A user is an administrator, clinician, member of staff or patient.",
-            ));
-        }
+        let clinic = self.clinic(tenant)?;
+        let user = self.draft(&new)?;
         let password = match &new.password {
             Some(password) => Some(self.hasher.hash(self.pepper(tenant), password).await?),
             None => None,
         };
-        let user = User {
-            id: id::new_id(&self.ctx.clock),
-            email,
-            name: new.name.trim().to_owned(),
-            roles: new.roles,
-            active: true,
-            practitioner: new.practitioner,
-            patient: new.patient,
-        };
-        let (bus, made) = (self.ctx.bus.clone(), user.clone());
+        let (parts, made) = (self.clone_parts(&clinic), user.clone());
         self.ctx
             .db
             .write(tenant, move |tx| {
-                Box::pin(async move {
-                    if !store::insert(tx, &made, password.as_deref()).await? {
-                        return Err(Error::conflict(
-                            "identity.email_taken",
-                            "There is a user with this address already.",
-                        ));
-                    }
-                    let subject = made.subject();
-                    let linked = [("practitioner", &made.practitioner), ("patient", &made.patient)];
-                    for (kind, id) in linked {
-                        if let Some(id) = id {
-                            policy::relate(tx, &subject, "self", &format!("{kind}:{id}"), None).await?;
-                        }
-                    }
-                    let body = UserChanged {
-                        id: made.id,
-                        name: &made.name,
-                        email: &made.email,
-                        roles: &made.roles,
-                        active: made.active,
-                    };
-                    let event = Event::of(tx, "user.changed", subject.clone(), &body)?;
-                    bus.record(tx, event).await?;
-                    audited(tx, "system", "create", &subject, "success", "user").await
-                })
+                Box::pin(async move { parts.add_in(tx, &made, password.as_deref(), "system").await })
             })
             .await?;
         Ok(user)

@@ -3,11 +3,18 @@
 use medtech_kernel::{Db, Error, Migration, Result, Row, TenantId, Tx, Val, auth::Role, clock::Millis, db::Script};
 use uuid::Uuid;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    module: "identity",
-    number: 1,
-    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "identity",
+        number: 1,
+        sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+    },
+    Migration {
+        module: "identity",
+        number: 5,
+        sql: Script::Both(include_str!("../migrations/0005_people.sql")),
+    },
+];
 
 /// Someone who can sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +53,7 @@ const ATTEMPT: &str = "INSERT INTO identity_attempt (tenant, account, failures, 
 const FORGET: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND account = $2";
 const OLD_ATTEMPTS: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND until_at <= $2";
 
-fn user(row: &Row) -> Result<User> {
+pub(crate) fn user(row: &Row) -> Result<User> {
     Ok(User {
         id: row.uuid(0)?,
         email: row.string(1)?,

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 const TABLES: &[&[Migration]] = &[store::MIGRATIONS];
-const PASSWORD: &str = "a long enough password";
+pub(crate) const PASSWORD: &str = "a long enough password";
 
 fn door(world: &World) -> (Arc<Identity>, Router) {
     let identity = Arc::new(Identity::new(world.ctx.clone()));
     (identity.clone(), identity.routes().layer(Extension(world.ctx.clone())))
 }
 
-async fn call(
+pub(crate) async fn call(
     app: &Router,
     method: &str,
     host: &str,

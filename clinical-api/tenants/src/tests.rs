@@ -1,8 +1,87 @@
 use super::*;
-use ::http::Request;
+use ::http::{Request, StatusCode};
 use axum::{Extension, body::Body as Bytes};
 use http_body_util::BodyExt;
-use medtech_kernel::testkit::on_both_engines;
+use medtech_kernel::{
+    BoxFuture, Tenant,
+    auth::{FRESH, Role},
+    clock::Millis,
+    testkit::{World, on_both_engines},
+};
+use std::ops::Range;
+use uuid::Uuid;
+
+mod life;
+
+pub(crate) const TABLES: &[&[Migration]] = &[medtech_fhir::MIGRATIONS, &[MIGRATION]];
+const MIGRATION: Migration = Migration {
+    module: "tenants",
+    number: 1,
+    sql: Script::Both(include_str!("../migrations/0001_exports.sql")),
+};
+const FILE: &[u8] = b"the bytes of a picture";
+
+/// The other parts of the product, as far as a clinic as a whole concerns them.
+#[derive(Default)]
+struct Neighbours {
+    erased: Mutex<Vec<TenantId>>,
+}
+
+impl House for Neighbours {
+    fn first_admin<'a>(
+        &'a self,
+        tenant: TenantId,
+        _: &'a str,
+        email: String,
+        _: String,
+    ) -> BoxFuture<'a, Result<FirstAdmin>> {
+        Box::pin(async move {
+            Ok(FirstAdmin {
+                link: format!("http://x/enter#{tenant}"),
+                email,
+                expires_at: String::new(),
+            })
+        })
+    }
+
+    fn usage(&self, _: TenantId, today: Millis) -> BoxFuture<'_, Result<Usage>> {
+        Box::pin(async move {
+            Ok(Usage {
+                users: 3,
+                storage_bytes: 22,
+                messages_today: u64::try_from(today).unwrap_or(0),
+            })
+        })
+    }
+
+    fn page(&self, tenant: TenantId, part: Part, after: Option<String>) -> BoxFuture<'_, Result<Page>> {
+        Box::pin(async move {
+            let rows = match (part, after) {
+                (Part::Users, None) => vec![json!({"id": "u1", "clinic": tenant}), json!({"id": "u2"})],
+                (Part::Users, Some(_)) => vec![json!({"id": "u3"})],
+                (Part::Files, _) => vec![json!({"id": Uuid::from_u128(7), "size": FILE.len()})],
+                _ => Vec::new(),
+            };
+            let next = (part == Part::Users && rows.len() == 2).then(|| "u2".to_owned());
+            Ok(Page { rows, next })
+        })
+    }
+
+    fn file(&self, _: TenantId, _: Uuid, range: Range<u64>) -> BoxFuture<'_, Result<Vec<u8>>> {
+        let part = FILE[range.start as usize..range.end as usize].to_vec();
+        Box::pin(async move { Ok(part) })
+    }
+
+    fn erase_files(&self, tenant: TenantId) -> BoxFuture<'_, Result<u64>> {
+        self.erased.lock().unwrap().push(tenant);
+        Box::pin(async { Ok(1) })
+    }
+}
+
+fn module(w: &World) -> Arc<TenantsModule> {
+    let fhir = Fhir::new(w.ctx.clone());
+    Arc::new(TenantsModule::new(w.ctx.clone(), fhir, Arc::new(Neighbours::default())))
+}
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -32,13 +111,11 @@ async fn call(
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_address_names_the_clinic_and_only_the_first_clinics_administrator_adds_one() {
-    on_both_engines(&[], |w| {
+    on_both_engines(TABLES, |w| {
         Box::pin(async move {
-            let app = Arc::new(TenantsModule::new(w.ctx.clone()))
-                .routes()
-                .layer(Extension(w.ctx.clone()));
+            let app = module(w).routes().layer(Extension(w.ctx.clone()));
             for (host, name, zone) in [
                 ("north.localhost:8080", "North Clinic", "Europe/Berlin"),
                 ("south.localhost", "South Clinic", "America/New_York"),
@@ -106,12 +183,7 @@ async fn the_address_names_the_clinic_and_only_the_first_clinics_administrator_a
     .await;
 }
 
-async fn entry(
-    w: &medtech_kernel::testkit::World,
-    tenant: TenantId,
-    actor: &'static str,
-    target: &'static str,
-) -> Result<()> {
+async fn entry(w: &World, tenant: TenantId, actor: &'static str, target: &'static str) -> Result<()> {
     w.ctx
         .db
         .write(tenant, move |tx| {
@@ -131,13 +203,11 @@ async fn entry(
 
 const FORGE: &str = "UPDATE audit SET target = 'Patient/x' WHERE tenant = $1 AND seq = 2";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_trail_is_for_administrators_of_the_clinic_and_looking_leaves_a_trace() {
-    on_both_engines(&[], |w| {
+    on_both_engines(TABLES, |w| {
         Box::pin(async move {
-            let app = Arc::new(TenantsModule::new(w.ctx.clone()))
-                .routes()
-                .layer(Extension(w.ctx.clone()));
+            let app = module(w).routes().layer(Extension(w.ctx.clone()));
             for n in 0..5 {
                 w.ctx.clock.advance(1000);
                 let actor = if n % 2 == 0 { "user:a" } else { "user:b" };

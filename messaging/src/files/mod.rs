@@ -22,6 +22,7 @@ use medtech_kernel::{
     auth::{Principal, Role},
     clock::Millis,
     id,
+    tenant::Tenants,
     vault::{self, Door},
 };
 use objects::Objects;
@@ -74,6 +75,7 @@ const SWEEP: i64 = 8;
 /// The uploads in progress and the finished files.
 pub struct Files {
     db: Db,
+    tenants: Tenants,
     clock: Clock,
     objects: Objects,
     open: Mutex<HashMap<(TenantId, Uuid), Arc<Upload>>>,
@@ -123,6 +125,7 @@ impl Files {
     pub(crate) fn open(ctx: &Ctx) -> Result<Self> {
         Ok(Self {
             db: ctx.db.clone(),
+            tenants: ctx.tenants.clone(),
             clock: ctx.clock.clone(),
             objects: Objects::open(ctx.config.data_dir.join("files"))?,
             open: Mutex::default(),
@@ -153,10 +156,19 @@ impl Files {
         } else {
             limits.max_owned
         };
+        let most = self.tenants.by_id(who.tenant).and_then(|t| t.quotas.storage_bytes);
         let file = self
             .db
             .write(who.tenant, move |tx| {
                 Box::pin(async move {
+                    if let Some(most) = most
+                        && FileRow::stored(tx).await?.saturating_add(row.size) > most
+                    {
+                        return Err(Error::too_large(
+                            "tenant.quota_storage",
+                            "Your clinic's files would take more room than it has.",
+                        ));
+                    }
                     let (owned, pending) = FileRow::usage(tx, &row.owner).await?;
                     if owned.saturating_add(row.size) > room {
                         return Err(Error::too_large(
@@ -357,6 +369,20 @@ impl Files {
         self.close(tenant, id);
         partial::remove(&self.objects.partial(tenant, id)).await.map_err(disk)?;
         self.objects.delete(tenant, id).await
+    }
+
+    /// A part of a finished file.
+    pub(crate) async fn part(&self, tenant: TenantId, id: Uuid, range: std::ops::Range<u64>) -> Result<objects::Bits> {
+        self.objects.read(tenant, id, range).await
+    }
+
+    /// Every file of a tenant and every unfinished upload, durably.
+    pub(crate) async fn erase(&self, tenant: TenantId) -> Result<()> {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(of, _), _| *of != tenant);
+        self.objects.erase(tenant).await.map_err(disk)
     }
 
     /// Removes some uploads of the tenant that were never finished in time.

@@ -58,6 +58,15 @@ impl Objects {
         Ok(found.into_stream())
     }
 
+    /// Deletes everything of a tenant, finished and not.
+    pub(crate) async fn erase(&self, tenant: TenantId) -> std::io::Result<()> {
+        match tokio::fs::remove_dir_all(self.root.join(format!("tenant-{tenant}"))).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        tokio::fs::File::open(&self.root).await?.sync_all().await
+    }
+
     /// Deletes the object; absent is fine.
     pub(crate) async fn delete(&self, tenant: TenantId, id: Uuid) -> Result<()> {
         match self.store.delete(&key(tenant, id)).await {

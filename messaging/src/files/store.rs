@@ -20,6 +20,7 @@ const USED: &str = "SELECT 1 FROM message WHERE tenant = $1 AND file = $2 LIMIT 
 const USAGE: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT),
     CAST(COALESCE(SUM(CASE WHEN sha256 IS NULL THEN 1 ELSE 0 END), 0) AS BIGINT)
     FROM shared_file WHERE tenant = $1 AND owner = $2";
+const STORED: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM shared_file WHERE tenant = $1";
 const EXPIRED: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata, data_key
     FROM shared_file WHERE tenant = $1 AND sha256 IS NULL AND expires_at <= $2 ORDER BY expires_at LIMIT $3";
 
@@ -102,6 +103,11 @@ impl FileRow {
             u64::try_from(row.i64(0)?).unwrap_or(0),
             u64::try_from(row.i64(1)?).unwrap_or(0),
         ))
+    }
+
+    /// Bytes of all files of the tenant.
+    pub(crate) async fn stored(tx: &mut Tx) -> Result<u64> {
+        Ok(u64::try_from(tx.query_one(STORED, &[]).await?.i64(0)?).unwrap_or(0))
     }
 
     pub(crate) async fn expired(db: &Db, tenant: TenantId, now: Millis, limit: i64) -> Result<Vec<Self>> {

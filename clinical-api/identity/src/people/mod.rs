@@ -1,0 +1,72 @@
+//! The people of a clinic: invited, given roles, locked, let go; what they say about themselves; and who acts for whom.
+//!
+//! [`admin`] is what administrators do, [`invitation`] how somebody comes in, [`me`] everyone's own page, [`proxy`] the
+//! parent or carer of a patient, [`records`] the resource that a person is.
+
+mod admin;
+mod http;
+mod invitation;
+mod me;
+mod proxy;
+mod records;
+mod store;
+
+pub(crate) use http::routes;
+pub use invitation::Invited;
+pub(crate) use me::contact_in;
+
+use medtech_kernel::{Error, Result, Tx, auth::Role};
+use uuid::Uuid;
+
+/// How a person stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Standing {
+    Active,
+    /// Asked in, and not here yet.
+    Invited,
+    /// Asked in, and the invitation's time is over.
+    Expired,
+    Locked,
+}
+
+/// The roles a person can be given, each once, in one order.
+pub(crate) fn roles(mut roles: Vec<Role>) -> Result<Vec<Role>> {
+    const OF_PEOPLE: [Role; 4] = [Role::Admin, Role::Clinician, Role::Staff, Role::Patient];
+    if roles.is_empty() || roles.iter().any(|r| !OF_PEOPLE.contains(r)) {
+        return Err(Error::unprocessable(
+            "identity.roles",
+            "A user is an administrator, clinician, member of staff or patient.",
+        ));
+    }
+    roles.sort_by_key(|r| OF_PEOPLE.iter().position(|o| o == r));
+    roles.dedup();
+    Ok(roles)
+}
+
+pub(crate) fn name(name: &str) -> Result<String> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err(Error::unprocessable("identity.name", "A name has 1 to 200 characters."));
+    }
+    Ok(name.to_owned())
+}
+
+pub(crate) fn words(roles: &[Role]) -> String {
+    let names: Vec<&str> = roles.iter().map(|r| r.name()).collect();
+    names.join(" ")
+}
+
+/// What proves a person besides the password: one statement for each table of proofs, `$2` the user.
+const PROOFS: &[&str] = &[];
+
+/// Takes every proof of a person away, so that they begin anew.
+async fn forget_proofs(tx: &mut Tx, user: Uuid) -> Result<()> {
+    for sql in PROOFS {
+        tx.exec(*sql, &[user.into()]).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

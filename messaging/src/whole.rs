@@ -1,0 +1,120 @@
+//! A clinic's messages and files as a whole: how much they take, all of them for an export, none of them after it is
+//! deleted. For whoever looks after the clinics; no person asks this way.
+
+use crate::Messaging;
+use futures_util::TryStreamExt;
+use medtech_kernel::{
+    Error, Result, TenantId,
+    clock::{Millis, rfc3339},
+};
+use serde_json::{Value, json};
+use std::ops::Range;
+use uuid::Uuid;
+
+const STORED: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT), COUNT(*) FROM shared_file WHERE tenant = $1";
+const SINCE: &str = "SELECT COUNT(*) FROM message WHERE tenant = $1 AND at >= $2";
+const CONVERSATIONS: &str = "SELECT id, topic, title, mode, created_at FROM conversation
+    WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
+const MEMBERS: &str = "SELECT subject, name, joined_at FROM conversation_member
+    WHERE tenant = $1 AND conversation = $2 ORDER BY joined_at, subject";
+const MESSAGES: &str = "SELECT id, conversation, seq, sender, sender_name, at, body FROM message
+    WHERE tenant = $1 AND (conversation > $2 OR (conversation = $2 AND seq > $3)) ORDER BY conversation, seq LIMIT $4";
+const FILES: &str = "SELECT id, conversation, owner, name, type, size, sha256, created_at FROM shared_file
+    WHERE tenant = $1 AND id > $2 AND sha256 IS NOT NULL ORDER BY id LIMIT $3";
+
+/// Where the next page begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct After {
+    pub id: Uuid,
+    pub seq: i64,
+}
+
+/// Rows in their order, each with where the one after it begins.
+pub type Rows = Vec<(After, Value)>;
+
+impl Messaging {
+    /// Bytes of all files, and messages since a time.
+    pub async fn usage(&self, tenant: TenantId, since: Millis) -> Result<(u64, u64)> {
+        let stored = self.ctx.db.query_one(tenant, STORED, &[]).await?.i64(0)?;
+        let sent = self.ctx.db.query_one(tenant, SINCE, &[since.into()]).await?.i64(0)?;
+        Ok((u64::try_from(stored).unwrap_or(0), u64::try_from(sent).unwrap_or(0)))
+    }
+
+    /// Conversations with their members.
+    pub async fn all_conversations(&self, tenant: TenantId, after: After, limit: i64) -> Result<Rows> {
+        let mut all = Vec::new();
+        for row in self
+            .ctx
+            .db
+            .query(tenant, CONVERSATIONS, &[after.id.into(), limit.into()])
+            .await?
+        {
+            let id = row.uuid(0)?;
+            let members = self.ctx.db.query(tenant, MEMBERS, &[id.into()]).await?;
+            let members: Result<Vec<Value>> = members
+                .iter()
+                .map(|m| Ok(json!({"subject": m.text(0)?, "name": m.text(1)?, "joined_at": rfc3339(m.i64(2)?)})))
+                .collect();
+            let value = json!({
+                "id": id, "topic": row.text(1)?, "title": row.text(2)?, "mode": row.text(3)?,
+                "created_at": rfc3339(row.i64(4)?), "members": members?,
+            });
+            all.push((After { id, seq: 0 }, value));
+        }
+        Ok(all)
+    }
+
+    /// Messages, by conversation and number.
+    pub async fn all_messages(&self, tenant: TenantId, after: After, limit: i64) -> Result<Rows> {
+        let args = [after.id.into(), after.seq.into(), limit.into()];
+        let rows = self.ctx.db.query(tenant, MESSAGES, &args).await?;
+        rows.iter()
+            .map(|row| {
+                let (conversation, seq) = (row.uuid(1)?, row.i64(2)?);
+                let body: Value = serde_json::from_str(row.text(6)?).map_err(|e| Error::internal("message.body", e))?;
+                let value = json!({
+                    "id": row.uuid(0)?, "conversation_id": conversation, "seq": seq,
+                    "sender": {"subject": row.text(3)?, "name": row.text(4)?}, "at": rfc3339(row.i64(5)?), "body": body,
+                });
+                Ok((After { id: conversation, seq }, value))
+            })
+            .collect()
+    }
+
+    /// The finished files, without their bytes.
+    pub async fn all_files(&self, tenant: TenantId, after: After, limit: i64) -> Result<Rows> {
+        let rows = self
+            .ctx
+            .db
+            .query(tenant, FILES, &[after.id.into(), limit.into()])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let id = row.uuid(0)?;
+                let sha256: String = row.blob(6)?.iter().map(|b| format!("{b:02x}")).collect();
+                let value = json!({
+                    "id": id, "conversation_id": row.uuid(1)?, "owner": row.text(2)?, "name": row.text(3)?,
+                    "type": row.text(4)?, "size": row.i64(5)?, "sha256": sha256, "created_at": rfc3339(row.i64(7)?),
+                });
+                Ok((After { id, seq: 0 }, value))
+            })
+            .collect()
+    }
+
+    /// A part of a file's bytes.
+    pub async fn file_part(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> Result<Vec<u8>> {
+        let mut bits = self.files.part(tenant, id, range).await?;
+        let mut bytes = Vec::new();
+        while let Some(part) = bits.try_next().await.map_err(|e| Error::internal("file.read", e))? {
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes)
+    }
+
+    /// Deletes everything of a clinic that lies outside of the database; answers how many files there were.
+    pub async fn erase_files(&self, tenant: TenantId) -> Result<u64> {
+        let files = self.ctx.db.query_one(tenant, STORED, &[]).await?.i64(1)?;
+        self.files.erase(tenant).await?;
+        Ok(u64::try_from(files).unwrap_or(0))
+    }
+}
