@@ -5,6 +5,7 @@
 
 mod access_log;
 mod http;
+mod oauth;
 mod password;
 mod store;
 
@@ -46,6 +47,7 @@ pub struct NewUser {
 pub struct Identity {
     ctx: Ctx,
     hasher: Hasher,
+    oauth: Arc<oauth::OAuth>,
 }
 
 /// A session just opened; the token is given once.
@@ -70,9 +72,20 @@ impl Identity {
     #[must_use]
     pub fn new(ctx: Ctx) -> Self {
         Self {
+            oauth: oauth::OAuth::new(ctx.clone()),
             ctx,
             hasher: Hasher::new(),
         }
+    }
+
+    /// The authorization server's addresses, which stand at the root: `/oauth2/*` and the discovery documents.
+    pub fn oauth_routes(&self) -> Router {
+        self.oauth.clone().routes()
+    }
+
+    /// Lets registered applications call these routes from a browser, from their own origins.
+    pub fn for_applications(&self, routes: Router) -> Router {
+        self.oauth.cors(routes)
     }
 
     /// Makes a user; 409 `identity.email_taken` when the address is in use.

@@ -3,11 +3,18 @@
 use medtech_kernel::{Db, Error, Migration, Result, Row, TenantId, Tx, Val, auth::Role, clock::Millis, db::Script};
 use uuid::Uuid;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    module: "identity",
-    number: 1,
-    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "identity",
+        number: 1,
+        sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+    },
+    Migration {
+        module: "identity",
+        number: 3,
+        sql: Script::Both(include_str!("../migrations/0003_oauth.sql")),
+    },
+];
 
 /// Someone who can sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
