@@ -87,7 +87,9 @@ fn rule(who: &Principal, action: Action, what: &Resource) -> Rule {
         ("device", Read | Subscribe | Write) if clinical => Rule::Allow("clinician of the clinic"),
         ("appointment", Read) if staff => Rule::Allow("staff of the clinic"),
         ("appointment", Write) if staff => Rule::Allow("staff of the clinic"),
-        ("tenant" | "outbox" | "metrics" | "oauth_client", Read | Administer) if who.has(Role::Admin) => Rule::Allow("administrator"),
+        ("tenant" | "outbox" | "metrics" | "oauth_client", Read | Administer) if who.has(Role::Admin) => {
+            Rule::Allow("administrator")
+        }
         _ => Rule::Deny("nothing allows it"),
     }
 }

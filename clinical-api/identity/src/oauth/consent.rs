@@ -282,7 +282,6 @@ impl OAuth {
             challenge: asked.challenge.clone(),
             nonce: asked.nonce.clone(),
             expires_at: now + CODE,
-            used_at: None,
         };
         let secret = id::token();
         let (taken, hash) = (id::sha256(request.as_bytes()), id::sha256(secret.as_bytes()));

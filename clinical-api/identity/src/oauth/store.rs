@@ -332,14 +332,13 @@ pub(crate) struct Code {
     pub(crate) challenge: String,
     pub(crate) nonce: Option<String>,
     pub(crate) expires_at: Millis,
-    pub(crate) used_at: Option<Millis>,
 }
 
 const OLD_CODES: &str = "DELETE FROM oauth_code WHERE tenant = $1 AND expires_at < $2";
 const ADD_CODE: &str =
     "INSERT INTO oauth_code (tenant, hash, grant_id, client, redirect_uri, challenge, nonce, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-const CODE: &str = "SELECT grant_id, client, redirect_uri, challenge, nonce, expires_at, used_at FROM oauth_code
+const CODE: &str = "SELECT grant_id, client, redirect_uri, challenge, nonce, expires_at FROM oauth_code
     WHERE tenant = $1 AND hash = $2";
 const USE_CODE: &str = "UPDATE oauth_code SET used_at = $3 WHERE tenant = $1 AND hash = $2 AND used_at IS NULL";
 const OLD_REFRESH: &str = "DELETE FROM oauth_refresh WHERE tenant = $1 AND expires_at < $2";
@@ -376,7 +375,6 @@ pub(crate) async fn code(tx: &mut Tx, hash: Hash) -> Result<Option<Code>> {
             challenge: r.string(3)?,
             nonce: r.opt_text(4)?.map(str::to_owned),
             expires_at: r.i64(5)?,
-            used_at: r.opt_i64(6)?,
         })
     })
     .transpose()
