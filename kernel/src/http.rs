@@ -65,18 +65,43 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// The principal of the bearer token, whoever acts with it.
+async fn verified(parts: &mut Parts) -> Result<Principal> {
+    let token = bearer(&parts.headers).ok_or_else(|| Error::unauthorized("auth.token_missing", "Please sign in."))?;
+    let tenant = tenant(parts)?;
+    let who = ctx(parts)?.sessions.verify(tenant.id, token).await?;
+    if let Some(verified) = parts.extensions.get::<Verified>() {
+        verified.0.store(true, Ordering::Relaxed);
+    }
+    Ok(who)
+}
+
+/// Our own web client's sessions, guests and devices. A token given to an OAuth client is refused: it opens the doors
+/// that say [`Acting`], and none that forgot to say anything.
 impl<S: Send + Sync> FromRequestParts<S> for Principal {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        let token =
-            bearer(&parts.headers).ok_or_else(|| Error::unauthorized("auth.token_missing", "Please sign in."))?;
-        let tenant = tenant(parts)?;
-        let who = ctx(parts)?.sessions.verify(tenant.id, token).await?;
-        if let Some(verified) = parts.extensions.get::<Verified>() {
-            verified.0.store(true, Ordering::Relaxed);
+        let who = verified(parts).await?;
+        match who.grant.client {
+            None => Ok(who),
+            Some(_) => Err(Error::forbidden(
+                "auth.application",
+                "Applications reach the clinical records by FHIR, and nothing else.",
+            )),
         }
-        Ok(who)
+    }
+}
+
+/// A principal that may be an application of somebody, held to its scopes by the policy.
+#[derive(Clone, Debug)]
+pub struct Acting(pub Principal);
+
+impl<S: Send + Sync> FromRequestParts<S> for Acting {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        verified(parts).await.map(Self)
     }
 }
 

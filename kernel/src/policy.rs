@@ -87,7 +87,7 @@ fn rule(who: &Principal, action: Action, what: &Resource) -> Rule {
         ("device", Read | Subscribe | Write) if clinical => Rule::Allow("clinician of the clinic"),
         ("appointment", Read) if staff => Rule::Allow("staff of the clinic"),
         ("appointment", Write) if staff => Rule::Allow("staff of the clinic"),
-        ("tenant" | "outbox" | "metrics" | "key", Read | Administer) if who.has(Role::Admin) => {
+        ("tenant" | "outbox" | "metrics" | "key" | "oauth_client", Read | Administer) if who.has(Role::Admin) => {
             Rule::Allow("administrator")
         }
         _ => Rule::Deny("nothing allows it"),

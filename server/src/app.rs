@@ -221,7 +221,8 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     // Every mount point.
     let router = Router::new()
         .merge(keys::routes(clinic.fhir.clone()))
-        .merge(clinic.fhir.router())
+        .merge(clinic.identity.for_applications(clinic.fhir.router()))
+        .merge(clinic.identity.oauth_routes())
         .merge(module(&clinic.identity))
         .merge(module(&tenants))
         .merge(module(&clinic.records))

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) fn routes(identity: Arc<Identity>) -> Router {
+    let oauth = identity.oauth.clone().api();
     Router::new()
         .route("/sign-in", post(sign_in))
         .route("/links/exchange", post(exchange))
@@ -28,6 +29,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/sign-out", post(sign_out))
         .merge(people::routes())
         .with_state(identity)
+        .merge(oauth)
 }
 
 #[derive(Deserialize)]

@@ -6,6 +6,7 @@
 mod access_log;
 mod device_key;
 mod http;
+mod oauth;
 mod password;
 mod people;
 mod store;
@@ -51,6 +52,7 @@ pub struct Identity {
     ctx: Ctx,
     hasher: Hasher,
     records: Option<Fhir>,
+    oauth: Arc<oauth::OAuth>,
 }
 
 /// A session just opened; the token is given once.
@@ -92,6 +94,7 @@ impl Identity {
     #[must_use]
     pub fn new(ctx: Ctx) -> Self {
         Self {
+            oauth: oauth::OAuth::new(ctx.clone()),
             ctx,
             hasher: Hasher::new(),
             records: None,
@@ -103,6 +106,16 @@ impl Identity {
     pub fn with_records(mut self, records: Fhir) -> Self {
         self.records = Some(records);
         self
+    }
+
+    /// The authorization server's addresses, which stand at the root: `/oauth2/*` and the discovery documents.
+    pub fn oauth_routes(&self) -> Router {
+        self.oauth.clone().routes()
+    }
+
+    /// Lets registered applications call these routes from a browser, from their own origins.
+    pub fn for_applications(&self, routes: Router) -> Router {
+        self.oauth.cors(routes)
     }
 
     /// Makes a user; 409 `identity.email_taken` when the address is in use.

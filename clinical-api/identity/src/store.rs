@@ -11,6 +11,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "identity",
+        number: 3,
+        sql: Script::Both(include_str!("../migrations/0003_oauth.sql")),
+    },
+    Migration {
+        module: "identity",
         number: 5,
         sql: Script::Both(include_str!("../migrations/0005_people.sql")),
     },

@@ -21,13 +21,22 @@ const signIn = createRoute({
   },
 });
 const enter = createRoute({ getParentRoute: () => root, path: '/enter', component: Enter });
+/** Before anything behind the door: signed in, or first to the door and back here. */
+function signedIn() {
+  if (!hub.user.get()) {
+    wanted.write(location.pathname + location.search);
+    throw redirect({ to: '/' });
+  }
+}
+const authorize = createRoute({
+  getParentRoute: () => root, path: '/app/authorize', beforeLoad: signedIn,
+  validateSearch: (search: Record<string, unknown>) => ({ request: String(search['request'] ?? '') }),
+  component: lazyRouteComponent(() => import('./authorize/Authorize'), 'Authorize'),
+});
 const app = createRoute({
   getParentRoute: () => root, path: '/app', component: Shell,
   beforeLoad: () => {
-    if (!hub.user.get()) {
-      wanted.write(location.pathname);
-      throw redirect({ to: '/' });
-    }
+    signedIn();
     void hub.connect();
   },
 });
@@ -42,9 +51,10 @@ const today = createRoute({ getParentRoute: () => app, path: '/today', component
 const queue = createRoute({ getParentRoute: () => app, path: '/queue', component: lazyRouteComponent(() => import('./queue/Queue'), 'Queue') });
 const board = createRoute({ getParentRoute: () => app, path: '/board', component: lazyRouteComponent(() => import('./board/Board'), 'Board') });
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', validateSearch: readSearch, component: lazyRouteComponent(() => import('./audit/Audit'), 'Audit') });
+const clients = createRoute({ getParentRoute: () => app, path: '/clients', component: lazyRouteComponent(() => import('./clients/Clients'), 'Clients') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, app.addChildren([index, today, queue, board, audit, visit])]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, authorize, app.addChildren([index, today, queue, board, audit, clients, visit])]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

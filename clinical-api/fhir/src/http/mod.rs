@@ -13,7 +13,11 @@ use axum::{
     routing::any,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use medtech_kernel::{Error, TenantId, auth::Principal, clock, error::Kind, http::TenantCtx};
+use medtech_kernel::{
+    Error, TenantId, clock,
+    error::Kind,
+    http::{Acting, TenantCtx},
+};
 use serde_json::Value;
 
 /// Largest request body, in bytes.
@@ -89,7 +93,7 @@ impl Fhir {
 async fn handle(
     State(fhir): State<Fhir>,
     tenant: Result<TenantCtx, Error>,
-    who: Result<Principal, Error>,
+    who: Result<Acting, Error>,
     request: Request,
 ) -> Response {
     let prefer = Prefer::of(request.headers());
@@ -115,7 +119,7 @@ async fn handle(
 async fn answer(
     fhir: &Fhir,
     tenant: Result<TenantCtx, Error>,
-    who: Result<Principal, Error>,
+    who: Result<Acting, Error>,
     request: Request,
     prefer: &Prefer,
 ) -> Result<Reply, Failure> {
@@ -136,7 +140,7 @@ async fn answer(
             crate::capability::statement(&base, fhir.0.ctx.clock.now_ms()).to_string(),
         ));
     }
-    let who = who?;
+    let Acting(who) = who?;
     if who.tenant != tenant {
         return Err(Error::unauthorized("auth.tenant", "Please sign in again.").into());
     }

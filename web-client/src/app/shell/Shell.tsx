@@ -17,13 +17,16 @@ import { Notices } from './Notices';
 import { Reauth } from './Reauth';
 import { UserMenu } from './UserMenu';
 
-interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit'; icon: IconName; label: MessageKey }
+interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/clients'; icon: IconName; label: MessageKey }
 const CLINICIAN: readonly Entry[] = [
   { to: '/app/today', icon: 'today', label: 'nav.today' },
   { to: '/app/queue', icon: 'queue', label: 'nav.queue' },
 ];
 const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
-const AUDIT: Entry = { to: '/app/audit', icon: 'shield', label: 'nav.audit' };
+const ADMIN: readonly Entry[] = [
+  { to: '/app/audit', icon: 'shield', label: 'nav.audit' },
+  { to: '/app/clients', icon: 'link', label: 'nav.clients' },
+];
 
 export function Shell() {
   const t = useT();
@@ -31,7 +34,7 @@ export function Shell() {
   const navigate = useNavigate();
   const clinician = has(user, 'clinician');
   const { data: me } = useQuery({ queryKey: ['me'], queryFn: () => identity.me(hub.api), staleTime: Infinity, enabled: user !== null });
-  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? [AUDIT] : [])];
+  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? ADMIN : [])];
 
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
   if (!user) return null;

@@ -1,9 +1,9 @@
 // A sign-in link: exchanged at once, and gone from the address bar before anything else happens.
-import { useNavigate } from '@tanstack/react-router';
+import { useNavigate, useRouter } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { asApiError, type ApiError } from '../../core/api/problem';
 import { homeOf } from '../../core/session/hub';
-import { takeLink } from '../../core/session/session';
+import { takeLink, wanted } from '../../core/session/session';
 import { Icon } from '../../ui/Icon';
 import { Brand, Spinner } from '../../ui/parts';
 import { useT, useTitle } from '../../ui/store';
@@ -15,6 +15,7 @@ let exchange: Promise<void> | null = null;
 export function Enter() {
   const t = useT();
   const navigate = useNavigate();
+  const router = useRouter();
   const [error, setError] = useState<ApiError | null>(null);
   useTitle(t('signin.title'));
   useEffect(() => {
@@ -22,9 +23,11 @@ export function Enter() {
     if (link !== null) exchange = hub.exchange(link);
     (exchange ?? Promise.resolve()).then(() => {
       const user = hub.user.get();
-      void navigate({ to: user ? homeOf(user) : '/', replace: true });
+      const path = wanted.take();
+      if (user && path) router.history.replace(path);
+      else void navigate({ to: user ? homeOf(user) : '/', replace: true });
     }, (problem: unknown) => setError(asApiError(problem)));
-  }, [navigate]);
+  }, [navigate, router]);
   return (
     <div className="door">
       <header className="door-top"><Brand /></header>

@@ -1,7 +1,7 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OpenedVisit, SignedIn, Visit,
+  Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient, OAuthMetadata, OpenedVisit, SignedIn, Visit,
 } from './types';
 
 const id = encodeURIComponent;
@@ -67,4 +67,16 @@ export const board = {
 export const audit = {
   page: (api: ApiClient, query: string) => api.get<AuditPage>(`/api/tenants/audit?${query}`),
   verify: (api: ApiClient) => api.post<AuditVerdict>('/api/tenants/audit/verify'),
+};
+
+export const oauth = {
+  request: (api: ApiClient, request: string) => api.get<AuthorizationRequest>(`/api/identity/authorizations/${id(request)}`),
+  decide: (api: ApiClient, request: string, decision: { allow: boolean; scopes: string[]; patient?: string }) =>
+    api.post<{ redirect: string }>(`/api/identity/authorizations/${id(request)}/decision`, decision),
+  clients: (api: ApiClient) => api.get<{ clients: OAuthClient[] }>('/api/identity/clients'),
+  create: (api: ApiClient, metadata: OAuthMetadata) => api.post<OAuthClient>('/api/identity/clients', metadata),
+  update: (api: ApiClient, client: string, metadata: OAuthMetadata & { active: boolean }) =>
+    api.put<OAuthClient>(`/api/identity/clients/${id(client)}`, metadata),
+  newSecret: (api: ApiClient, client: string) => api.post<OAuthClient>(`/api/identity/clients/${id(client)}/secret`),
+  remove: (api: ApiClient, client: string) => api.remove(`/api/identity/clients/${id(client)}`),
 };

@@ -128,3 +128,26 @@ export interface AuditVerdict {
   vouched_at: string | null;
   file_begins_late: boolean;
 }
+
+/** One scope of a request; `level`, `type` and `letters` for clinical ones. */
+export interface ScopeWord { scope: string; fixed: boolean; level?: 'patient' | 'user'; type?: string; letters?: string }
+export interface AuthorizationRequest {
+  client: { id: string; name: string; since: string };
+  redirect_host: string;
+  scopes: ScopeWord[];
+  patient: { needed: boolean; fixed?: string; among?: string[] };
+  expires_in: number;
+}
+/** In the names of RFC 7591. */
+export interface OAuthMetadata {
+  client_name: string;
+  token_endpoint_auth_method: 'none' | 'client_secret_basic' | 'private_key_jwt';
+  grant_types: string[];
+  scope: string;
+  redirect_uris?: string[];
+  post_logout_redirect_uris?: string[];
+  initiate_login_uri?: string;
+  jwks?: object;
+  jwks_uri?: string;
+}
+export interface OAuthClient extends OAuthMetadata { client_id: string; active: boolean; created_at: string; updated_at: string; client_secret?: string }

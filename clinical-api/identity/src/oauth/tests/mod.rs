@@ -1,0 +1,8 @@
+//! The authorization server from outside, by its HTTP doors, on both engines.
+
+mod backend;
+mod flow;
+mod kit;
+mod negative;
+mod refresh;
+mod rotation;

@@ -1,0 +1,27 @@
+import { describe, expect, it } from 'vitest';
+import app from '../../../locales/en/app.json';
+import { translator } from '../../core/i18n/i18n';
+import { lines, ofWhom, whatOf } from './words';
+
+const t = translator('en', app);
+const clinical = (level: 'patient' | 'user', type: string, letters: string) => ({ scope: `${level}/${type}.${letters}`, fixed: false, level, type, letters });
+
+describe('scopes in words', () => {
+  it('tells seeing from changing', () => {
+    expect(whatOf(t, clinical('patient', 'Observation', 'rs'))).toBe('See measurements and results');
+    expect(whatOf(t, clinical('patient', 'Condition', 'cu'))).toBe('Add or change diagnoses');
+    expect(whatOf(t, clinical('user', '*', 'cruds'))).toBe('See, add or change the whole record');
+    expect(whatOf(t, clinical('user', 'Slot', 'r'))).toBe('See records of the kind “Slot”');
+  });
+
+  it('says of whom', () => {
+    expect(ofWhom(t, clinical('patient', 'Patient', 'r'), 'Ada')).toBe('Of Ada');
+    expect(ofWhom(t, clinical('user', 'Patient', 'r'), 'Ada')).toMatch(/everyone/i);
+    expect(ofWhom(t, { scope: 'openid', fixed: true }, 'Ada')).toBeNull();
+  });
+
+  it('has words for a name it does not know, and one line for what says the same', () => {
+    expect(whatOf(t, { scope: 'new/thing', fixed: false })).toContain('new/thing');
+    expect(lines(t, [{ scope: 'profile', fixed: false }, { scope: 'fhirUser', fixed: false }, { scope: 'email', fixed: false }])).toHaveLength(2);
+  });
+});

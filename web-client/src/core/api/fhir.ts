@@ -1,0 +1,21 @@
+// The few reads that the screens make by FHIR itself.
+import type { ApiClient } from './client';
+
+export interface FhirPatient { id: string; name: string; birthDate: string | null }
+
+interface HumanName { text?: string; given?: string[]; family?: string }
+interface Resource { id?: string; name?: HumanName[]; birthDate?: string }
+
+function patientOf(resource: Resource): FhirPatient {
+  const name = resource.name?.[0];
+  const text = name?.text ?? [...(name?.given ?? []), name?.family].filter(Boolean).join(' ');
+  return { id: resource.id ?? '', name: text || (resource.id ?? ''), birthDate: resource.birthDate ?? null };
+}
+
+export const fhir = {
+  patient: async (api: ApiClient, id: string) => patientOf(await api.get<Resource>(`/fhir/R4/Patient/${encodeURIComponent(id)}`)),
+  patients: async (api: ApiClient, name: string, signal?: AbortSignal) => {
+    const page = await api.get<{ entry?: Array<{ resource?: Resource }> }>(`/fhir/R4/Patient?name=${encodeURIComponent(name)}&_count=8`, signal);
+    return (page.entry ?? []).flatMap((e) => (e.resource ? [patientOf(e.resource)] : []));
+  },
+};
