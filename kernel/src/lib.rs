@@ -14,6 +14,7 @@ pub mod http;
 pub mod id;
 pub mod module;
 pub mod policy;
+pub mod scope;
 pub mod secret;
 pub mod tenant;
 #[cfg(feature = "testkit")]
