@@ -308,7 +308,11 @@ impl Sessions {
     }
 
     async fn ended(&self, tx: &mut Tx, sql: &'static str, who: crate::Val) -> Result<()> {
-        for row in tx.query(sql, &[who]).await? {
+        let rows = tx.query(sql, &[who]).await?;
+        if !rows.is_empty() {
+            crate::policy::withdrawn(tx).await?;
+        }
+        for row in rows {
             let body = Revoked {
                 subject: row.string(0)?,
                 session: row.uuid(1)?,

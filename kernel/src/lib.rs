@@ -49,4 +49,9 @@ pub const MIGRATIONS: &[Migration] = &[
         number: 3,
         sql: db::Script::Both(include_str!("../migrations/0003_sessions_and_settings.sql")),
     },
+    Migration {
+        module: "kernel",
+        number: 4,
+        sql: db::Script::Both(include_str!("../migrations/0004_policy.sql")),
+    },
 ];

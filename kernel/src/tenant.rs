@@ -77,6 +77,8 @@ impl Status {
 pub struct Settings {
     /// Clinical data is only for sessions of two factors ([`crate::auth::Assurance::Two`]).
     pub require_two_factors: bool,
+    /// Clinicians see the records of the patients they treat; without it, of all the clinic's.
+    pub relationship_required: bool,
     /// Sessions of staff end after this many minutes of silence.
     pub idle_minutes: u32,
 }
@@ -85,6 +87,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             require_two_factors: true,
+            relationship_required: true,
             idle_minutes: 15,
         }
     }

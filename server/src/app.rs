@@ -55,7 +55,7 @@ pub(crate) async fn open(config: Config) -> Result<Ctx> {
     let bus = Bus::new(db.clone(), clock.clone());
     let tenants = Tenants::open(db.clone()).await?;
     let ctx = Ctx {
-        policy: Policy::new(db.clone(), clock.clone()),
+        policy: Policy::new(db.clone(), bus.clone(), clock.clone(), tenants.clone()),
         sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()),
         db,
         bus,

@@ -29,11 +29,18 @@ pub use outcome::{Failure, Issue};
 pub use search::Access;
 
 /// The tables of the engine.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    module: "fhir",
-    number: 1,
-    sql: Script::Each {
-        sqlite: include_str!("../migrations/0001_sqlite.sql"),
-        postgres: include_str!("../migrations/0001_postgres.sql"),
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "fhir",
+        number: 1,
+        sql: Script::Each {
+            sqlite: include_str!("../migrations/0001_sqlite.sql"),
+            postgres: include_str!("../migrations/0001_postgres.sql"),
+        },
     },
-}];
+    Migration {
+        module: "fhir",
+        number: 2,
+        sql: Script::Both(include_str!("../migrations/0002_owners.sql")),
+    },
+];

@@ -34,7 +34,6 @@ fn old(row: &medtech_kernel::Row) -> Result<Version> {
         version: row.i64(1)?,
         updated: row.i64(2)?,
         deleted: op == Op::Delete,
-        ord: 0,
         body: body(row, 4)?,
     };
     Ok(Version { stored, op, seq: 0 })
@@ -112,7 +111,6 @@ pub(crate) async fn type_history(
                 version: row.i64(1)?,
                 updated: row.i64(2)?,
                 deleted: op == Op::Delete,
-                ord: 0,
                 body,
             };
             Ok(Version {
