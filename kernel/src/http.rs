@@ -4,7 +4,7 @@ use crate::{
     Ctx, Error, Result, Tenant, Tx,
     auth::Principal,
     id,
-    policy::{Action, Resource},
+    policy::{self, Action, Resource},
 };
 use axum::{
     Json,
@@ -72,11 +72,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
             bearer(&parts.headers).ok_or_else(|| Error::unauthorized("auth.token_missing", "Please sign in."))?;
         let tenant = tenant(parts)?;
         let who = ctx(parts)?.sessions.verify(tenant.id, token).await?;
+        within_scopes(&who, parts.uri.path())?;
         if let Some(verified) = parts.extensions.get::<Verified>() {
             verified.0.store(true, Ordering::Relaxed);
         }
         Ok(who)
     }
+}
+
+/// What the scopes of an application are about: the record, and its own affairs with the authorization server. Modules'
+/// routes are seen here without the prefix they stand under, and none of them begins so.
+const FOR_APPLICATIONS: &[&str] = &["/fhir/", "/oauth2/"];
+
+/// An application that acts for someone reaches what its scopes can speak of, and nothing else of theirs.
+fn within_scopes(who: &Principal, path: &str) -> Result<()> {
+    let limited = who.grant.client.is_some() || who.grant.scopes.is_some() || who.subject.starts_with("client:");
+    if !limited || policy::seeded("app outside") || FOR_APPLICATIONS.iter().any(|p| path.starts_with(p)) {
+        return Ok(());
+    }
+    Err(Error::forbidden(
+        "auth.scope",
+        "The application was not given access to this.",
+    ))
 }
 
 /// A mark on a request that its bearer token was found good, for what surrounds the handlers.

@@ -21,6 +21,7 @@ mod reads;
 mod records;
 mod search;
 mod store;
+mod ties;
 mod validate;
 
 pub use engine::{Fhir, Found, PATH, Resource};

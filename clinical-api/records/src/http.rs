@@ -11,6 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use medtech_fhir::Access;
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
     audit::{self, Entry},
@@ -49,7 +50,9 @@ pub(crate) fn routes(records: Arc<Records>) -> Router {
 
 async fn chart_of(State(records): State<Arc<Records>>, who: Principal, Path(id): Path<String>) -> Result<Json<Chart>> {
     require(&records.ctx, &who, Action::Read, "patient", &id).await?;
-    let chart = records.chart(who.tenant, &id).await?;
+    let access = records.fhir.access(&who).await?;
+    let chart = records.chart(who.tenant, &access, &id).await?;
+    let emergency = matches!(&access, Access::Sight(s) if s.is_emergency(&id));
     records
         .ctx
         .db
@@ -61,7 +64,7 @@ async fn chart_of(State(records): State<Arc<Records>>, who: Principal, Path(id):
                     action: "read",
                     target: &target,
                     outcome: "success",
-                    detail: "chart",
+                    detail: if emergency { "chart; break-glass" } else { "chart" },
                 };
                 audit::write(tx, entry).await
             })
@@ -71,11 +74,12 @@ async fn chart_of(State(records): State<Arc<Records>>, who: Principal, Path(id):
 }
 
 impl Records {
-    async fn chart(&self, tenant: TenantId, id: &str) -> Result<Chart> {
+    /// Of all that is there, what this access shows.
+    async fn chart(&self, tenant: TenantId, access: &Access, id: &str) -> Result<Chart> {
         let patient = self.patient(tenant, id).await?;
         let of = |kind: &'static str, more: &str| {
             let query = format!("patient={id}{more}");
-            async move { self.fhir.list(tenant, kind, &query).await }
+            async move { self.fhir.list_for(tenant, access, kind, &query).await }
         };
         let allergies = of("AllergyIntolerance", "&_count=200").await?;
         let conditions = of("Condition", "&_count=200").await?;
@@ -88,7 +92,7 @@ impl Records {
         let mut cards = Vec::new();
         for report in of("DiagnosticReport", "&_sort=-date&_count=10").await? {
             if results::is_laboratory(&report) && results::has_result(&report) {
-                let observations = self.results_of(tenant, &report).await?;
+                let observations = self.results_of(tenant, access, &report).await?;
                 cards.push(results::card(&report, &observations));
             }
         }

@@ -26,8 +26,6 @@ pub fn seeded(check: &str) -> bool {
 #[cfg(feature = "seeded-bugs")]
 pub const BUGS: &[&str] = &[
     "token tenant",
-    "session tenant",
-    "door tenant",
     "rule table",
     "relation object",
     "scopes",

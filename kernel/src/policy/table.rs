@@ -203,6 +203,7 @@ pub(super) fn is_clinical(kind: &str) -> bool {
     matches!(
         kind,
         "patient" | "device" | "visit" | "encounter" | "conversation" | "board" | "alert" | "queue" | "appointment"
+            | "visits"
     )
 }
 

@@ -8,6 +8,7 @@ use crate::{
     index::{Batch, Numbers, Rows, clip},
     outcome::Failure,
     search::{self, Access},
+    ties,
 };
 use medtech_kernel::{
     Error, Tx, Val,
@@ -447,6 +448,13 @@ impl<'a> Gate<'a> {
             consent::replace(tx, id, consent.as_ref()).await?;
             policy::announce(bus, tx, None)?;
         }
+        if ties::says(def.name) {
+            let body = if op == Op::Delete { None } else { serde_json::from_str(stored).ok() };
+            let all = body.map_or(Vec::new(), |b| ties::treatments(def.name, id, &b, tx.now()));
+            if (op != Op::Create || !all.is_empty()) && policy::treat(tx, &format!("{}/{id}", def.name), &all).await? {
+                policy::announce(bus, tx, None)?;
+            }
+        }
         if let (Access::Sight(sight), Op::Create, "Patient") = (&self.by.access, op, def.name)
             && sight.treats_whom_they_register()
         {
@@ -456,7 +464,7 @@ impl<'a> Gate<'a> {
                 from: tx.now(),
                 until: tx.now() + REGISTERED,
             };
-            policy::treat(tx, &format!("Patient/{id}"), &[treatment]).await?;
+            policy::treat(tx, &format!("Patient/{id}#registered"), &[treatment]).await?;
         }
         Ok(())
     }
