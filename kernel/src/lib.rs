@@ -52,6 +52,11 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "kernel",
+        number: 4,
+        sql: db::Script::Both(include_str!("../migrations/0004_policy.sql")),
+    },
+    Migration {
+        module: "kernel",
         number: 5,
         sql: db::Script::Both(include_str!("../migrations/0005_vault.sql")),
     },

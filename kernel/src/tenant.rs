@@ -128,6 +128,8 @@ impl Status {
 pub struct Settings {
     /// Clinical data is only for sessions of two factors ([`crate::auth::Assurance::Two`]).
     pub require_two_factors: bool,
+    /// Clinicians see the records of the patients they treat; without it, of all the clinic's.
+    pub relationship_required: bool,
     /// Sessions of staff end after this many minutes of silence.
     pub idle_minutes: u32,
     /// At this age a patient speaks for themselves, and whoever acted for the child no longer does.
@@ -166,6 +168,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             require_two_factors: true,
+            relationship_required: true,
             idle_minutes: 15,
             majority_age: 18,
             language: "en".to_owned(),

@@ -9,7 +9,7 @@ use crate::{
     id,
     policy::Policy,
     secret::Root,
-    tenant::Tenants,
+    tenant::{Settings, Tenants},
     vault::{Ledger, Vault},
 };
 use std::sync::Arc;
@@ -68,12 +68,20 @@ impl World {
         let north = tenants.create("north", "North Clinic", "Europe/Berlin", &[]).await?;
         let south = tenants.create("south", "South Clinic", "America/New_York", &[]).await?;
         let east = tenants.create("east", "East Clinic", "Asia/Kathmandu", &[]).await?;
+        // Tests of who treats whom ask for it: see `World::demand_relationships`.
+        let settings = Settings {
+            relationship_required: false,
+            ..Settings::default()
+        };
+        for tenant in [&north, &south, &east] {
+            tenants.set_settings(tenant.id, &settings).await?;
+        }
         let config = Config {
             data_dir: dir.path().to_owned(),
             ..Config::default()
         };
         let ctx = Ctx {
-            policy: Policy::new(db.clone(), clock.clone()),
+            policy: Policy::new(db.clone(), bus.clone(), clock.clone(), tenants.clone()),
             sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
             db,
             bus,
@@ -107,6 +115,11 @@ impl World {
         };
         db.write(tenant, move |tx| Box::pin(async move { tx.exec(sql, &args).await }))
             .await
+    }
+
+    /// From now on the tenant stands as a new one does: clinicians see the patients they treat.
+    pub async fn demand_relationships(&self, tenant: &Tenant) -> Result<()> {
+        self.ctx.tenants.set_settings(tenant.id, &Settings::default()).await
     }
 
     /// Someone of a tenant, signed in: the principal and the bearer token.

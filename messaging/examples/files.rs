@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
         None => tenants.create("demo", "Demo", "UTC", &[]).await?,
     };
     let ctx = Ctx {
-        policy: Policy::new(db.clone(), clock.clone()),
+        policy: Policy::new(db.clone(), bus.clone(), clock.clone(), tenants.clone()),
         sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
         root,
         vault,

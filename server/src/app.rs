@@ -87,7 +87,7 @@ pub(crate) async fn open_with(config: Config, root: Root) -> Result<Ctx> {
     let bus = Bus::new(db.clone(), clock.clone());
     let tenants = Tenants::open(db.clone()).await?;
     let ctx = Ctx {
-        policy: Policy::new(db.clone(), clock.clone()),
+        policy: Policy::new(db.clone(), bus.clone(), clock.clone(), tenants.clone()),
         sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
         db,
         bus,

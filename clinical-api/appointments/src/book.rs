@@ -6,7 +6,7 @@ use medtech_kernel::{
     bus::Event,
     clock::{Millis, rfc3339, serde_rfc3339},
     http::{remember, remembered},
-    id, policy,
+    id,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -171,7 +171,6 @@ impl Appointments {
             visit: Some(visit),
         };
         store::save(tx, &booking).await?;
-        policy::relate(tx, &who.host, "treats", &format!("patient:{}", new.patient_id), None).await?;
         let guest = format!("guest:{}", id::uuid_v7(tx.now()));
         let body = VisitRequested {
             visit_id: visit,

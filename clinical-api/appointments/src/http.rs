@@ -16,7 +16,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use medtech_kernel::{
     Error, Result, TenantId,
-    auth::Principal,
+    auth::{Principal, Role},
     clock::rfc3339,
     http::{Body, TenantCtx, idempotency_key, require},
     policy::Action,
@@ -133,6 +133,10 @@ async fn create(
     Body(ask): Body<NewAppointment>,
 ) -> Result<Created> {
     require(&this.ctx, &who, Action::Write, "appointment", "*").await?;
+    // An appointment gives a clinician access to the record, so they do not give themselves one with a stranger.
+    if !who.has(Role::Staff) && !who.has(Role::Admin) {
+        require(&this.ctx, &who, Action::Read, "patient", &ask.patient_id).await?;
+    }
     if ask.end <= this.ctx.clock.now_ms() {
         return Err(Error::unprocessable(
             "appointments.past",

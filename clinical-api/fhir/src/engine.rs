@@ -7,14 +7,10 @@ use crate::{
     outcome::{Failure, Issue},
     reads::Reads,
     search::{self, Access},
-    store::{self, Body, Change, Exec, Shelf, Target, Written, apply},
+    store::{self, Body, By, Change, Exec, Shelf, Target, Written, apply},
     validate,
 };
-use medtech_kernel::{
-    Ctx, Error, TenantId, Tx, audit,
-    auth::{Principal, Role},
-    error,
-};
+use medtech_kernel::{Ctx, Error, TenantId, Tx, audit, auth::Principal, error, policy, policy::View, scope::Letter};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -130,18 +126,10 @@ impl Fhir {
         }))
     }
 
-    /// What a principal may see: the clinic's people everything, a patient the own record, others nothing.
+    /// What a principal may see, as the policy has it now.
     pub async fn access(&self, who: &Principal) -> Result<Access, Error> {
-        if [Role::Admin, Role::Clinician, Role::Staff].iter().any(|r| who.has(*r)) {
-            return Ok(Access::All);
-        }
-        if who.has(Role::Patient) {
-            let own = self.0.ctx.policy.objects_of(who.tenant, &who.subject, "self").await?;
-            if let Some(id) = own.iter().find_map(|o| o.strip_prefix("patient:")) {
-                return Ok(Access::Compartment(id.to_owned()));
-            }
-        }
-        Ok(Access::None)
+        let sight = self.0.ctx.policy.sight(who).await?;
+        Ok(Access::Sight(Arc::new(sight)))
     }
 
     /// Creates a resource under an id of ours.
@@ -275,13 +263,8 @@ impl Fhir {
         if stored.deleted {
             return Err(Failure::gone(ty, id));
         }
-        Ok(Resource::of(
-            def,
-            id.to_owned(),
-            stored.version,
-            stored.updated,
-            &stored.body,
-        ))
+        let whole = Resource::of(def, id.to_owned(), stored.version, stored.updated, &stored.body);
+        self.redacted(def, &access.view(ty, Letter::Read), whole)
     }
 
     async fn search_with(
@@ -299,11 +282,16 @@ impl Fhir {
         let along = search::included(exec, &shelf, &self.0.base, def, access, &request.includes, &page.hits).await?;
         let next = page.hits.last().filter(|_| page.more).map(|h| cursor(&shelf, h));
         let one = |def: &'static ResourceDef, s: &store::Stored| {
-            Resource::of(def, s.id(&shelf, def.name), s.version, s.updated, &s.body)
+            let whole = Resource::of(def, s.id(&shelf, def.name), s.version, s.updated, &s.body);
+            self.redacted(def, &access.view(def.name, Letter::Read), whole)
         };
         Ok(Found {
-            resources: page.hits.iter().map(|h| one(def, &h.stored)).collect(),
-            included: along.iter().map(|(def, s)| one(def, s)).collect(),
+            resources: page
+                .hits
+                .iter()
+                .map(|h| one(def, &h.stored))
+                .collect::<Result<_, _>>()?,
+            included: along.iter().map(|(def, s)| one(def, s)).collect::<Result<_, _>>()?,
             next,
         })
     }
@@ -317,34 +305,71 @@ impl Fhir {
         access: &Access,
         stored: &store::Stored,
     ) -> Result<bool, Failure> {
-        let patient = match access {
-            Access::All => return Ok(true),
-            Access::None => return Ok(false),
-            Access::Compartment(patient) => patient,
-        };
-        if stored.deleted {
+        let view = access.view(def.name, Letter::Read);
+        if view.is_everything() || policy::seeded("read") {
+            return Ok(true);
+        }
+        if view.is_nothing() {
             return Ok(false);
         }
-        store::belongs(exec, shelf, def, patient, stored)
-            .await
-            .map_err(Failure::from)
+        if stored.deleted {
+            let last = store::version(exec, def, stored.rid, stored.version - 1).await?;
+            return match last {
+                Some(last) if !last.stored.body.is_empty() => {
+                    self.shows(def, &view, &last.stored.id(shelf, def.name), &last.stored)
+                }
+                _ => Ok(false),
+            };
+        }
+        search::sees(exec, shelf, &self.0.base, def, &view, stored.rid).await
     }
 
     /// Is this one version inside of what the caller may see? A resource may have been about someone else before.
     pub(crate) fn version_shows(
         &self,
+        shelf: &Shelf,
         def: &'static ResourceDef,
         access: &Access,
         version: &store::Stored,
     ) -> Result<bool, Failure> {
-        let Access::Compartment(patient) = access else {
-            return Ok(*access == Access::All);
-        };
-        if def.name == "Patient" || version.body.is_empty() {
+        let view = access.view(def.name, Letter::Read);
+        if view.is_everything() || version.body.is_empty() || policy::seeded("version") {
             return Ok(true);
         }
-        let found = def.plan().run(&version.value()?, &self.0.base);
-        Ok(store::patients(def, &found).any(|p| p == patient))
+        self.shows(def, &view, &version.id(shelf, def.name), version)
+    }
+
+    /// What a scope's query narrows cannot be asked of what is not in the index.
+    fn shows(
+        &self,
+        def: &'static ResourceDef,
+        view: &View,
+        id: &str,
+        version: &store::Stored,
+    ) -> Result<bool, Failure> {
+        Ok(view.narrowed.is_empty() && search::holds(view, def, id, &version.value()?, &self.0.base))
+    }
+
+    /// The resource as the caller may see it: what is clinical left out for those who see no clinical content.
+    pub(crate) fn redacted(
+        &self,
+        def: &'static ResourceDef,
+        view: &View,
+        resource: Resource,
+    ) -> Result<Resource, Failure> {
+        if view.redaction.is_none() || policy::seeded("redaction") {
+            return Ok(resource);
+        }
+        let mut value = resource.value()?;
+        let owners = search::owners(def, &resource.id, &def.places().run(&value, &self.0.base));
+        let hidden = view.hidden(&owners);
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|key, _| !hidden.contains(&key.trim_start_matches('_')));
+        }
+        Ok(Resource {
+            json: value.to_string(),
+            ..resource
+        })
     }
 
     pub(crate) fn shelf(&self, tenant: TenantId) -> Arc<Shelf> {
@@ -409,20 +434,20 @@ impl Fhir {
     pub(crate) async fn commit(
         &self,
         tenant: TenantId,
-        actor: &str,
+        by: impl Into<By>,
         action: &'static str,
         changes: Vec<Change>,
     ) -> Result<Vec<Written>, Failure> {
-        let changes = Arc::new(changes);
+        let (by, changes) = (by.into(), Arc::new(changes));
         let mut tries = 0;
         loop {
-            let (fhir, changes, actor) = (self.clone(), Arc::clone(&changes), actor.to_owned());
+            let (fhir, changes, by) = (self.clone(), Arc::clone(&changes), by.clone());
             let done = self
                 .0
                 .ctx
                 .db
                 .write(tenant, move |tx| {
-                    Box::pin(async move { Ok(fhir.apply_in(tx, &actor, action, Vec::clone(&changes)).await?) })
+                    Box::pin(async move { Ok(fhir.apply_in(tx, by, action, Vec::clone(&changes)).await?) })
                 })
                 .await;
             tries += 1;
@@ -436,13 +461,13 @@ impl Fhir {
     pub(crate) async fn apply_in(
         &self,
         tx: &mut Tx,
-        actor: &str,
+        by: impl Into<By>,
         action: &'static str,
         changes: Vec<Change>,
     ) -> Result<Vec<Written>, Failure> {
-        let shelf = self.shelf(tx.tenant());
-        let written = apply(tx, &shelf, &self.0.ctx.bus, &self.0.base, actor, changes).await?;
-        audited(tx, actor, action, &written).await?;
+        let (by, shelf) = (by.into(), self.shelf(tx.tenant()));
+        let written = apply(tx, &shelf, &self.0.ctx.bus, &self.0.base, &by, changes).await?;
+        audited(tx, &by.subject, action, &written).await?;
         Ok(written)
     }
 }

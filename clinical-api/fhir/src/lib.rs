@@ -22,6 +22,7 @@ mod reads;
 mod records;
 mod search;
 mod store;
+mod ties;
 mod validate;
 
 pub use engine::{Fhir, Found, PATH, Resource, resource_types};
@@ -30,11 +31,18 @@ pub use outcome::{Failure, Issue};
 pub use search::Access;
 
 /// The tables of the engine.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    module: "fhir",
-    number: 1,
-    sql: Script::Each {
-        sqlite: include_str!("../migrations/0001_sqlite.sql"),
-        postgres: include_str!("../migrations/0001_postgres.sql"),
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "fhir",
+        number: 1,
+        sql: Script::Each {
+            sqlite: include_str!("../migrations/0001_sqlite.sql"),
+            postgres: include_str!("../migrations/0001_postgres.sql"),
+        },
     },
-}];
+    Migration {
+        module: "fhir",
+        number: 2,
+        sql: Script::Both(include_str!("../migrations/0002_owners.sql")),
+    },
+];

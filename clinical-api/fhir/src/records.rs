@@ -10,6 +10,11 @@ impl Fhir {
         found(self.read(tenant, &Access::All, kind, id).await.map_err(Error::from))
     }
 
+    /// The same for someone: `None` also for what they may not see.
+    pub async fn find_for(&self, tenant: TenantId, access: &Access, kind: &str, id: &str) -> Result<Option<Value>> {
+        found(self.read(tenant, access, kind, id).await.map_err(Error::from))
+    }
+
     /// The same within a transaction, which sees its own writes.
     pub async fn find_in(&self, tx: &mut Tx, kind: &str, id: &str) -> Result<Option<Value>> {
         found(self.read_in(tx, &Access::All, kind, id).await.map_err(Error::from))
@@ -17,10 +22,12 @@ impl Fhir {
 
     /// The first page of a search, as values.
     pub async fn list(&self, tenant: TenantId, kind: &str, query: &str) -> Result<Vec<Value>> {
-        let page = self
-            .search(tenant, &Access::All, kind, query)
-            .await
-            .map_err(Error::from)?;
+        self.list_for(tenant, &Access::All, kind, query).await
+    }
+
+    /// The same for someone: what they may see of it.
+    pub async fn list_for(&self, tenant: TenantId, access: &Access, kind: &str, query: &str) -> Result<Vec<Value>> {
+        let page = self.search(tenant, access, kind, query).await.map_err(Error::from)?;
         page.resources.iter().map(Resource::value).collect()
     }
 

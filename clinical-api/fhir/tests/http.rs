@@ -282,9 +282,9 @@ async fn bundles_are_one_or_many() {
 
 async fn isolation(world: &World) -> Result<()> {
     let s = site(world);
-    let north = s.client(world, &world.north, Role::Admin).await?;
-    let south = s.client(world, &world.south, Role::Admin).await?;
-    let east = s.client(world, &world.east, Role::Admin).await?;
+    let north = s.client(world, &world.north, Role::Clinician).await?;
+    let south = s.client(world, &world.south, Role::Clinician).await?;
+    let east = s.client(world, &world.east, Role::Clinician).await?;
     let p = |name: &str| json!({"resourceType": "Patient", "id": "same", "identifier": [{"system": "urn:mrn", "value": "1"}], "name": [{"family": name}]});
     let o = json!({"resourceType": "Observation", "id": "o", "status": "final", "code": {"coding": [{"system": "l", "code": "c"}]}, "subject": {"reference": "Patient/same"}});
     for (c, name) in [(&north, "North"), (&south, "South")] {

@@ -10,6 +10,8 @@ use medtech_kernel::{
     audit::{self, Entry, Found},
     auth::{Principal, Role},
     clock::rfc3339,
+    http::require,
+    policy::Action,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -187,9 +189,7 @@ pub(crate) async fn names(
     who: Principal,
     ask: Result<Query<Of>, QueryRejection>,
 ) -> Result<Json<Names>> {
-    if !who.has(Role::Admin) {
-        return Err(Error::forbidden("policy.denied", "You do not have access to this."));
-    }
+    require(&identity.ctx, &who, Action::Administer, "user", "*").await?;
     let Query(ask) = ask.map_err(|e| Error::bad("identity.query", format!("This is not understood: {e}")))?;
     let subjects: BTreeSet<&str> = ask.of.split(',').collect();
     if subjects.len() > MOST_NAMES {

@@ -6,11 +6,13 @@ use crate::{
     results::{self, Card},
     store,
 };
+use medtech_fhir::Access;
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
     bus::{Event, once},
     clock::{Millis, parse_rfc3339, rfc3339},
     id,
+    policy::label,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,6 +62,9 @@ struct News {
     /// The observations of a report, each with its own state.
     parts: Vec<(String, String)>,
     recipients: Vec<String>,
+    /// Something of it carries a label that not everyone who follows the patient may see: no card is pushed, the chart
+    /// shows it to whom it may.
+    sensitive: bool,
 }
 
 /// A result issued longer ago than this when it comes in is history being brought along.
@@ -110,7 +115,7 @@ impl Records {
         else {
             return Ok(None);
         };
-        let observations = self.results_of(tenant, resource).await?;
+        let observations = self.results_of(tenant, &Access::All, resource).await?;
         let mut requests = Vec::new();
         for request in items(resource, "basedOn").filter_map(|r| target(r, "ServiceRequest")) {
             requests.extend(self.fhir.find(tenant, "ServiceRequest", request).await?);
@@ -146,6 +151,9 @@ impl Records {
             parts: parts.collect::<Result<_>>()?,
             card,
             patient,
+            sensitive: std::iter::once(resource)
+                .chain(&observations)
+                .any(|r| label::of(r).any(label::is_sensitive)),
             recipients,
         }))
     }
@@ -158,10 +166,10 @@ impl Records {
     }
 
     /// The Observations a report refers to, in its order.
-    pub(crate) async fn results_of(&self, tenant: TenantId, report: &Value) -> Result<Vec<Value>> {
+    pub(crate) async fn results_of(&self, tenant: TenantId, access: &Access, report: &Value) -> Result<Vec<Value>> {
         let mut out = Vec::new();
         for id in items(report, "result").filter_map(|r| target(r, "Observation")) {
-            out.extend(self.fhir.find(tenant, "Observation", id).await?);
+            out.extend(self.fhir.find_for(tenant, access, "Observation", id).await?);
         }
         Ok(out)
     }
@@ -178,9 +186,11 @@ impl Records {
                         return Ok(());
                     }
                     let channel = format!("patient:{}", news.patient);
-                    let card =
-                        Event::of(tx, "result.card", channel.clone(), &CardShown { report: &news.card })?.on(channel);
-                    bus.publish_after(tx, card);
+                    if !news.sensitive {
+                        let card = Event::of(tx, "result.card", channel.clone(), &CardShown { report: &news.card })?
+                            .on(channel);
+                        bus.publish_after(tx, card);
+                    }
                     if is_known(tx, &news).await? {
                         return Ok(());
                     }

@@ -12,6 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use medtech_fhir::Access;
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
     audit::{self, Entry},
@@ -52,7 +53,9 @@ pub(crate) fn routes(records: Arc<Records>) -> Router {
 
 async fn chart_of(State(records): State<Arc<Records>>, who: Principal, Path(id): Path<String>) -> Result<Json<Chart>> {
     require(&records.ctx, &who, Action::Read, "patient", &id).await?;
-    let chart = records.chart(who.tenant, &id).await?;
+    let access = records.fhir.access(&who).await?;
+    let chart = records.chart(who.tenant, &access, &id).await?;
+    let emergency = matches!(&access, Access::Sight(s) if s.is_emergency(&id));
     records
         .ctx
         .db
@@ -64,7 +67,7 @@ async fn chart_of(State(records): State<Arc<Records>>, who: Principal, Path(id):
                     action: "read",
                     target: &target,
                     outcome: "success",
-                    detail: "chart",
+                    detail: if emergency { "chart; break-glass" } else { "chart" },
                 };
                 audit::write(tx, entry).await
             })
@@ -74,11 +77,12 @@ async fn chart_of(State(records): State<Arc<Records>>, who: Principal, Path(id):
 }
 
 impl Records {
-    async fn chart(&self, tenant: TenantId, id: &str) -> Result<Chart> {
+    /// Of all that is there, what this access shows.
+    async fn chart(&self, tenant: TenantId, access: &Access, id: &str) -> Result<Chart> {
         let patient = self.patient(tenant, id).await?;
         let of = |kind: &'static str, more: &str| {
             let query = format!("patient={id}{more}");
-            async move { self.fhir.list(tenant, kind, &query).await }
+            async move { self.fhir.list_for(tenant, access, kind, &query).await }
         };
         let allergies = of("AllergyIntolerance", "&_count=200").await?;
         let conditions = of("Condition", "&_count=200").await?;
@@ -88,7 +92,7 @@ impl Records {
         for codes in VITALS {
             vitals.extend(of("Observation", &format!("&code={codes}&_sort=-date&_count=1")).await?);
         }
-        let cards = self.latest_results(tenant, id).await?;
+        let cards = self.latest_results(tenant, access, id).await?;
         Ok(Chart {
             patient: chart::patient(&patient),
             allergies: allergies.iter().filter_map(chart::allergy).collect(),
@@ -100,7 +104,7 @@ impl Records {
     }
 
     /// The newest laboratory results: reports, and observations that belong to none.
-    async fn latest_results(&self, tenant: TenantId, patient: &str) -> Result<Vec<Card>> {
+    async fn latest_results(&self, tenant: TenantId, access: &Access, patient: &str) -> Result<Vec<Card>> {
         let mut found: Vec<Value> = Vec::new();
         // A report need not say when it was taken: those that do not are found by when they came.
         for (kind, sort) in [
@@ -114,7 +118,7 @@ impl Records {
                 ""
             };
             let query = format!("patient={patient}{category}&_sort={sort}&_count={RESULTS}");
-            found.extend(self.fhir.list(tenant, kind, &query).await?);
+            found.extend(self.fhir.list_for(tenant, access, kind, &query).await?);
         }
         found.retain(|of| results::is_laboratory(of) && results::has_result(of));
         found.sort_by_key(|of| std::cmp::Reverse(results::time_of(of)));
@@ -129,7 +133,7 @@ impl Records {
             {
                 continue;
             }
-            let observations = self.results_of(tenant, &of).await?;
+            let observations = self.results_of(tenant, access, &of).await?;
             cards.push(results::card(&of, &observations));
         }
         Ok(cards)

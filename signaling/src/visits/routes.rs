@@ -16,7 +16,7 @@ use axum::{
 use http::HeaderMap;
 use medtech_kernel::{
     Error, Result,
-    auth::{Principal, Role},
+    auth::Principal,
     http::{Body, TenantCtx, idempotency_key},
     policy::{Action, Resource},
 };
@@ -57,11 +57,12 @@ struct List {
 }
 
 async fn list(Shared(visits): Shared<Visits>, who: Principal, Query(which): Query<Which>) -> Result<Json<List>> {
-    let staff = [Role::Staff, Role::Admin].into_iter().any(|r| who.has(r));
     let all = which.all == Some(1);
-    if all && !staff {
-        return Err(Error::forbidden("policy.denied", "You do not have access to this."));
-    }
+    let asked = match all {
+        true => Resource::new("visits", "*"),
+        false => Resource::new("queue", who.subject_id()),
+    };
+    visits.0.ctx.policy.require(&who, Action::Read, &asked).await?;
     let since = visits.0.ctx.clock.now_ms() - LINK_LIFE_MS;
     let records = store::open(&visits.0.ctx.db, who.tenant, (!all).then_some(&*who.subject), since).await?;
     let mut shown = Vec::with_capacity(records.len());

@@ -9,9 +9,9 @@ use crate::{
     extract::hash,
     outcome::{Failure, Issue},
     search::{self, Access},
-    store::{Change, Exec, Shelf, Target, Written},
+    store::{By, Change, Exec, Shelf, Target, Written},
 };
-use medtech_kernel::{TenantId, Tx, error::Kind};
+use medtech_kernel::{TenantId, Tx, error::Kind, policy, scope::Letter};
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
@@ -150,9 +150,10 @@ impl Fhir {
     pub(crate) async fn transact(
         &self,
         tenant: TenantId,
-        actor: &str,
+        by: impl Into<By>,
         entries: Vec<Entry>,
     ) -> Result<Vec<Done>, Failure> {
+        let by = by.into();
         let shelf = self.shelf(tenant);
         let first = shelf.reserve(&self.0.ctx.db, entries.len().max(1)).await?;
         let looks = entries
@@ -165,19 +166,25 @@ impl Fhir {
         if !looks {
             // Everything is known before the write: the writer gets ready rows.
             let planned = self
-                .plan(&mut Exec::Db(&self.0.ctx.db, tenant), &shelf, entries, first)
+                .plan(
+                    &mut Exec::Db(&self.0.ctx.db, tenant),
+                    &shelf,
+                    &by.access,
+                    entries,
+                    first,
+                )
                 .await?;
             let (changes, rest) = split(planned);
             let written = if changes.is_empty() {
                 Vec::new()
             } else {
-                self.commit(tenant, actor, "execute", changes).await?
+                self.commit(tenant, by, "execute", changes).await?
             };
             return Ok(join(written, rest));
         }
-        let (fhir, actor, entries) = (self.clone(), actor.to_owned(), Arc::new(entries));
+        let (fhir, entries) = (self.clone(), Arc::new(entries));
         let work = self.0.ctx.db.write(tenant, move |tx| {
-            Box::pin(async move { Ok(fhir.transact_in(tx, &actor, Vec::clone(&entries), first).await?) })
+            Box::pin(async move { Ok(fhir.transact_in(tx, by, Vec::clone(&entries), first).await?) })
         });
         Ok(work.await?)
     }
@@ -191,7 +198,7 @@ impl Fhir {
     ) -> Result<Vec<crate::Resource>, Failure> {
         let entries = entries(&mut bundle)?;
         let first = self.shelf(tx.tenant()).reserve_in(tx, entries.len().max(1)).await?;
-        Ok(written(self.transact_in(tx, actor, entries, first).await?))
+        Ok(written(self.transact_in(tx, actor.into(), entries, first).await?))
     }
 
     /// The same on its own.
@@ -205,13 +212,7 @@ impl Fhir {
         Ok(written(self.transact(tenant, actor, entries).await?))
     }
 
-    async fn transact_in(
-        &self,
-        tx: &mut Tx,
-        actor: &str,
-        entries: Vec<Entry>,
-        first: i64,
-    ) -> Result<Vec<Done>, Failure> {
+    async fn transact_in(&self, tx: &mut Tx, by: By, entries: Vec<Entry>, first: i64) -> Result<Vec<Done>, Failure> {
         let shelf = self.shelf(tx.tenant());
         let mut guards: Vec<i64> = entries
             .iter()
@@ -227,12 +228,12 @@ impl Fhir {
         for guard in &guards {
             hold(tx, *guard).await?;
         }
-        let planned = self.plan(&mut Exec::Tx(tx), &shelf, entries, first).await?;
+        let planned = self.plan(&mut Exec::Tx(tx), &shelf, &by.access, entries, first).await?;
         let (changes, rest) = split(planned);
         let written = if changes.is_empty() {
             Vec::new()
         } else {
-            self.apply_in(tx, actor, "execute", changes).await?
+            self.apply_in(tx, by, "execute", changes).await?
         };
         for guard in guards {
             release(tx, guard).await?;
@@ -244,6 +245,7 @@ impl Fhir {
         &self,
         exec: &mut Exec<'_>,
         shelf: &Shelf,
+        access: &Access,
         mut entries: Vec<Entry>,
         first: i64,
     ) -> Result<Vec<Planned>, Failure> {
@@ -251,7 +253,10 @@ impl Fhir {
         let mut targets: Vec<(Option<&'static ResourceDef>, Option<Target>, Option<String>)> =
             Vec::with_capacity(entries.len());
         for (i, (entry, rid)) in entries.iter().zip(first..).enumerate() {
-            let (def, target, existing) = self.target(exec, shelf, entry, rid).await.map_err(|f| located(i, f))?;
+            let (def, target, existing) = self
+                .target(exec, shelf, access, entry, rid)
+                .await
+                .map_err(|f| located(i, f))?;
             let id = match (&target, &existing) {
                 (Some(Target::New(rid)), _) => Some(shelf.ids.id(*rid)),
                 (Some(Target::Id(id)), _) | (None, Some(id)) => Some(id.clone()),
@@ -284,7 +289,7 @@ impl Fhir {
         }
         // Conditional references: exactly one match each.
         for question in wanted {
-            let found = self.one(exec, shelf, &question).await?;
+            let found = self.one(exec, shelf, access, &question).await?;
             let id = found.1.ok_or_else(|| {
                 Failure::one(
                     Kind::PreconditionFailed,
@@ -335,6 +340,7 @@ impl Fhir {
         &self,
         exec: &mut Exec<'_>,
         shelf: &Shelf,
+        access: &Access,
         entry: &Entry,
         rid: i64,
     ) -> Result<(Option<&'static ResourceDef>, Option<Target>, Option<String>), Failure> {
@@ -349,15 +355,17 @@ impl Fhir {
         match (entry.method, id, &entry.query) {
             (Method::Post, None, None) => match &entry.if_none_exist {
                 None => Ok((Some(def), Some(Target::New(rid)), None)),
-                Some(query) => match self.one(exec, shelf, &format!("{ty}?{query}")).await?.1 {
+                Some(query) => match self.one(exec, shelf, access, &format!("{ty}?{query}")).await?.1 {
                     Some(id) => Ok((Some(def), None, Some(id))),
                     None => Ok((Some(def), Some(Target::New(rid)), None)),
                 },
             },
-            (Method::Put, None, Some(query)) => match self.one(exec, shelf, &format!("{ty}?{query}")).await?.1 {
-                Some(id) => Ok((Some(def), Some(Target::Id(id)), None)),
-                None => Ok((Some(def), Some(Target::New(rid)), None)),
-            },
+            (Method::Put, None, Some(query)) => {
+                match self.one(exec, shelf, access, &format!("{ty}?{query}")).await?.1 {
+                    Some(id) => Ok((Some(def), Some(Target::Id(id)), None)),
+                    None => Ok((Some(def), Some(Target::New(rid)), None)),
+                }
+            }
             (Method::Put | Method::Delete, Some(id), None) => Ok((Some(def), Some(Target::Id(id.to_owned())), None)),
             (Method::Delete, None, Some(_)) => {
                 Err(Failure::one(Kind::BadRequest, "not-supported", "conditional delete"))
@@ -370,11 +378,12 @@ impl Fhir {
         }
     }
 
-    /// The one resource a condition `Type?query` means, if any; several are refused.
+    /// The one resource a condition `Type?query` means, if any, of those that the caller may see; several are refused.
     pub(crate) async fn one(
         &self,
         exec: &mut Exec<'_>,
         shelf: &Shelf,
+        access: &Access,
         question: &str,
     ) -> Result<(&'static ResourceDef, Option<String>), Failure> {
         let (ty, query) = question.split_once('?').unwrap_or((question, ""));
@@ -387,7 +396,13 @@ impl Fhir {
                 "a condition needs at least one parameter",
             ));
         }
-        let mut request = search::parse(exec, shelf, &self.0.base, def, &Access::All, &pairs, true).await?;
+        let access = if policy::seeded("conditional") {
+            &Access::All
+        } else {
+            access
+        };
+        access.require(def.name, Letter::Search)?;
+        let mut request = search::parse(exec, shelf, &self.0.base, def, access, &pairs, true).await?;
         request.count = 1;
         let page = search::page(exec, &request).await?;
         if page.more {

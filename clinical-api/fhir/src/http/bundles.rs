@@ -4,10 +4,11 @@ use super::{Ask, Caller, Reply};
 use crate::{
     Fhir, Resource,
     bundle::{Done, Entry, Method, entries},
+    engine::type_of,
     outcome::Failure,
     store::Op,
 };
-use medtech_kernel::{Error, clock, error::Kind};
+use medtech_kernel::{clock, error::Kind, scope::Letter};
 use serde_json::Value;
 
 impl Fhir {
@@ -86,15 +87,23 @@ impl Fhir {
     }
 
     async fn http_transaction(&self, who: &Caller, ask: &Ask, list: Vec<Entry>) -> Result<Vec<String>, Failure> {
-        let writes = list.iter().any(|e| e.method != Method::Get);
-        if writes && !who.writes {
-            return Err(Error::forbidden("fhir.denied", "You may not change records here.").into());
+        for entry in &list {
+            let letter = match entry.method {
+                Method::Get => continue,
+                Method::Post => Letter::Create,
+                Method::Put => Letter::Update,
+                Method::Delete => Letter::Delete,
+            };
+            // What is no type is refused with the rest of what is wrong with the bundle.
+            if let Ok(def) = type_of(entry.path.split('/').next().unwrap_or_default()) {
+                Self::may(who, def, letter)?;
+            }
         }
         let reads: Vec<Option<Entry>> = list
             .iter()
             .map(|e| (e.method == Method::Get).then(|| e.clone()))
             .collect();
-        let done = self.transact(who.tenant, &who.subject, list).await?;
+        let done = self.transact(who.tenant, who.by(), list).await?;
         let mut out = Vec::with_capacity(done.len());
         for (done, read) in done.into_iter().zip(reads) {
             out.push(match done {

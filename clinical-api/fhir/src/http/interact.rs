@@ -12,15 +12,12 @@ use crate::{
     search::Access,
     store::{self, Change, Exec, Target, Written},
 };
-use medtech_kernel::{Error, error::Kind};
+use medtech_kernel::{Error, error::Kind, scope::Letter};
 use serde_json::Value;
 
 impl Fhir {
     /// Answers one request, or one entry of a batch.
     pub(crate) async fn interact(&self, who: &Caller, mut ask: Ask) -> Result<Reply, Failure> {
-        if who.access == Access::None {
-            return Err(Error::forbidden("fhir.denied", "You do not have access to records here.").into());
-        }
         let path = ask.path.clone();
         let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
         let method = ask.method.clone();
@@ -51,12 +48,16 @@ impl Fhir {
         }
     }
 
-    fn may_write(who: &Caller) -> Result<(), Failure> {
-        if who.writes {
-            Ok(())
-        } else {
-            Err(Error::forbidden("fhir.denied", "You may not change records here.").into())
+    /// 403 unless the caller may do this with some resource of the type.
+    pub(super) fn may(who: &Caller, def: &'static ResourceDef, letter: Letter) -> Result<(), Failure> {
+        let view = who.access.require(def.name, letter);
+        if let (Err(_), Letter::Create | Letter::Update | Letter::Delete) = (&view, letter)
+            && who.access.view(def.name, letter).why == "policy.relationship"
+        {
+            // Whose it would be decides.
+            return Ok(());
         }
+        view.map(|_| ())
     }
 
     /// Whose records a resource as stored belongs to.
@@ -68,20 +69,34 @@ impl Fhir {
         let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
         let (target, detail) = (clean(&target), clean(detail));
         let outcome = if found { "success" } else { "denied" };
-        self.0
-            .reads
-            .note(Read {
+        let emergency = |patient: &String| match &who.access {
+            Access::Sight(sight) => sight.is_emergency(patient),
+            _ => false,
+        };
+        // What stands on a broken glass alone is marked, and told apart from the rest.
+        let (flagged, plain): (Vec<String>, Vec<String>) = patients.into_iter().partition(emergency);
+        let mut notes = Vec::new();
+        if !plain.is_empty() || flagged.is_empty() {
+            notes.push((detail.clone(), plain));
+        }
+        if !flagged.is_empty() {
+            notes.push((format!("{detail}; break-glass"), flagged));
+        }
+        for (detail, patients) in notes {
+            let read = Read {
                 tenant: who.tenant,
                 actor: who.subject.clone(),
-                target,
+                target: target.clone(),
                 detail,
                 outcome,
                 patients,
-            })
-            .await;
+            };
+            self.0.reads.note(read).await;
+        }
     }
 
     async fn http_read(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &Ask) -> Result<Reply, Failure> {
+        Self::may(who, def, Letter::Read)?;
         let found = self.read(who.tenant, &who.access, def.name, id).await;
         let about = found.as_ref().map_or(Vec::new(), |r| self.about(def, id, r.json()));
         self.note(who, format!("{}/{id}", def.name), "read", found.is_ok(), about)
@@ -101,6 +116,7 @@ impl Fhir {
     }
 
     async fn vread(&self, who: &Caller, def: &'static ResourceDef, id: &str, version: &str) -> Result<Reply, Failure> {
+        Self::may(who, def, Letter::Read)?;
         let shelf = self.shelf(who.tenant);
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let unknown = || Failure::not_found(def.name, id);
@@ -112,7 +128,7 @@ impl Fhir {
             _ => None,
         };
         let shown = match &found {
-            Some(found) => self.version_shows(def, &who.access, &found.stored)?,
+            Some(found) => self.version_shows(&shelf, def, &who.access, &found.stored)?,
             None => false,
         };
         let found = found.filter(|_| shown);
@@ -131,6 +147,7 @@ impl Fhir {
             found.stored.updated,
             &found.stored.body,
         );
+        let resource = self.redacted(def, &who.access.view(def.name, Letter::Read), resource)?;
         Ok(Reply {
             version: Some(resource.version),
             updated: Some(resource.updated),
@@ -139,7 +156,7 @@ impl Fhir {
     }
 
     async fn http_create(&self, who: &Caller, def: &'static ResourceDef, ask: &mut Ask) -> Result<Reply, Failure> {
-        Self::may_write(who)?;
+        Self::may(who, def, Letter::Create)?;
         let shelf = self.shelf(who.tenant);
         let target = Target::New(shelf.reserve(&self.0.ctx.db, 1).await?);
         let mut resource = ask.body.take().unwrap_or(Value::Null);
@@ -148,21 +165,21 @@ impl Fhir {
         let change = self.prepare(&shelf, target, resource, Some(def), None)?;
         let Some(condition) = ask.if_none_exist.take() else {
             return self
-                .commit(who.tenant, &who.subject, "create", vec![change])
+                .commit(who.tenant, who.by(), "create", vec![change])
                 .await
                 .and_then(|w| written(w, ask));
         };
-        let (fhir, actor) = (self.clone(), who.subject.clone());
+        let (fhir, by) = (self.clone(), who.by());
         let question = format!("{}?{condition}", def.name);
         let done = self.0.ctx.db.write(who.tenant, move |tx| {
             Box::pin(async move {
                 let shelf = fhir.shelf(tx.tenant());
                 let guard = hash(&["guard", def.name, &condition]);
                 hold(tx, guard).await?;
-                let there = fhir.one(&mut Exec::Tx(tx), &shelf, &question).await?.1;
+                let there = fhir.one(&mut Exec::Tx(tx), &shelf, &by.access, &question).await?.1;
                 let made = match there {
                     Some(id) => Err(id),
-                    None => Ok(fhir.apply_in(tx, &actor, "create", vec![change]).await?),
+                    None => Ok(fhir.apply_in(tx, by, "create", vec![change]).await?),
                 };
                 release(tx, guard).await?;
                 Ok(made)
@@ -192,7 +209,7 @@ impl Fhir {
         id: &str,
         ask: &mut Ask,
     ) -> Result<Reply, Failure> {
-        Self::may_write(who)?;
+        Self::may(who, def, Letter::Update)?;
         let resource = ask.body.take().unwrap_or(Value::Null);
         if resource.get("id").is_none() {
             return Err(bad(
@@ -209,7 +226,7 @@ impl Fhir {
             if_match,
         )?;
         change.must_be_new = ask.if_none_match.as_deref() == Some("*");
-        self.commit(who.tenant, &who.subject, "update", vec![change])
+        self.commit(who.tenant, who.by(), "update", vec![change])
             .await
             .and_then(|w| written(w, ask))
     }
@@ -221,7 +238,7 @@ impl Fhir {
         def: &'static ResourceDef,
         ask: &mut Ask,
     ) -> Result<Reply, Failure> {
-        Self::may_write(who)?;
+        Self::may(who, def, Letter::Update)?;
         let shelf = self.shelf(who.tenant);
         let new = shelf.reserve(&self.0.ctx.db, 1).await?;
         let mut resource = ask.body.take().unwrap_or(Value::Null);
@@ -230,14 +247,14 @@ impl Fhir {
             .and_then(|r| r.remove("id"))
             .and_then(|id| id.as_str().map(str::to_owned));
         let if_match = tag(ask.if_match.as_deref())?;
-        let (fhir, actor, query) = (self.clone(), who.subject.clone(), ask.query.clone());
+        let (fhir, by, query) = (self.clone(), who.by(), ask.query.clone());
         let done = self.0.ctx.db.write(who.tenant, move |tx| {
             Box::pin(async move {
                 let shelf = fhir.shelf(tx.tenant());
                 let guard = hash(&["guard", def.name, &query]);
                 hold(tx, guard).await?;
                 let found = fhir
-                    .one(&mut Exec::Tx(tx), &shelf, &format!("{}?{query}", def.name))
+                    .one(&mut Exec::Tx(tx), &shelf, &by.access, &format!("{}?{query}", def.name))
                     .await?
                     .1;
                 let target = match (found, own) {
@@ -248,7 +265,7 @@ impl Fhir {
                     (None, None) => Target::New(new),
                 };
                 let change = fhir.prepare(&shelf, target, resource, Some(def), if_match)?;
-                let made = fhir.apply_in(tx, &actor, "update", vec![change]).await?;
+                let made = fhir.apply_in(tx, by, "update", vec![change]).await?;
                 release(tx, guard).await?;
                 Ok(made)
             })
@@ -263,7 +280,7 @@ impl Fhir {
         id: &str,
         ask: &Ask,
     ) -> Result<Reply, Failure> {
-        Self::may_write(who)?;
+        Self::may(who, def, Letter::Delete)?;
         if !crate::validate::is_id(id) {
             return Err(Failure::not_found(def.name, id));
         }
@@ -275,7 +292,7 @@ impl Fhir {
             if_match,
             must_be_new: false,
         };
-        let done = self.commit(who.tenant, &who.subject, "delete", vec![change]).await?;
+        let done = self.commit(who.tenant, who.by(), "delete", vec![change]).await?;
         Ok(Reply {
             version: done.first().filter(|w| w.changed).map(|w| w.version),
             ..Reply::of(204, None)

@@ -4,7 +4,7 @@ mod bundles;
 mod interact;
 mod searchset;
 
-use crate::{Fhir, outcome::Failure, search::Access};
+use crate::{Fhir, outcome::Failure, search::Access, store::By};
 use axum::{
     Router,
     body::Bytes,
@@ -29,8 +29,15 @@ pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     pub(crate) subject: String,
     pub(crate) access: Access,
-    /// May this caller change anything?
-    pub(crate) writes: bool,
+}
+
+impl Caller {
+    pub(crate) fn by(&self) -> By {
+        By {
+            subject: self.subject.clone(),
+            access: self.access.clone(),
+        }
+    }
 }
 
 /// A request without its transport: what a batch entry is, too.
@@ -195,12 +202,10 @@ async fn answer(
         crate::bundle::rewrite::relative(&mut value, &ask.base);
         ask.body = Some(value);
     }
-    let writes = access == Access::All;
     let caller = Caller {
         tenant,
         subject: who.subject,
         access,
-        writes,
     };
     fhir.interact(&caller, ask).await
 }

@@ -7,10 +7,15 @@ use crate::{
     definitions::ResourceDef,
     engine::cursor,
     outcome::{Failure, outcome},
-    search::{self, Access, Summary},
+    search::{self, Summary},
     store::{self, Exec, Op, Version},
 };
-use medtech_kernel::{clock, error::Kind};
+use medtech_kernel::{
+    clock,
+    error::Kind,
+    policy::{self, Reach},
+    scope::Letter,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -82,6 +87,7 @@ impl Fhir {
         pairs: &[(String, String)],
         seen: &mut BTreeSet<String>,
     ) -> Result<Reply, Failure> {
+        Self::may(who, def, Letter::Search)?;
         let shelf = self.shelf(who.tenant);
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let request = search::parse(&mut exec, &shelf, &self.0.base, def, &who.access, pairs, ask.strict).await?;
@@ -143,6 +149,7 @@ impl Fhir {
             );
             seen.extend(self.about(def, &resource.id, &stored.body));
             let url = format!("{}/{}", ask.base, resource.reference());
+            let resource = self.redacted(def, &who.access.view(def.name, Letter::Read), resource)?;
             let json = if request.elements.is_empty() {
                 resource.into_json()
             } else {
@@ -175,6 +182,7 @@ impl Fhir {
         let shelf = self.shelf(who.tenant);
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let unknown = || Failure::not_found(def.name, id);
+        Self::may(who, def, Letter::Read)?;
         let page = HistoryPage::of(ask)?;
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
@@ -189,34 +197,22 @@ impl Fhir {
             .await?
             .unwrap_or_default();
         versions.retain(|v| v.stored.updated >= page.since);
-        if who.access != Access::All {
-            let mut shown = Vec::new();
-            for v in versions {
-                if self.version_shows(def, &who.access, &v.stored)? {
-                    shown.push(v);
-                }
+        // The page ends where it would if everything were shown, so that what is not shown moves nothing.
+        let next = page.next(&versions, |v| v.stored.version);
+        let all = versions.len();
+        let mut shown = Vec::new();
+        for v in versions.into_iter().take(page.size()) {
+            if self.version_shows(&shelf, def, &who.access, &v.stored)? {
+                shown.push(v);
             }
-            versions = shown;
         }
-        let about = self.about_all(&shelf, def, &versions);
+        let about = self.about_all(&shelf, def, &shown);
         self.note(who, format!("{}/{id}", def.name), "history", true, about)
             .await;
-        let total = page
-            .below
-            .is_none()
-            .then_some(now.version)
-            .filter(|_| page.since == i64::MIN);
-        let next = |v: &Version| v.stored.version;
-        Ok(self.history(
-            &shelf,
-            def,
-            ask,
-            &format!("{}/{id}", def.name),
-            versions,
-            total,
-            page.count,
-            next,
-        ))
+        // A total would count what is not shown.
+        let whole = shown.len() == all || who.access.view(def.name, Letter::Read).is_everything();
+        let total = (page.below.is_none() && page.since == i64::MIN && whole).then_some(now.version);
+        self.history(who, def, ask, &format!("{}/{id}", def.name), &shown, total, next)
     }
 
     pub(super) async fn type_history(
@@ -225,7 +221,8 @@ impl Fhir {
         def: &'static ResourceDef,
         ask: &Ask,
     ) -> Result<Reply, Failure> {
-        if who.access != Access::All {
+        let view = who.access.require(def.name, Letter::Search)?;
+        if !view.reach.contains(&Reach::Everything) || !view.narrowed.is_empty() {
             return Err(Failure::one(
                 Kind::Forbidden,
                 "forbidden",
@@ -243,9 +240,25 @@ impl Fhir {
             page.count + 1,
         )
         .await?;
-        let about = self.about_all(&shelf, def, &versions);
+        let next = page.next(&versions, |v| v.seq);
+        let mut shown = Vec::new();
+        for v in versions.into_iter().take(page.size()) {
+            let unasked = view.is_everything() || policy::seeded("history");
+            let now = match unasked {
+                true => None,
+                false => store::current(&mut exec, def, v.stored.rid).await?,
+            };
+            let seen = match &now {
+                Some(now) => self.may_see(&mut exec, &shelf, def, &who.access, now).await?,
+                None => true,
+            };
+            if unasked || (seen && self.version_shows(&shelf, def, &who.access, &v.stored)?) {
+                shown.push(v);
+            }
+        }
+        let about = self.about_all(&shelf, def, &shown);
         self.note(who, def.name.to_owned(), "history", true, about).await;
-        Ok(self.history(&shelf, def, ask, def.name, versions, None, page.count, |v| v.seq))
+        self.history(who, def, ask, def.name, &shown, None, next)
     }
 
     fn about_all(&self, shelf: &store::Shelf, def: &'static ResourceDef, versions: &[Version]) -> Vec<String> {
@@ -259,28 +272,26 @@ impl Fhir {
     #[expect(clippy::too_many_arguments, reason = "the two histories differ in these values only")]
     fn history(
         &self,
-        shelf: &store::Shelf,
+        who: &Caller,
         def: &'static ResourceDef,
         ask: &Ask,
         place: &str,
-        mut versions: Vec<Version>,
+        versions: &[Version],
         total: Option<i64>,
-        count: i64,
-        key: impl Fn(&Version) -> i64,
-    ) -> Reply {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let more = versions.len() > count;
-        versions.truncate(count);
+        next: Option<(i64, i64)>,
+    ) -> Result<Reply, Failure> {
+        let shelf = self.shelf(who.tenant);
+        let view = who.access.view(def.name, Letter::Read);
         let mut links = vec![("self", format!("{}/{place}/_history", ask.base))];
-        if let Some(last) = versions.last().filter(|_| more) {
+        if let Some((count, last)) = next {
             links.push((
                 "next",
-                format!("{}/{place}/_history?_count={count}&_cursor={}", ask.base, key(last)),
+                format!("{}/{place}/_history?_count={count}&_cursor={last}", ask.base),
             ));
         }
         let mut out = Writer::new("history", total, &links, self.0.ctx.clock.now_ms());
-        for v in &versions {
-            let id = v.id(shelf, def.name);
+        for v in versions {
+            let id = v.id(&shelf, def.name);
             let (method, url, status) = match v.op {
                 Op::Create => ("POST", def.name.to_owned(), 201),
                 Op::Update => ("PUT", format!("{}/{id}", def.name), 200),
@@ -291,11 +302,16 @@ impl Fhir {
                 v.stored.version,
                 clock::rfc3339(v.stored.updated)
             );
-            let body = (v.op != Op::Delete)
-                .then(|| Resource::of(def, id.clone(), v.stored.version, v.stored.updated, &v.stored.body).into_json());
+            let body = match v.op {
+                Op::Delete => None,
+                _ => {
+                    let whole = Resource::of(def, id.clone(), v.stored.version, v.stored.updated, &v.stored.body);
+                    Some(self.redacted(def, &view, whole)?.into_json())
+                }
+            };
             out.entry(&format!("{}/{}/{id}", ask.base, def.name), body.as_deref(), &rest);
         }
-        Reply::of(200, out.finish())
+        Ok(Reply::of(200, out.finish()))
     }
 }
 
@@ -306,6 +322,16 @@ struct HistoryPage {
 }
 
 impl HistoryPage {
+    fn size(&self) -> usize {
+        usize::try_from(self.count).unwrap_or(usize::MAX)
+    }
+
+    /// Size and last key of this page, when there is more behind it.
+    fn next(&self, versions: &[Version], key: impl Fn(&Version) -> i64) -> Option<(i64, i64)> {
+        let last = versions.get(self.size().checked_sub(1)?)?;
+        (versions.len() > self.size()).then(|| (self.count, key(last)))
+    }
+
     fn of(ask: &Ask) -> Result<Self, Failure> {
         let mut page = Self {
             count: HISTORY,

@@ -1,6 +1,6 @@
 //! What a search asks, with names already turned into numbers, and how each question reads in SQL.
 
-use super::sql::Sql;
+use super::{access::links, sql::Sql};
 use crate::definitions::ResourceDef;
 
 /// One condition. Values inside a clause are alternatives; clauses are all demanded.
@@ -60,9 +60,21 @@ pub(crate) enum Clause {
         table: &'static str,
         k: i64,
     },
+    /// Belongs to one of these patients.
+    Within {
+        def: &'static ResourceDef,
+        rids: Vec<i64>,
+    },
+    /// Belongs to no patient.
+    Nobodys,
+    All(Vec<Clause>),
+    Any(Vec<Clause>),
     Not(Box<Clause>),
     Nothing,
 }
+
+/// Up to so many patients a search begins with them; with more it goes through the type and asks of each row.
+const FEW: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compare {
@@ -118,7 +130,15 @@ impl Clause {
             Self::Token { .. } => 7,
             Self::Quantity { .. } => 8,
             Self::Date { main: false, .. } => 9,
-            Self::Date { .. } | Self::Has { .. } | Self::Present { .. } | Self::Not(_) => u8::MAX,
+            Self::Within { rids, .. } if rids.len() <= FEW => 10,
+            Self::Date { .. }
+            | Self::Has { .. }
+            | Self::Present { .. }
+            | Self::Within { .. }
+            | Self::Nobodys
+            | Self::All(_)
+            | Self::Any(_)
+            | Self::Not(_) => u8::MAX,
         }
     }
 
@@ -199,7 +219,31 @@ impl Clause {
                     "SELECT x.rid FROM ({inner}) s CROSS JOIN fhir_ref x WHERE x.tenant = $1 AND x.tgt = s.rid AND x.k = {k}"
                 )
             }
-            Self::Has { .. } | Self::Present { .. } | Self::Not(_) => return None,
+            Self::Within { def, rids } if def.name == "Patient" => {
+                let ty = sql.arg(def.number);
+                select(
+                    "fhir_res",
+                    format!("x.rid IN ({}) AND x.ty = {ty} AND x.del = 0", numbers(rids)),
+                )
+            }
+            Self::Within { def, rids } if links(def).is_empty() => select(
+                "fhir_pc",
+                format!(
+                    "x.pt IN ({}) AND x.k = {} AND x.code = 0",
+                    numbers(rids),
+                    sql.arg(def.k())
+                ),
+            ),
+            Self::Within { def, rids } => {
+                let ks: Vec<i64> = links(def).iter().filter_map(|c| def.param(c)).map(|p| p.k).collect();
+                select(
+                    "fhir_ref",
+                    format!("x.tgt IN ({}) AND x.k IN ({})", numbers(rids), numbers(&ks)),
+                )
+            }
+            Self::Has { .. } | Self::Present { .. } | Self::Nobodys | Self::All(_) | Self::Any(_) | Self::Not(_) => {
+                return None;
+            }
             Self::Nothing => "SELECT r.rid FROM fhir_res r WHERE r.tenant = $1 AND 1 = 0".to_owned(),
         })
     }
@@ -248,6 +292,17 @@ impl Clause {
                     "EXISTS (SELECT 1 FROM fhir_ref h WHERE h.tenant = $1 AND h.tgt = {at}.rid AND h.k = {k}{inner})"
                 )
             }
+            Self::Within { def, rids } if def.name == "Patient" => format!("{at}.rid IN ({})", numbers(rids)),
+            // By the resource, of which few are anyone's, and not by the patients, who may be many.
+            Self::Within { def, rids } if links(def).is_empty() => format!(
+                "EXISTS (SELECT 1 FROM fhir_pc x WHERE x.tenant = $1 AND x.rid = {at}.rid AND x.code = 0 AND +x.pt IN ({}))",
+                numbers(rids)
+            ),
+            Self::Nobodys => {
+                format!("NOT EXISTS (SELECT 1 FROM fhir_pc x WHERE x.tenant = $1 AND x.rid = {at}.rid AND x.code = 0)")
+            }
+            Self::All(all) => together(all.iter().map(|c| c.test(sql, at)).collect(), " AND ", "1 = 1"),
+            Self::Any(any) => together(any.iter().map(|c| c.test(sql, at)).collect(), " OR ", "1 = 0"),
             Self::Not(inner) => format!("NOT ({})", inner.test(sql, at)),
             Self::Nothing => "1 = 0".to_owned(),
             other => match other.rids(sql) {
@@ -256,6 +311,23 @@ impl Clause {
             },
         }
     }
+}
+
+/// Numbers of our own, written out: a list of any length, and the same text for the same person.
+fn numbers(all: &[i64]) -> String {
+    let all: Vec<String> = all.iter().map(i64::to_string).collect();
+    if all.is_empty() {
+        "NULL".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+fn together(all: Vec<String>, sign: &str, none: &str) -> String {
+    if all.is_empty() {
+        return none.to_owned();
+    }
+    format!("({})", all.join(sign))
 }
 
 fn token(sql: &mut Sql, at: &str, codes: &[i64], systems: &[String]) -> String {

@@ -2,7 +2,8 @@
 
 use super::{
     Access, Hit,
-    parse::{compartment, refuse, unsupported},
+    access::guard,
+    parse::{Context, refuse, unsupported},
     sql::Sql,
     url,
 };
@@ -12,7 +13,7 @@ use crate::{
     outcome::Failure,
     store::{Exec, Shelf, Stored, resolve, stored_all},
 };
-use medtech_kernel::db;
+use medtech_kernel::{db, policy, scope::Letter};
 use std::collections::{HashMap, HashSet};
 
 /// Resources included with one page, at most.
@@ -138,12 +139,16 @@ pub(crate) async fn included(
             sql.list("r.rid", &rids),
             sql.arg(def.number),
         );
-        match access {
-            Access::All => {}
-            Access::None => continue,
-            Access::Compartment(id) => {
-                let inside = compartment(exec, shelf, def, id).await?.test(&mut sql, "r");
-                text.push_str(&format!(" AND {inside}"));
+        let view = access.view(def.name, Letter::Read);
+        if !policy::seeded("include") {
+            let mut context = Context {
+                exec: &mut *exec,
+                shelf,
+                base,
+                access,
+            };
+            for clause in guard(&mut context, def, &view).await? {
+                text.push_str(&format!(" AND {}", clause.test(&mut sql, "r")));
             }
         }
         let rows = exec.query(db::Sql::built(text), &sql.args).await?;

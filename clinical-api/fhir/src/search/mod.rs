@@ -1,5 +1,6 @@
 //! Search: parameters to clauses, clauses to one SQL statement over the posting lists, pages by keyset.
 
+mod access;
 mod clause;
 mod include;
 mod parse;
@@ -8,21 +9,12 @@ mod sql;
 pub(crate) mod url;
 mod value;
 
+pub use access::Access;
+pub(crate) use access::{holds, owners, sees};
 pub(crate) use clause::Clause;
 pub(crate) use include::{Include, included};
 pub(crate) use parse::{Summary, parse};
 pub(crate) use run::{Hit, count, page};
-
-/// What a caller may see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Everything of the tenant.
-    All,
-    /// What belongs to one patient, by logical id.
-    Compartment(String),
-    /// Nothing.
-    None,
-}
 
 /// A page holds at most so many matches.
 pub(crate) const MOST: usize = 1000;

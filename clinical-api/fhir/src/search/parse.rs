@@ -1,12 +1,16 @@
 //! From the query string to a [`Request`]: what is known is resolved to numbers, what is not is refused or reported.
 
-use super::{Access, Clause, DEFAULT_COUNT, Include, MOST, url, value};
+use super::{
+    Access, Clause, DEFAULT_COUNT, Include, MOST,
+    access::{guard, within},
+    url, value,
+};
 use crate::{
     definitions::{Definitions, Kind, Param, ResourceDef},
     outcome::Failure,
-    store::{Exec, Shelf, resolve},
+    store::{Exec, Shelf},
 };
-use medtech_kernel::error;
+use medtech_kernel::{Error, error, policy, scope::Letter};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
@@ -27,6 +31,8 @@ pub(crate) enum Summary {
 pub(crate) struct Request {
     pub(crate) def: &'static ResourceDef,
     pub(crate) clauses: Vec<Clause>,
+    /// How many of them, from the first, are what the caller may see and not what was asked.
+    guards: usize,
     pub(crate) sort: Sort,
     pub(crate) ascending: bool,
     pub(crate) count: usize,
@@ -47,6 +53,7 @@ pub(super) struct Context<'a, 'b> {
     pub(super) exec: &'a mut Exec<'b>,
     pub(super) shelf: &'a Shelf,
     pub(super) base: &'a str,
+    pub(super) access: &'a Access,
 }
 
 pub(super) fn refuse(what: impl Into<String>) -> Failure {
@@ -70,6 +77,7 @@ pub(crate) async fn parse(
     let mut request = Request {
         def,
         clauses: Vec::new(),
+        guards: 0,
         sort: Sort::Main,
         ascending: false,
         count: DEFAULT_COUNT,
@@ -81,12 +89,17 @@ pub(crate) async fn parse(
         understood: String::new(),
         ignored: Vec::new(),
     };
-    match access {
-        Access::All => {}
-        Access::None => request.clauses.push(Clause::Nothing),
-        Access::Compartment(id) => request.clauses.push(compartment(exec, shelf, def, id).await?),
+    let mut context = Context {
+        exec,
+        shelf,
+        base,
+        access,
+    };
+    if !policy::seeded("search") {
+        let view = access.view(def.name, Letter::Search);
+        request.clauses = guard(&mut context, def, &view).await?;
     }
-    let mut context = Context { exec, shelf, base };
+    request.guards = request.clauses.len();
     for (name, text) in query {
         if name.contains('\0') || text.contains('\0') {
             return Err(refuse("the character U+0000 is not allowed"));
@@ -116,19 +129,56 @@ pub(crate) async fn parse(
     Ok(request)
 }
 
-pub(crate) async fn compartment(
-    exec: &mut Exec<'_>,
-    shelf: &Shelf,
+impl Request {
+    /// The bug that counts what is not shown.
+    pub(super) fn without_guard(&self) -> Self {
+        Self {
+            clauses: self.clauses.get(self.guards..).unwrap_or_default().to_vec(),
+            guards: 0,
+            includes: Vec::new(),
+            elements: Vec::new(),
+            understood: String::new(),
+            ignored: Vec::new(),
+            ..*self
+        }
+    }
+}
+
+/// The conditions of what the caller may see of another type than the one searched for. A type of which they see nothing
+/// is refused by its name alone.
+async fn beyond(
+    context: &mut Context<'_, '_>,
     def: &'static ResourceDef,
-    patient: &str,
+    inner: Clause,
+    check: &'static str,
+) -> Result<Vec<Clause>, Failure> {
+    let mut all = vec![inner];
+    if !policy::seeded(check) {
+        let view = context.access.require(def.name, Letter::Search)?;
+        all.extend(guard(context, def, &view).await?);
+    }
+    Ok(all)
+}
+
+/// A parameter that would tell what is left out: only of the patients whose resources are shown whole.
+async fn unhidden(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    code: &str,
+    clause: Clause,
 ) -> Result<Clause, Failure> {
-    let Some(patients) = Definitions::get().resource("Patient") else {
-        return Ok(Clause::Nothing);
+    let view = context.access.view(def.name, Letter::Search);
+    let Some(redaction) = view.redaction.filter(|r| r.parameters.contains(&code)) else {
+        return Ok(clause);
     };
-    Ok(match resolve(exec, shelf, patients, patient).await? {
-        Some(patient) => Clause::Compartment { k: def.k(), patient },
-        None => Clause::Nothing,
-    })
+    if policy::seeded("redacted parameter") {
+        return Ok(clause);
+    }
+    if redaction.whole.is_empty() {
+        return Err(Error::forbidden("fhir.denied", "You do not have access to this here.").into());
+    }
+    let whole = within(context, def, &redaction.whole).await?;
+    Ok(Clause::All(vec![clause, whole]))
 }
 
 /// Parameters that shape the answer. `None`: it is another kind of parameter. `Some(false)`: passed over.
@@ -224,16 +274,16 @@ pub(super) async fn clause(
             param.kind.name()
         )));
     }
-    if let Some(rest) = chained {
-        return chain(context, def, param, modifier, rest, text, depth).await.map(Some);
-    }
-    if text.is_empty() {
+    let found = if let Some(rest) = chained {
+        chain(context, def, param, modifier, rest, text, depth).await?
+    } else if text.is_empty() {
         return Err(refuse(format!("{head:.60} has no value")));
-    }
-    match modifier {
-        Some("missing") => missing(param, text).map(Some),
-        _ => value::clause(context, def, param, modifier, text).await.map(Some),
-    }
+    } else if modifier == Some("missing") {
+        missing(param, text)?
+    } else {
+        value::clause(context, def, param, modifier, text).await?
+    };
+    unhidden(context, def, param.code, found).await.map(Some)
 }
 
 fn missing(param: &Param, text: &str) -> Result<Clause, Failure> {
@@ -303,11 +353,15 @@ async fn chain(
     for target in targets {
         // Where the type was not named, those that lack the parameter are passed over.
         match Box::pin(clause(context, target, rest, text, depth + 1)).await {
-            Ok(Some(inner)) => found.push(Clause::Chain {
-                k: param.k,
-                def: target,
-                inner: vec![inner],
-            }),
+            Ok(Some(inner)) => match Box::pin(beyond(context, target, inner, "chain")).await {
+                Ok(inner) => found.push(Clause::Chain {
+                    k: param.k,
+                    def: target,
+                    inner,
+                }),
+                Err(e) if modifier.is_some() || e.kind() != error::Kind::Forbidden => return Err(e),
+                Err(_) => {}
+            },
             Ok(None) => {}
             Err(e) if modifier.is_some() => return Err(e),
             Err(_) => {}
@@ -358,7 +412,7 @@ async fn has(
         Some(inner) => Ok(Clause::Has {
             k: param.k,
             def: from,
-            inner: vec![inner],
+            inner: Box::pin(beyond(context, from, inner, "has")).await?,
         }),
         None => Err(refuse(format!("{ty:.60} has no search parameter {inner:.60}"))),
     }

@@ -9,7 +9,7 @@ mod write;
 pub(crate) use exec::Exec;
 pub(crate) use history::{Version, instance_history, type_history, version};
 pub(crate) use shelf::{Shelf, resolve};
-pub(crate) use write::{Body, Change, Op, Target, Written, about, apply, patients};
+pub(crate) use write::{Body, By, Change, Op, Target, Written, about, apply, patients};
 
 use crate::{codec, definitions::ResourceDef};
 use medtech_kernel::{Error, Result, Row};
@@ -22,7 +22,6 @@ pub(crate) struct Stored {
     pub(crate) version: i64,
     pub(crate) updated: i64,
     pub(crate) deleted: bool,
-    pub(crate) ord: i64,
     /// The stored form; empty where nothing is left.
     pub(crate) body: String,
 }
@@ -48,7 +47,6 @@ pub(crate) async fn stored_all(exec: &mut Exec<'_>, rows: &[Row]) -> Result<Vec<
             version,
             updated: row.i64(2)?,
             deleted: row.i64(3)? != 0 || body.is_none(),
-            ord: row.i64(4)?,
             body: body.unwrap_or_default(),
         })
     };
@@ -64,25 +62,4 @@ impl Stored {
     pub(crate) fn value(&self) -> Result<serde_json::Value> {
         serde_json::from_str(&self.body).map_err(|e| Error::internal("fhir.body_not_json", e))
     }
-}
-
-const INSIDE: &str =
-    "SELECT 1 FROM fhir_pc WHERE tenant = $1 AND pt = $2 AND k = $3 AND code = 0 AND ord = $4 AND rid = $5";
-
-/// Does a living resource belong to the patient?
-pub(crate) async fn belongs(
-    exec: &mut Exec<'_>,
-    shelf: &Shelf,
-    def: &'static ResourceDef,
-    patient: &str,
-    stored: &Stored,
-) -> Result<bool> {
-    let Some(patients) = crate::definitions::Definitions::get().resource("Patient") else {
-        return Ok(false);
-    };
-    let Some(patient) = resolve(exec, shelf, patients, patient).await? else {
-        return Ok(false);
-    };
-    let args = [patient.into(), def.k().into(), stored.ord.into(), stored.rid.into()];
-    Ok(exec.query_opt(INSIDE, &args).await?.is_some())
 }

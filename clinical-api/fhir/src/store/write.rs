@@ -7,14 +7,36 @@ use crate::{
     extract::{Extracted, Reference},
     index::{Batch, Numbers, Rows, clip},
     outcome::Failure,
+    search::{self, Access},
+    ties,
 };
 use medtech_kernel::{
-    Tx, Val,
+    Error, Tx, Val,
     bus::{Bus, Event},
+    clock::Millis,
     db::{Insert, Ty},
+    policy::{self, Treatment, consent},
+    scope::Letter,
 };
 use serde::Serialize;
 use std::collections::HashMap;
+
+/// Who writes, and what they may see and change.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
+    pub(crate) subject: String,
+    pub(crate) access: Access,
+}
+
+/// A module, which answers for what it writes in the clinic's name.
+impl From<&str> for By {
+    fn from(subject: &str) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            access: Access::All,
+        }
+    }
+}
 
 /// What a change does, as numbered in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,10 +184,11 @@ pub(crate) async fn apply(
     shelf: &std::sync::Arc<Shelf>,
     bus: &Bus,
     base: &str,
-    actor: &str,
+    by: &By,
     changes: Vec<Change>,
 ) -> Result<Vec<Written>, Failure> {
     let now = tx.now();
+    let mut gate = Gate::new(by, base, shelf, &changes);
     let mut state = State {
         names: Interned::default(),
         new_codes: Vec::new(),
@@ -182,7 +205,13 @@ pub(crate) async fn apply(
             Target::Id(_) => current(&mut Exec::Tx(tx), change.def, rid).await?,
         };
         let version = old.as_ref().map_or(0, |o| o.version) + 1;
-        let alive = old.as_ref().filter(|o| !o.deleted);
+        let there = old.as_ref().filter(|o| !o.deleted);
+        // What its writer may not see is, for them, not there.
+        let seen = match there {
+            Some(o) => gate.sees(tx, shelf, change.def, o).await?,
+            None => true,
+        };
+        let alive = there.filter(|_| seen);
         if let Some(wanted) = change.if_match
             && alive.map(|o| o.version) != Some(wanted)
         {
@@ -191,7 +220,7 @@ pub(crate) async fn apply(
         if change.must_be_new && alive.is_some() {
             return Err(Failure::Stale { named: true });
         }
-        if old.is_none() && ours && matches!(change.target, Target::Id(_)) && change.body.is_some() {
+        if (old.is_none() || !seen) && ours && matches!(change.target, Target::Id(_)) && change.body.is_some() {
             return Err(Failure::one(
                 medtech_kernel::error::Kind::BadRequest,
                 "value",
@@ -199,7 +228,7 @@ pub(crate) async fn apply(
             ));
         }
         if change.body.is_none() && alive.is_none() {
-            let version = old.as_ref().map_or(0, |o| o.version);
+            let version = old.as_ref().filter(|_| seen).map_or(0, |o| o.version);
             written.push(Written {
                 def: change.def,
                 id,
@@ -212,11 +241,20 @@ pub(crate) async fn apply(
             });
             continue;
         }
+        if !seen {
+            return Err(refused());
+        }
         let mut concerned = Vec::new();
+        let op = match (&change.body, &old) {
+            (None, _) => Op::Delete,
+            (Some(_), None) => Op::Create,
+            (Some(_), Some(_)) => Op::Update,
+        };
         let old_rows = match alive {
             None => None,
             Some(o) => {
                 let found = change.def.plan().run(&o.value()?, base);
+                gate.may(op, change.def, &id, &found)?;
                 concerned.extend(patients(change.def, &found).map(str::to_owned));
                 state.intern(tx, shelf, &found).await?;
                 Some(Rows::build(change.def, rid, o.updated, &found, &state.names))
@@ -225,15 +263,11 @@ pub(crate) async fn apply(
         let new_rows = match &change.body {
             None => None,
             Some(body) => {
+                gate.may(op, change.def, &id, &body.found)?;
                 concerned.extend(patients(change.def, &body.found).map(str::to_owned));
                 state.intern(tx, shelf, &body.found).await?;
                 Some(Rows::build(change.def, rid, now, &body.found, &state.names))
             }
-        };
-        let op = match (&change.body, &old) {
-            (None, _) => Op::Delete,
-            (Some(_), None) => Op::Create,
-            (Some(_), Some(_)) => Op::Update,
         };
         if change.def.name == "Patient" {
             concerned = vec![id.clone()];
@@ -300,10 +334,11 @@ pub(crate) async fn apply(
             }
         }
         log.extend([change.def.number, rid, version, op as i64, now].map(Val::I64));
+        gate.after(tx, bus, op, change.def, &id, &stored).await?;
         record(
             tx,
             bus,
-            actor,
+            &by.subject,
             &Changed {
                 r#type: change.def.name,
                 id: &id,
@@ -336,6 +371,116 @@ pub(crate) async fn apply(
         tx.after_commit(move || shelf.learn(codes, xids));
     }
     Ok(written)
+}
+
+/// A clinician who registers a patient treats them for this long without another reason: time to book or to see them.
+const REGISTERED: Millis = 7 * 86_400_000;
+
+fn refused() -> Failure {
+    Error::forbidden("fhir.denied", "You may not change this record here.").into()
+}
+
+/// What the writer may change.
+struct Gate<'a> {
+    by: &'a By,
+    base: &'a str,
+    /// Patients made by the same request: nobody else has anything of theirs yet.
+    made: Vec<String>,
+}
+
+impl<'a> Gate<'a> {
+    fn new(by: &'a By, base: &'a str, shelf: &Shelf, changes: &[Change]) -> Self {
+        let made = changes.iter().filter_map(|c| match &c.target {
+            Target::New(rid) if c.def.name == "Patient" => Some(shelf.ids.id(*rid)),
+            _ => None,
+        });
+        Self {
+            by,
+            base,
+            made: made.collect(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.by.access == Access::All || policy::seeded("write reach")
+    }
+
+    async fn sees(&self, tx: &mut Tx, shelf: &Shelf, def: &'static ResourceDef, old: &Stored) -> Result<bool, Failure> {
+        let view = self.by.access.view(def.name, Letter::Read);
+        if self.is_open() || view.is_everything() {
+            return Ok(true);
+        }
+        search::sees(&mut Exec::Tx(tx), shelf, self.base, def, &view, old.rid).await
+    }
+
+    /// 403 unless everyone whose resource it is, is someone whose record they may write.
+    fn may(&mut self, op: Op, def: &'static ResourceDef, id: &str, found: &Extracted) -> Result<(), Failure> {
+        if self.is_open() {
+            return Ok(());
+        }
+        let letter = match op {
+            Op::Create => Letter::Create,
+            Op::Update => Letter::Update,
+            Op::Delete => Letter::Delete,
+        };
+        if op == Op::Create && def.name == "Patient" {
+            self.made.push(id.to_owned());
+        }
+        let all = search::owners(def, id, found);
+        let others: Vec<String> = all.iter().filter(|p| !self.made.contains(p)).cloned().collect();
+        let view = self.by.access.view(def.name, letter);
+        let given = !view.is_nothing() || view.why == "policy.relationship";
+        let fits = if !all.is_empty() && others.is_empty() {
+            given
+        } else {
+            view.takes(&others)
+        };
+        if fits { Ok(()) } else { Err(refused()) }
+    }
+
+    /// What follows for access from what was written.
+    async fn after(
+        &self,
+        tx: &mut Tx,
+        bus: &Bus,
+        op: Op,
+        def: &'static ResourceDef,
+        id: &str,
+        stored: &str,
+    ) -> Result<(), Failure> {
+        if def.name == "Consent" {
+            let consent = if op == Op::Delete {
+                None
+            } else {
+                serde_json::from_str(stored).ok()
+            };
+            consent::replace(tx, id, consent.as_ref()).await?;
+            policy::announce(bus, tx, None)?;
+        }
+        if ties::says(def.name) {
+            let body = if op == Op::Delete {
+                None
+            } else {
+                serde_json::from_str(stored).ok()
+            };
+            let all = body.map_or(Vec::new(), |b| ties::treatments(def.name, id, &b, tx.now()));
+            if (op != Op::Create || !all.is_empty()) && policy::treat(tx, &format!("{}/{id}", def.name), &all).await? {
+                policy::announce(bus, tx, None)?;
+            }
+        }
+        if let (Access::Sight(sight), Op::Create, "Patient") = (&self.by.access, op, def.name)
+            && sight.treats_whom_they_register()
+        {
+            let treatment = Treatment {
+                who: self.by.subject.clone(),
+                patient: id.to_owned(),
+                from: tx.now(),
+                until: tx.now() + REGISTERED,
+            };
+            policy::treat(tx, &format!("Patient/{id}#registered"), &[treatment]).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Moves the version that is replaced to the history, its bytes as they are.

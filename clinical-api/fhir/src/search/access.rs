@@ -1,0 +1,254 @@
+//! What a caller may see, as conditions of a search. Every type a search touches, be it as result, chain, `_has` or
+//! include, carries the conditions of that type, so that nothing can be told from what is not in view.
+
+use super::{Clause, parse::Context, url};
+use crate::{
+    definitions::{Definitions, ResourceDef},
+    extract::{Extracted, Reference},
+    outcome::Failure,
+    store,
+};
+use medtech_kernel::{
+    Error, db,
+    policy::{Barrier, Patients, Reach, Sight, View, label},
+    scope::Letter,
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// What a caller may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything of the tenant: the clinic itself, in whose name modules act.
+    All,
+    /// What belongs to one patient, by logical id.
+    Compartment(String),
+    /// What the policy shows to someone.
+    Sight(Arc<Sight>),
+    /// Nothing.
+    None,
+}
+
+impl Access {
+    /// What of a type may be reached by a letter of `cruds`.
+    #[must_use]
+    pub fn view(&self, kind: &str, letter: Letter) -> View {
+        match self {
+            Self::All => View::everything(),
+            Self::Compartment(patient) if matches!(letter, Letter::Read | Letter::Search) => View::of(patient),
+            Self::Compartment(_) | Self::None => View::default(),
+            Self::Sight(sight) => sight.view(kind, letter),
+        }
+    }
+
+    /// The view, or the reason why there is none.
+    pub(crate) fn require(&self, kind: &str, letter: Letter) -> Result<View, Failure> {
+        if let Self::Sight(sight) = self
+            && let Some(refusal) = sight.refusal()
+        {
+            return Err(refusal.into());
+        }
+        let view = self.view(kind, letter);
+        // Nothing for want of a relationship is an empty record, not a closed door.
+        if !view.is_nothing() || (view.why == "policy.relationship" && matches!(letter, Letter::Read | Letter::Search))
+        {
+            return Ok(view);
+        }
+        Err(match view.why {
+            "auth.scope" => Error::forbidden("auth.scope", "The application was not given access to this."),
+            _ => Error::forbidden("fhir.denied", "You do not have access to this here."),
+        }
+        .into())
+    }
+}
+
+/// Parameters by which a resource is some patient's though R4 places it in no compartment.
+pub(crate) fn links(def: &ResourceDef) -> &'static [&'static str] {
+    match def.name {
+        "Device" => &["patient"],
+        _ => &[],
+    }
+}
+
+/// The patients whose a resource is, by what was found in it.
+pub(crate) fn owners(def: &ResourceDef, id: &str, found: &Extracted) -> Vec<String> {
+    let mut all: Vec<String> = store::patients(def, found).map(str::to_owned).collect();
+    if def.name == "Patient" {
+        all.push(id.to_owned());
+    }
+    for k in links(def).iter().filter_map(|code| def.param(code)).map(|p| p.k) {
+        all.extend(found.references.iter().filter_map(|(at, to)| match to {
+            Reference::Local("Patient", id) if *at == k => Some(id.clone()),
+            _ => None,
+        }));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Is a resource, given whole, in the view?
+pub(crate) fn holds(view: &View, def: &'static ResourceDef, id: &str, body: &serde_json::Value, base: &str) -> bool {
+    let found = def.plan().run(body, base);
+    let labels: Vec<&str> = label::of(body).collect();
+    view.shows(&owners(def, id, &found), &labels)
+}
+
+const CODES: &str = "SELECT id, code FROM fhir_code WHERE tenant = $1 AND code IN (";
+
+/// Is a living resource in the view?
+pub(crate) async fn sees(
+    exec: &mut store::Exec<'_>,
+    shelf: &store::Shelf,
+    base: &str,
+    def: &'static ResourceDef,
+    view: &View,
+    rid: i64,
+) -> Result<bool, Failure> {
+    let mut context = Context {
+        exec: &mut *exec,
+        shelf,
+        base,
+        access: &Access::All,
+    };
+    let clauses = guard(&mut context, def, view).await?;
+    Ok(super::run::sees(exec, rid, &clauses).await?)
+}
+
+/// The conditions of a view on resources of a type.
+pub(super) async fn guard(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    view: &View,
+) -> Result<Vec<Clause>, Failure> {
+    let mut all = Vec::new();
+    if view.is_nothing() {
+        return Ok(vec![Clause::Nothing]);
+    }
+    if !view.reach.contains(&Reach::Everything) {
+        let mut any = Vec::new();
+        for reach in &view.reach {
+            match reach {
+                Reach::Everything => {}
+                Reach::Of(patients) => any.push(within(context, def, patients).await?),
+                Reach::Nobodys => any.push(Clause::Nobodys),
+            }
+        }
+        all.push(match any.len() {
+            1 => any.remove(0),
+            _ => Clause::Any(any),
+        });
+    }
+    let codes = codes(context, &view.barriers).await?;
+    for barrier in &view.barriers {
+        all.extend(
+            hides(context, def, barrier, &codes)
+                .await?
+                .map(|c| Clause::Not(Box::new(c))),
+        );
+    }
+    if !view.narrowed.is_empty() {
+        let mut any = Vec::new();
+        for query in &view.narrowed {
+            any.push(Clause::All(Box::pin(narrowed(context, def, query)).await?));
+        }
+        all.push(Clause::Any(any));
+    }
+    Ok(all)
+}
+
+/// A scope's own query. What of it is not understood fits nothing.
+async fn narrowed(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    query: &str,
+) -> Result<Vec<Clause>, Failure> {
+    let mut own = Context {
+        exec: &mut *context.exec,
+        shelf: context.shelf,
+        base: context.base,
+        access: &Access::All,
+    };
+    let mut all = Vec::new();
+    for (name, text) in url::pairs(query) {
+        match super::parse::clause(&mut own, def, &name, &text, 0).await {
+            Ok(Some(clause)) => all.push(clause),
+            Ok(None) | Err(Failure::Issues(..)) => return Ok(vec![Clause::Nothing]),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(all)
+}
+
+pub(super) async fn within(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    patients: &Patients,
+) -> Result<Clause, Failure> {
+    let Some(patient) = Definitions::get().resource("Patient") else {
+        return Ok(Clause::Nothing);
+    };
+    let mut rids = Vec::with_capacity(patients.len());
+    for id in patients {
+        rids.extend(store::resolve(context.exec, context.shelf, patient, id).await?);
+    }
+    rids.sort_unstable();
+    Ok(match rids.as_slice() {
+        [] => Clause::Nothing,
+        [one] if links(def).is_empty() => Clause::Compartment {
+            k: def.k(),
+            patient: *one,
+        },
+        _ => Clause::Within { def, rids },
+    })
+}
+
+async fn codes(context: &mut Context<'_, '_>, barriers: &[Barrier]) -> Result<HashMap<String, Vec<i64>>, Failure> {
+    let mut labels: Vec<&String> = barriers.iter().flat_map(|b| &b.labels).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    let mut codes: HashMap<String, Vec<i64>> = HashMap::new();
+    if labels.is_empty() {
+        return Ok(codes);
+    }
+    let marks: Vec<String> = (0..labels.len()).map(|i| format!("${}", i + 2)).collect();
+    let args: Vec<_> = labels.into_iter().map(Into::into).collect();
+    let text = format!("{CODES}{})", marks.join(", "));
+    for row in context.exec.query(db::Sql::built(text), &args).await? {
+        codes.entry(row.string(1)?).or_default().push(row.i64(0)?);
+    }
+    Ok(codes)
+}
+
+/// What the barrier hides; `None` when it can hide nothing, since nothing of the clinic carries such a label.
+async fn hides(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    barrier: &Barrier,
+    codes: &HashMap<String, Vec<i64>>,
+) -> Result<Option<Clause>, Failure> {
+    let mut all = Vec::new();
+    if !barrier.labels.is_empty() {
+        let ids: Vec<i64> = barrier
+            .labels
+            .iter()
+            .filter_map(|l| codes.get(l))
+            .flatten()
+            .copied()
+            .collect();
+        let Some(k) = def.param("_security").map(|p| p.k).filter(|_| !ids.is_empty()) else {
+            return Ok(None);
+        };
+        all.push(Clause::Token {
+            k,
+            codes: ids,
+            systems: Vec::new(),
+        });
+    }
+    let among = within(context, def, &barrier.patients).await?;
+    all.push(if barrier.except {
+        Clause::Not(Box::new(among))
+    } else {
+        among
+    });
+    Ok(Some(Clause::All(all)))
+}

@@ -1,0 +1,675 @@
+//! Who sees what, through every way out: reads, versions, searches and what they can be asked, bundles, scopes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod common;
+
+use common::{Answer, Client, Site, site};
+use medtech_fhir::MIGRATIONS;
+use medtech_kernel::{
+    Migration, Result,
+    auth::{Assurance, Grant, NewSession, Role},
+    policy::{self, Treatment},
+    testkit::{World, on_both_engines},
+};
+use serde_json::{Value, json};
+
+const SCHEMA: &[&[Migration]] = &[MIGRATIONS];
+const DOCTOR: &str = "user:00000000-0000-0000-0000-0000000000d0";
+const OTHER: &str = "user:00000000-0000-0000-0000-0000000000d1";
+const PATIENT: &str = "user:00000000-0000-0000-0000-0000000000a0";
+const DAY: i64 = 86_400_000;
+
+struct House {
+    site: Site,
+    /// The clinic without limits, to make things with.
+    doctor: Client,
+    other: Client,
+    staff: Client,
+    patient: Client,
+}
+
+async fn token(w: &World, subject: &str, roles: &[Role], grant: Grant) -> Result<String> {
+    let sessions = w.ctx.sessions.clone();
+    let new = NewSession {
+        subject: subject.to_owned(),
+        name: subject.to_owned(),
+        roles: roles.to_vec(),
+        ttl_ms: DAY,
+        note: "test".into(),
+        grant,
+        idle_ms: None,
+    };
+    let issued = w.ctx.db.write(w.north.id, move |tx| {
+        Box::pin(async move { sessions.issue(tx, new).await })
+    });
+    issued.await.map(|(token, _)| token)
+}
+
+fn observation(id: &str, patient: &str, value: i64, labels: &[&str]) -> Value {
+    let security: Vec<Value> = labels.iter().map(|l| json!({"system": "urn:any", "code": l})).collect();
+    let mut made = json!({"resourceType": "Observation", "id": id, "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]}, "effectiveDateTime": "2026-03-01T10:00:00Z",
+        "subject": {"reference": format!("Patient/{patient}")}, "valueQuantity": {"value": value, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"},
+        "category": [{"coding": [{"system": "urn:cat", "code": if value > 100 { "laboratory" } else { "vital-signs" }}]}]});
+    if !security.is_empty() {
+        made["meta"] = json!({"security": security});
+    }
+    made
+}
+
+impl House {
+    /// `near` is treated by the doctor, `far` by nobody.
+    async fn open(w: &World) -> Result<Self> {
+        w.demand_relationships(&w.north).await?;
+        let site = site(w);
+        let t = w.north.id;
+        for (id, born) in [("near", "1980-02-01"), ("far", "1990-07-15")] {
+            let patient = json!({"resourceType": "Patient", "id": id, "birthDate": born, "identifier": [{"system": "urn:mrn", "value": id}],
+                "name": [{"family": format!("Family{id}")}]});
+            site.fhir.update(t, "system", id, patient, None).await.unwrap();
+            let o = observation(&format!("o-{id}"), id, if id == "far" { 77 } else { 60 }, &[]);
+            site.fhir
+                .update(t, "system", &format!("o-{id}"), o, None)
+                .await
+                .unwrap();
+            let encounter = json!({"resourceType": "Encounter", "id": format!("e-{id}"), "status": "finished", "class": {"code": "VR"},
+                "subject": {"reference": format!("Patient/{id}")}, "reasonCode": [{"coding": [{"system": "urn:why", "code": format!("why-{id}")}], "text": "SecretReason"}],
+                "period": {"start": "2026-03-01T09:00:00Z"}});
+            site.fhir
+                .update(t, "system", &format!("e-{id}"), encounter, None)
+                .await
+                .unwrap();
+        }
+        let write = w.ctx.db.write(t, |tx| {
+            Box::pin(async move {
+                policy::relate(tx, DOCTOR, "self", "practitioner:pd", None).await?;
+                policy::relate(tx, OTHER, "self", "practitioner:po", None).await?;
+                policy::relate(tx, PATIENT, "self", "patient:near", None).await?;
+                let by = Treatment {
+                    who: "practitioner:pd".into(),
+                    patient: "near".into(),
+                    from: tx.now() - DAY,
+                    until: tx.now() + DAY,
+                };
+                policy::treat(tx, "Appointment/1", &[by]).await
+            })
+        });
+        write.await?;
+        let base = site.client(w, &w.north, Role::Guest).await?;
+        let two = || Grant::from(Assurance::Two);
+        let client = async |subject: &str, role| token(w, subject, &[role], two()).await.map(|t| base.with_token(&t));
+        Ok(Self {
+            doctor: client(DOCTOR, Role::Clinician).await?,
+            other: client(OTHER, Role::Clinician).await?,
+            staff: client("user:staff", Role::Staff).await?,
+            patient: client(PATIENT, Role::Patient).await?,
+            site,
+        })
+    }
+
+    async fn scoped(
+        &self,
+        w: &World,
+        subject: &str,
+        roles: &[Role],
+        scopes: &str,
+        patient: Option<&str>,
+    ) -> Result<Client> {
+        let grant = Grant {
+            assurance: Assurance::Two,
+            client: Some("app".into()),
+            scopes: Some(scopes.into()),
+            patient: patient.map(str::to_owned),
+        };
+        Ok(self.doctor.with_token(&token(w, subject, roles, grant).await?))
+    }
+}
+
+fn code(a: &Answer) -> u16 {
+    a.status.as_u16()
+}
+
+async fn relationship(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let d = &h.doctor;
+    assert_eq!(code(&d.get("Patient/near").await), 200);
+    assert_eq!(d.get("Patient").await.ids(), ["near"]);
+    assert_eq!(d.get("Observation").await.ids(), ["o-near"]);
+    assert_eq!(d.get("Observation?_summary=count").await.at("/total"), 1);
+    assert_eq!(d.get("Observation?code=8867-4&_total=accurate").await.at("/total"), 1);
+    // What is somebody else's answers as what is not there.
+    for (there, nowhere) in [
+        ("Patient/far", "Patient/fax"),
+        ("Patient/far/_history", "Patient/fax/_history"),
+        ("Patient/far/_history/1", "Patient/fax/_history/1"),
+        ("Observation/o-far", "Observation/o-fax"),
+    ] {
+        let (a, b) = (d.get(there).await, d.get(nowhere).await);
+        assert_eq!(
+            (code(&a), a.text.replace("far", "X")),
+            (code(&b), b.text.replace("fax", "X")),
+            "{there}"
+        );
+        assert_eq!(code(&a), 404);
+    }
+    for query in [
+        "Observation?patient=far",
+        "Observation?subject:Patient.identifier=far",
+        "Patient?_has:Observation:patient:value-quantity=77",
+        "Observation?value-quantity=77",
+        "Patient?_id=far",
+        "Encounter?reason-code=why-far",
+    ] {
+        let a = d.get(query).await;
+        assert_eq!((code(&a), a.ids()), (200, Vec::new()), "{query}");
+    }
+    assert_eq!(
+        d.get("Patient?_revinclude=Observation:patient").await.ids(),
+        ["near", "o-near"]
+    );
+    // A resource of their own that points at somebody else's: the include brings nothing.
+    let mut link = observation("o-link", "near", 61, &[]);
+    link["hasMember"] = json!([{"reference": "Observation/o-far"}]);
+    assert_eq!(code(&d.put("Observation/o-link", &link).await), 201);
+    assert_eq!(
+        d.get("Observation?_id=o-link&_include=Observation:has-member")
+            .await
+            .ids(),
+        ["o-link"]
+    );
+    assert_eq!(
+        d.get("Observation?has-member:Observation.value-quantity=77")
+            .await
+            .ids(),
+        Vec::<String>::new()
+    );
+    // Writes.
+    assert_eq!(
+        code(&d.post("Observation", &observation("x", "far", 1, &[])).await),
+        403
+    );
+    assert_eq!(
+        code(&d.put("Observation/o-far", &observation("o-far", "near", 1, &[])).await),
+        403
+    );
+    assert_eq!(
+        code(&d.put("Observation/o-near", &observation("o-near", "far", 1, &[])).await),
+        403
+    );
+    let (gone, never) = (
+        d.delete("Observation/o-far").await,
+        d.delete("Observation/o-none").await,
+    );
+    assert_eq!((code(&gone), gone.etag()), (code(&never), never.etag()));
+    assert_eq!(
+        h.site.fhir.find(w.north.id, "Observation", "o-far").await?.unwrap()["valueQuantity"]["value"],
+        77
+    );
+    // A condition finds nobody else's resource: what comes of it does not tell.
+    let once = [
+        ("content-type", "application/fhir+json"),
+        ("if-none-exist", "identifier=urn:mrn|far"),
+    ];
+    let patient = json!({"resourceType": "Patient", "name": [{"family": "New"}]});
+    let made = d.send("POST", "Patient", &once, patient.to_string()).await;
+    assert_eq!(code(&made), 201);
+    // Whom they register they treat, and may write for in the same breath.
+    let new = made.at("/id").as_str().unwrap().to_owned();
+    assert_eq!(code(&d.get(&format!("Patient/{new}")).await), 200);
+    assert_eq!(code(&h.other.get(&format!("Patient/{new}")).await), 404);
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"fullUrl": "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a", "resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}},
+        {"resource": {"resourceType": "Condition", "subject": {"reference": "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a"}}, "request": {"method": "POST", "url": "Condition"}}]});
+    assert_eq!(code(&d.post("", &bundle).await), 200);
+    assert_eq!(code(&d.get("Patient/_history").await), 403);
+    // Time brings it to its end.
+    w.ctx.clock.advance(8 * DAY);
+    let late = h
+        .doctor
+        .with_token(&token(w, DOCTOR, &[Role::Clinician], Assurance::Two.into()).await?);
+    assert_eq!(late.get("Patient").await.ids(), Vec::<String>::new());
+    assert_eq!(code(&late.get("Patient/near").await), 404);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clinicians_see_the_patients_they_treat() {
+    on_both_engines(SCHEMA, |w| Box::pin(relationship(w))).await;
+}
+
+async fn front_desk(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let s = &h.staff;
+    assert_eq!(s.get("Patient").await.ids().len(), 2);
+    let encounter = s.get("Encounter/e-near").await;
+    assert_eq!((code(&encounter), encounter.at("/status")), (200, json!("finished")));
+    for path in [
+        "Encounter/e-near",
+        "Encounter",
+        "Encounter/e-near/_history",
+        "Encounter/e-near/_history/1",
+        "Patient?_revinclude=Encounter:patient",
+    ] {
+        let a = s.get(path).await;
+        assert!(
+            code(&a) == 200 && !a.text.contains("SecretReason") && !a.text.contains("why-"),
+            "{path}: {}",
+            a.text
+        );
+    }
+    for path in [
+        "Observation",
+        "Observation/o-near",
+        "Condition",
+        "Encounter?reason-code=why-near",
+        "Encounter?reason-code:missing=true",
+        "Patient?_has:Observation:patient:code=8867-4",
+        "Patient?_has:Encounter:patient:reason-code=why-near",
+        "Encounter?diagnosis:Condition.code=x",
+    ] {
+        assert_eq!(code(&s.get(path).await), 403, "{path}");
+    }
+    assert_eq!(s.get("Patient?_revinclude=Observation:patient").await.ids().len(), 2);
+    assert_eq!(
+        code(
+            &s.put("Observation/o-near", &observation("o-near", "near", 1, &[]))
+                .await
+        ),
+        403
+    );
+    assert_eq!(
+        code(
+            &s.put("Patient/near", &json!({"resourceType": "Patient", "id": "near"}))
+                .await
+        ),
+        200
+    );
+    // Administrators run accounts; what is clinical is closed to them.
+    let admin = s.with_token(&token(w, "user:admin", &[Role::Admin], Assurance::Two.into()).await?);
+    assert_eq!(code(&admin.get("Patient/near").await), 200);
+    assert_eq!(
+        (
+            code(&admin.get("Observation/o-near").await),
+            code(&admin.get("Encounter/e-near").await)
+        ),
+        (404, 404)
+    );
+    assert_eq!(
+        code(
+            &admin
+                .put("Patient/near", &json!({"resourceType": "Patient", "id": "near"}))
+                .await
+        ),
+        403
+    );
+    // A session of one factor, where the clinic demands two.
+    let one = s.with_token(&token(w, DOCTOR, &[Role::Clinician], Assurance::One.into()).await?);
+    assert_eq!(code(&one.get("Patient").await), 403);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_front_desk_sees_who_comes_and_not_why() {
+    on_both_engines(SCHEMA, |w| Box::pin(front_desk(w))).await;
+}
+
+async fn labels(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let t = w.north.id;
+    for (id, label) in [("psy", "PSY"), ("sud", "ETH"), ("v", "V")] {
+        h.site
+            .fhir
+            .update(t, "system", id, observation(id, "near", 90, &[label]), None)
+            .await
+            .unwrap();
+    }
+    // It was labelled once it was known what it is; the earlier version is no way around the label.
+    h.site
+        .fhir
+        .update(t, "system", "late", observation("late", "near", 91, &[]), None)
+        .await
+        .unwrap();
+    h.site
+        .fhir
+        .update(t, "system", "late", observation("late", "near", 91, &["SUD"]), None)
+        .await
+        .unwrap();
+    let ids = |a: Answer| {
+        let mut ids = a.ids();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(h.doctor.get("Observation").await), ["o-near", "psy"]);
+    assert_eq!(h.doctor.get("Observation?_summary=count").await.at("/total"), 2);
+    for path in [
+        "Observation/sud",
+        "Observation/late",
+        "Observation/late/_history",
+        "Observation/late/_history/1",
+    ] {
+        assert_eq!(code(&h.doctor.get(path).await), 404, "{path}");
+    }
+    assert_eq!(
+        ids(h.doctor.get("Observation?_security=ETH").await),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        ids(h.doctor.get("Patient?_has:Observation:patient:_security=V").await),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        ids(h.patient.get("Observation").await),
+        ["late", "o-near", "psy", "sud", "v"]
+    );
+    // The patient opens what concerns substance use to this doctor, by name.
+    let consent = json!({"resourceType": "Consent", "id": "c1", "status": "active", "scope": {"text": "privacy"}, "category": [{"text": "x"}],
+        "patient": {"reference": "Patient/near"}, "policyRule": {"text": "x"},
+        "provision": {"type": "permit", "provision": [{"type": "permit", "securityLabel": [{"code": "ETH"}, {"code": "SUD"}],
+            "actor": [{"role": {"text": "x"}, "reference": {"reference": "Practitioner/pd"}}]}]}});
+    h.site.fhir.update(t, "system", "c1", consent, None).await.unwrap();
+    assert_eq!(ids(h.doctor.get("Observation").await), ["late", "o-near", "psy", "sud"]);
+    h.site.fhir.delete(t, "system", "Consent", "c1").await.unwrap();
+    assert_eq!(ids(h.doctor.get("Observation").await), ["o-near", "psy"]);
+    // A clinic that demands no relationship still shows what is labelled to those who have one.
+    let settings = medtech_kernel::tenant::Settings {
+        relationship_required: false,
+        ..Default::default()
+    };
+    w.ctx.tenants.set_settings(t, &settings).await?;
+    assert_eq!(ids(h.other.get("Observation").await), ["o-far", "o-near"]);
+    assert_eq!(code(&h.other.get("Observation/psy").await), 404);
+    assert_eq!(
+        h.other.get("Observation/_history").await.json()["entry"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_ask_for_more_than_a_role() {
+    on_both_engines(SCHEMA, |w| Box::pin(labels(w))).await;
+}
+
+async fn consents(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let consent = |provision: Value| {
+        json!({"resourceType": "Consent", "id": "c", "status": "active", "scope": {"text": "privacy"}, "category": [{"text": "x"}],
+        "patient": {"reference": "Patient/near"}, "policyRule": {"text": "x"}, "provision": provision})
+    };
+    let put = async |c: Value| {
+        h.site
+            .fhir
+            .update(w.north.id, "system", "c", c, None)
+            .await
+            .map(|_| ())
+            .unwrap()
+    };
+    put(consent(json!({"type": "deny", "actor": [{"role": {"text": "x"}, "reference": {"reference": "Practitioner/pd"}}], "class": [{"code": "Observation"}]}))).await;
+    assert_eq!(h.doctor.get("Observation").await.ids(), Vec::<String>::new());
+    assert_eq!(code(&h.doctor.get("Observation/o-near").await), 404);
+    assert_eq!(
+        h.doctor.get("Patient?_revinclude=Observation:patient").await.ids(),
+        ["near"]
+    );
+    assert_eq!(
+        h.doctor.get("Patient?_has:Observation:patient:code=8867-4").await.ids(),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        code(&h.doctor.post("Observation", &observation("n", "near", 5, &[])).await),
+        403
+    );
+    assert_eq!(h.doctor.get("Encounter").await.ids(), ["e-near"]);
+    assert_eq!(h.patient.get("Observation").await.ids(), ["o-near"]);
+    put(consent(json!({"type": "deny"}))).await;
+    assert_eq!(h.doctor.get("Patient").await.ids(), Vec::<String>::new());
+    assert_eq!(h.staff.get("Patient").await.ids(), ["far"]);
+    // Withdrawn, it holds no longer.
+    let mut over = consent(json!({"type": "deny"}));
+    over["status"] = json!("inactive");
+    put(over).await;
+    assert_eq!(h.doctor.get("Observation").await.ids(), ["o-near"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_patient_denies_is_not_there() {
+    on_both_engines(SCHEMA, |w| Box::pin(consents(w))).await;
+}
+
+async fn scopes(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    h.site
+        .fhir
+        .update(w.north.id, "system", "lab", observation("lab", "near", 120, &[]), None)
+        .await
+        .unwrap();
+    let doctor = &[Role::Clinician];
+    let c = h.scoped(w, DOCTOR, doctor, "openid user/Observation.rs", None).await?;
+    assert_eq!(
+        (
+            code(&c.get("Observation/o-near").await),
+            c.get("Observation").await.ids().len()
+        ),
+        (200, 2)
+    );
+    assert_eq!(
+        code(&c.get("Observation/o-far").await),
+        404,
+        "a scope gives nothing that its user has not"
+    );
+    for path in [
+        "Patient/near",
+        "Patient",
+        "Condition",
+        "Observation?subject:Patient.family=x",
+        "Encounter",
+    ] {
+        assert_eq!(code(&c.get(path).await), 403, "{path}");
+    }
+    assert_eq!(c.get("Observation?_include=Observation:subject").await.ids().len(), 2);
+    assert_eq!(
+        code(
+            &c.put("Observation/o-near", &observation("o-near", "near", 1, &[]))
+                .await
+        ),
+        403
+    );
+    let read = h.scoped(w, DOCTOR, doctor, "user/Observation.r", None).await?;
+    assert_eq!(
+        (
+            code(&read.get("Observation/o-near").await),
+            code(&read.get("Observation").await)
+        ),
+        (200, 403)
+    );
+    let search = h.scoped(w, DOCTOR, doctor, "user/Observation.s", None).await?;
+    assert_eq!(
+        (
+            code(&search.get("Observation/o-near").await),
+            code(&search.get("Observation").await)
+        ),
+        (403, 200)
+    );
+    // One patient in context; another one's, or none, is nothing.
+    for (patient, seen) in [(Some("near"), 2), (Some("far"), 0), (None, 0)] {
+        let c = h.scoped(w, DOCTOR, doctor, "patient/*.rs", patient).await?;
+        let a = c.get("Observation").await;
+        let ids = if code(&a) == 200 { a.ids().len() } else { 0 };
+        assert_eq!(ids, seen, "{patient:?} {}", a.text);
+    }
+    let labs = h
+        .scoped(
+            w,
+            PATIENT,
+            &[Role::Patient],
+            "patient/Observation.rs?category=laboratory patient/Patient.rs",
+            Some("near"),
+        )
+        .await?;
+    assert_eq!(labs.get("Observation").await.ids(), ["lab"]);
+    assert_eq!(labs.get("Observation?_summary=count").await.at("/total"), 1);
+    assert_eq!(
+        (
+            code(&labs.get("Observation/lab").await),
+            code(&labs.get("Observation/o-near").await)
+        ),
+        (200, 404)
+    );
+    assert_eq!(
+        labs.get("Patient?_revinclude=Observation:patient").await.ids(),
+        ["near", "lab"]
+    );
+    // Scopes for services give a person nothing, and a service nothing but them.
+    let person = h.scoped(w, DOCTOR, doctor, "system/*.cruds", None).await?;
+    assert_eq!(code(&person.get("Observation").await), 403);
+    let service = h
+        .scoped(w, "client:backend", &[], "system/Observation.rs", None)
+        .await?;
+    assert_eq!(service.get("Observation").await.ids().len(), 3);
+    assert_eq!(code(&service.get("Patient").await), 403);
+    let other = h.scoped(w, "client:backend", &[], "user/Observation.rs", None).await?;
+    assert_eq!(code(&other.get("Observation").await), 403);
+    let bare = h
+        .doctor
+        .with_token(&token(w, "client:backend", &[], Assurance::Two.into()).await?);
+    assert_eq!(code(&bare.get("Observation").await), 403);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scopes_bind_every_interaction() {
+    on_both_engines(SCHEMA, |w| Box::pin(scopes(w))).await;
+}
+
+/// What an answer says beside what was asked.
+fn said(a: &Answer) -> String {
+    let mut v = a.json();
+    for key in ["link", "meta", "id"] {
+        v.as_object_mut().unwrap().remove(key);
+    }
+    format!("{} {} {v}", code(a), a.etag())
+}
+
+async fn inference(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    // A value of each kind that is not theirs to see, asked for by halving: 32 questions, one answer.
+    let far: [(&str, &Client, fn(u32) -> String); 7] = [
+        ("a birth date", &h.doctor, |n| {
+            format!("Patient?birthdate=ge{}-01-01&_total=accurate", 1900 + n * 4)
+        }),
+        ("a count", &h.doctor, |n| {
+            format!("Observation?value-quantity=ge{}&_summary=count", 62 + n)
+        }),
+        ("by _has", &h.doctor, |n| {
+            format!("Patient?_id=far&_has:Observation:patient:value-quantity=le{}", 60 + n)
+        }),
+        ("by a chain", &h.doctor, |n| {
+            format!("Observation?patient=far&subject:Patient.birthdate=lt{}-01-01", 1960 + n)
+        }),
+        ("sorted", &h.doctor, |n| {
+            format!("Observation?patient=far&date=ge2026-03-{:02}&_sort=date", 1 + n % 28)
+        }),
+        ("a reason", &h.staff, |n| {
+            format!(
+                "Encounter?reason-code={}",
+                if n % 2 == 0 {
+                    "why-near".to_owned()
+                } else {
+                    format!("why-{n}")
+                }
+            )
+        }),
+        ("a diagnosis by _has", &h.staff, |n| {
+            format!("Patient?_has:Observation:patient:value-quantity=le{}", 60 + n)
+        }),
+    ];
+    let mut queries = 0;
+    for (what, who, query) in far {
+        let mut answers = Vec::new();
+        for n in 0..32 {
+            let q = query(n);
+            // The first counts what is theirs to see: the same questions with the other patient alone.
+            let a = who.get(&q).await;
+            queries += 1;
+            answers.push(said(&a));
+        }
+        if what == "a birth date" {
+            // Theirs alone moves it: 1980.
+            let with: Vec<_> = answers
+                .iter()
+                .enumerate()
+                .filter(|(_, a)| a.contains("near"))
+                .map(|(n, _)| n)
+                .collect();
+            assert_eq!(with, (0..=20).collect::<Vec<_>>());
+            assert!(
+                answers
+                    .iter()
+                    .all(|a| !a.contains("far") && !a.contains(r#""total":2"#))
+            );
+            continue;
+        }
+        answers.dedup();
+        assert_eq!(answers.len(), 1, "{what} can be told: {answers:?}");
+    }
+    // Conditional writes and entity tags.
+    let mut outcomes = Vec::new();
+    for n in 0..32 {
+        let condition = format!("birthdate=ge{}-01-01&identifier=urn:mrn|far", 1975 + n);
+        let headers = [
+            ("content-type", "application/fhir+json"),
+            ("if-none-exist", condition.as_str()),
+        ];
+        let a = h
+            .doctor
+            .send(
+                "POST",
+                "Patient",
+                &headers,
+                json!({"resourceType": "Patient"}).to_string(),
+            )
+            .await;
+        let b = h
+            .doctor
+            .send(
+                "PUT",
+                "Observation/o-far",
+                &[
+                    ("content-type", "application/fhir+json"),
+                    ("if-match", &format!("W/\"{n}\"")),
+                ],
+                observation("o-far", "near", 1, &[]).to_string(),
+            )
+            .await;
+        let c = h
+            .doctor
+            .send(
+                "GET",
+                "Observation/o-far",
+                &[("if-none-match", &format!("W/\"{n}\""))],
+                "",
+            )
+            .await;
+        outcomes.push((code(&a), code(&b), code(&c)));
+        queries += 3;
+    }
+    outcomes.dedup();
+    assert_eq!(outcomes, [(201, 412, 404)]);
+    println!("{queries} questions about what is hidden, 0 bits");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_hidden_cannot_be_inferred() {
+    on_both_engines(SCHEMA, |w| Box::pin(inference(w))).await;
+}

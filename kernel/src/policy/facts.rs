@@ -1,0 +1,367 @@
+//! The facts behind a decision, loaded in one statement, and the decision made of them.
+
+use super::{
+    Action, Decision, Obligation, Resource, Sight, Trace,
+    consent::Rules,
+    glass,
+    sight::Patients,
+    table::{self, Rule},
+};
+use crate::{
+    Clock, Error, Result, TenantId, Tx,
+    auth::Principal,
+    bus::{Bus, Event},
+    db::Db,
+    scope::{Letter, Scopes},
+    tenant::{Status, Tenants},
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Decides with the relations at hand. Clones share it.
+#[derive(Clone)]
+pub struct Policy {
+    db: Db,
+    bus: Bus,
+    clock: Clock,
+    tenants: Tenants,
+}
+
+/// Body of the live event `access.changed`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccessChanged {
+    /// Whose access may be less than before; `None`: anyone's of the clinic.
+    pub subject: Option<String>,
+}
+
+const RELATED: &str = "SELECT relation FROM relation WHERE tenant = $1 AND subject = $2 AND object = $3 AND (until_at IS NULL OR until_at > $4)";
+/// Relations of a person to patients, by resources and by themselves; what they are; the rules of Consents.
+const FACTS: &str = "SELECT relation, object, '' FROM relation WHERE tenant = $1 AND subject = $2
+        AND relation IN ('self', 'treats', 'proxy', 'break_glass') AND (until_at IS NULL OR until_at > $3)
+    UNION ALL SELECT 'treats', 'patient:' || t.patient, '' FROM treatment t WHERE t.tenant = $1
+        AND t.from_at <= $3 AND t.until_at > $3 AND (t.who = $2 OR t.who IN (
+            SELECT s.object FROM relation s WHERE s.tenant = $1 AND s.subject = $2 AND s.relation = 'self'))
+    UNION ALL SELECT 'consent', c.patient, c.body FROM consent_rule c WHERE c.tenant = $1";
+const OBJECTS: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND relation = $3
+    AND (until_at IS NULL OR until_at > $4) ORDER BY object";
+const SUBJECTS: &str = "SELECT subject FROM relation WHERE tenant = $1 AND object = $2 AND relation = $3
+    AND (until_at IS NULL OR until_at > $4) ORDER BY subject";
+const TREATED_BY: &str = "SELECT subject FROM relation WHERE tenant = $1 AND object = $2 AND relation = 'treats'
+        AND (until_at IS NULL OR until_at > $4)
+    UNION SELECT s.subject FROM treatment t JOIN relation s ON s.tenant = $1 AND s.object = t.who AND s.relation = 'self'
+        WHERE t.tenant = $1 AND t.patient = $3 AND t.from_at <= $4 AND t.until_at > $4 ORDER BY 1";
+const FEEDS: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND relation = 'feeds'
+    AND (until_at IS NULL OR until_at > $3) ORDER BY object";
+const EPOCH: &str = "SELECT COALESCE(MAX(epoch), 0) FROM access_epoch WHERE tenant = $1";
+/// Whether the time of anything that gives access ended in between.
+const RAN_OUT: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM relation WHERE tenant = $1 AND until_at > $2 AND until_at <= $3
+    UNION ALL SELECT 1 FROM treatment WHERE tenant = $1 AND until_at > $2 AND until_at <= $3) ended";
+
+fn denied() -> Error {
+    Error::forbidden("policy.denied", "You do not have access to this.")
+}
+
+impl Policy {
+    #[must_use]
+    pub fn new(db: Db, bus: Bus, clock: Clock, tenants: Tenants) -> Self {
+        Self {
+            db,
+            bus,
+            clock,
+            tenants,
+        }
+    }
+
+    /// Everything known of a principal, as of now.
+    pub async fn sight(&self, who: &Principal) -> Result<Sight> {
+        let now = self.clock.now_ms();
+        let tenant = self.tenants.by_id(who.tenant);
+        let settings = tenant.as_ref().map(|t| (*t.settings).clone()).unwrap_or_default();
+        let mut sight = Sight {
+            who: who.clone(),
+            // Whom the register does not know is not served.
+            status: tenant.map_or(Status::Suspended, |t| t.status),
+            two_factors: settings.require_two_factors,
+            relationship_required: settings.relationship_required,
+            now,
+            own: Patients::new(),
+            proxied: Patients::new(),
+            treated: Patients::new(),
+            broken: Patients::new(),
+            names: Vec::new(),
+            consents: Vec::new(),
+            scopes: who.grant.scopes.as_deref().map(|s| Arc::new(Scopes::parse(s))),
+        };
+        for row in self
+            .db
+            .query(who.tenant, FACTS, &[who.subject.as_str().into(), now.into()])
+            .await?
+        {
+            let (relation, object) = (row.text(0)?, row.text(1)?);
+            if relation == "consent" {
+                let root = serde_json::from_str(row.text(2)?).map_err(|e| Error::internal("policy.consent", e))?;
+                sight.consents.push(Rules {
+                    patient: object.to_owned(),
+                    root,
+                });
+                continue;
+            }
+            if let Some(id) = object.strip_prefix("practitioner:").filter(|_| relation == "self") {
+                sight.names.push(format!("Practitioner/{id}"));
+            }
+            let Some(patient) = object.strip_prefix("patient:") else {
+                continue;
+            };
+            let set = match relation {
+                "self" => &mut sight.own,
+                "proxy" => &mut sight.proxied,
+                "treats" => &mut sight.treated,
+                _ => &mut sight.broken,
+            };
+            set.insert(patient.to_owned());
+        }
+        // A Consent names people of the clinic by their Practitioner and others by their RelatedPerson or Patient.
+        sight.names.extend(sight.own.iter().map(|p| format!("Patient/{p}")));
+        Ok(sight)
+    }
+
+    /// Answers and says why.
+    pub async fn decide(&self, who: &Principal, action: Action, what: &Resource) -> Result<Decision> {
+        let rule = if super::seeded("rule table") && !matches!(what.kind, "patient" | "device") {
+            Rule::Allow("nobody looked")
+        } else {
+            table::rule(who, action, what)
+        };
+        let mut decision = Decision::default();
+        if !self.may_ask(who, what, &mut decision) {
+            return Ok(decision);
+        }
+        match rule {
+            Rule::Allow(why) => decision.step("role", true, why),
+            Rule::Deny(why) => decision.step("role", false, why),
+            Rule::Related(wanted) => {
+                let mut object = what.object();
+                if super::seeded("relation object") {
+                    object = self.any_object(who, what.kind).await?.unwrap_or(object);
+                }
+                let args = [who.subject.as_str().into(), object.into(), self.clock.now_ms().into()];
+                let rows = self.db.query(who.tenant, RELATED, &args).await?;
+                let mut found = None;
+                for row in &rows {
+                    let relation = row.text(0)?;
+                    found = found.or(wanted.iter().find(|w| **w == relation));
+                }
+                match found {
+                    Some(why) => decision.step("relation", true, why),
+                    None => decision.step("relation", false, "not related"),
+                }
+            }
+            Rule::Clinical(kinds, letter) => {
+                let every = action != Action::Read;
+                self.sight(who)
+                    .await?
+                    .decide(kinds, every, letter, &what.id, &mut decision);
+            }
+            Rule::Feeds(letter) => {
+                let sight = self.sight(who).await?;
+                let args = [what.object().into(), self.clock.now_ms().into()];
+                let rows = self.db.query(who.tenant, FEEDS, &args).await?;
+                match rows
+                    .first()
+                    .map(|r| r.text(0))
+                    .transpose()?
+                    .and_then(|o| o.strip_prefix("patient:"))
+                {
+                    Some(patient) => sight.decide(&["Observation"], true, letter, patient, &mut decision),
+                    None => decision.step("relation", false, "a device of nobody"),
+                }
+            }
+        }
+        Ok(decision)
+    }
+
+    /// Something of that kind to which they do stand in a relation: the bug that forgets which one was asked for.
+    async fn any_object(&self, who: &Principal, kind: &str) -> Result<Option<String>> {
+        const ANY: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND object LIKE $3 LIMIT 1";
+        let args = [who.subject.as_str().into(), format!("{kind}:%").into()];
+        self.db
+            .query_opt(who.tenant, ANY, &args)
+            .await?
+            .map(|r| r.string(0))
+            .transpose()
+    }
+
+    /// The clinic, how surely they are known, and the client that acts for them.
+    fn may_ask(&self, who: &Principal, what: &Resource, decision: &mut Decision) -> bool {
+        let tenant = self.tenants.by_id(who.tenant);
+        let served = tenant.as_ref().is_some_and(|t| t.status == Status::Active);
+        if !served {
+            decision.step("tenant", false, "tenant.suspended");
+            return false;
+        }
+        decision.step("tenant", true, "served");
+        let two = tenant.is_some_and(|t| t.settings.require_two_factors);
+        let one = who.grant.assurance < crate::auth::Assurance::Two;
+        if two && one && who.subject.starts_with("user:") && table::is_clinical(what.kind) {
+            decision.step("lock", false, "auth.second_factor");
+            return false;
+        }
+        decision.step("lock", true, "known surely enough");
+        // What scopes are about is the record alone: nothing else is open to a client.
+        let scoped = who.grant.scopes.is_some() || who.subject.starts_with("client:");
+        if scoped && !matches!(what.kind, "patient" | "device") && !super::seeded("scopes") {
+            decision.step("scopes", false, "auth.scope");
+            return false;
+        }
+        true
+    }
+
+    /// `Ok` or 403. The message is the same whether the thing exists or not.
+    pub async fn require(&self, who: &Principal, action: Action, what: &Resource) -> Result<()> {
+        let decision = self.decide(who, action, what).await?;
+        if decision.allow {
+            return Ok(());
+        }
+        Err(match decision.why {
+            "auth.second_factor" => Error::forbidden(
+                "auth.second_factor",
+                "Please set up a second step to see clinical data.",
+            ),
+            "tenant.suspended" => Error::forbidden("tenant.suspended", "This clinic is not served at the moment."),
+            "auth.scope" => Error::forbidden("auth.scope", "The application was not given access to this."),
+            "policy.relationship" => {
+                Error::forbidden("policy.relationship", "You are not in this patient's care team.")
+            }
+            _ => denied(),
+        })
+    }
+
+    /// Objects to which the subject stands in the relation, for instance the patients a person is.
+    pub async fn objects_of(&self, tenant: TenantId, subject: &str, relation: &str) -> Result<Vec<String>> {
+        let args = [subject.into(), relation.into(), self.clock.now_ms().into()];
+        let rows = self.db.query(tenant, OBJECTS, &args).await?;
+        rows.iter().map(|r| r.string(0)).collect()
+    }
+
+    /// Subjects that stand in the relation to the object. Who treats a patient follows from resources, too.
+    pub async fn subjects_of(&self, tenant: TenantId, object: &str, relation: &str) -> Result<Vec<String>> {
+        let now = self.clock.now_ms();
+        let rows = match (relation, object.strip_prefix("patient:")) {
+            ("treats", Some(patient)) => {
+                self.db
+                    .query(tenant, TREATED_BY, &[object.into(), patient.into(), now.into()])
+                    .await?
+            }
+            _ => {
+                self.db
+                    .query(tenant, SUBJECTS, &[object.into(), relation.into(), now.into()])
+                    .await?
+            }
+        };
+        rows.iter().map(|r| r.string(0)).collect()
+    }
+
+    /// Tells whoever holds something open, after the commit, that this subject's access may have become less; `None`:
+    /// anyone's. What is lost of it is noticed by [`Policy::epoch`].
+    pub fn announce(&self, tx: &mut Tx, subject: Option<&str>) -> Result<()> {
+        announce(&self.bus, tx, subject)
+    }
+
+    /// Has access been withdrawn in a clinic, or come to its time's end, since the last look? `last` is what this answered then.
+    pub async fn epoch(&self, tenant: TenantId, last: Option<(i64, i64)>) -> Result<((i64, i64), bool)> {
+        let now = self.clock.now_ms();
+        let epoch = self.db.query_one(tenant, EPOCH, &[]).await?.i64(0)?;
+        let Some((before, at)) = last else {
+            return Ok(((epoch, now), false));
+        };
+        let over = self
+            .db
+            .query_one(tenant, RAN_OUT, &[at.into(), now.into()])
+            .await?
+            .i64(0)?;
+        Ok(((epoch, now), epoch != before || over > 0))
+    }
+
+    /// Emergency access to one patient, from now on. The caller has checked who they are and that the patient exists.
+    pub async fn break_glass(&self, tx: &mut Tx, ask: &glass::Ask<'_>) -> Result<glass::Broken> {
+        glass::begin(tx, &self.bus, ask).await
+    }
+
+    pub async fn mend_glass(&self, tx: &mut Tx, subject: &str, patient: &str) -> Result<bool> {
+        let ended = glass::end(tx, subject, patient).await?;
+        if ended {
+            self.announce(tx, Some(subject))?;
+        }
+        Ok(ended)
+    }
+}
+
+/// See [`Policy::announce`].
+pub fn announce(bus: &Bus, tx: &mut Tx, subject: Option<&str>) -> Result<()> {
+    let body = AccessChanged {
+        subject: subject.map(str::to_owned),
+    };
+    let event = Event::of(tx, "access.changed", subject.unwrap_or("*"), &body)?;
+    bus.publish_after(tx, event);
+    Ok(())
+}
+
+impl Sight {
+    /// Whether one type of these (`every`: each of them) of this patient is in sight.
+    fn decide(&self, kinds: &[&str], every: bool, letter: Letter, patient: &str, decision: &mut Decision) {
+        let patients = [patient.to_owned()];
+        let (mut any, mut all, mut why) = (false, true, "policy.denied");
+        for kind in kinds {
+            let mut steps = Vec::new();
+            let view = self.traced(kind, letter, &mut steps);
+            let shown = match letter {
+                Letter::Read | Letter::Search => view.shows(&patients, &[]),
+                _ => view.takes(&patients),
+            };
+            // A view that leaves this patient out for want of a relationship.
+            if !shown {
+                let reached = view.reach.iter().any(|r| match r {
+                    super::Reach::Everything => true,
+                    super::Reach::Of(set) => set.contains(patient),
+                    super::Reach::Nobodys => false,
+                });
+                why = if reached {
+                    "consent"
+                } else if view.why.is_empty() {
+                    "policy.denied"
+                } else {
+                    view.why
+                };
+                steps.push(Trace::new("this patient", false, why));
+            }
+            (any, all) = (any || shown, all && shown && view.narrowed.is_empty());
+            if decision.steps.len() < 16 {
+                decision.steps.extend(steps);
+            }
+            if shown && view.redaction.is_some() {
+                decision
+                    .obligations
+                    .push(Obligation::Redact(view.hidden(&patients).to_vec()));
+            }
+        }
+        if if every { all } else { any } {
+            let emergency = self.is_emergency(patient);
+            if emergency {
+                decision
+                    .obligations
+                    .extend([Obligation::FlagEmergency, Obligation::NoExport]);
+            }
+            decision.step("patient", true, if emergency { "break_glass" } else { "in sight" });
+        } else {
+            decision.step("patient", false, why);
+        }
+    }
+}
+
+impl Decision {
+    fn step(&mut self, step: &'static str, pass: bool, because: &'static str) {
+        (self.allow, self.why) = (pass, because);
+        self.steps.push(Trace::new(step, pass, because));
+    }
+}

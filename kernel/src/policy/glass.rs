@@ -1,0 +1,212 @@
+//! Emergency access: one patient, one hour, with a reason, told to the administrators and reviewed.
+
+use crate::{
+    Error, Result, Row, TenantId, Tx,
+    audit::{self, Entry},
+    bus::{Bus, Event},
+    clock::{Millis, rfc3339},
+    db::Db,
+    id,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// How long a broken glass stays open.
+pub const OPEN: Millis = 60 * 60_000;
+/// Within this time someone may break the glass [`OFTEN`] times before that is told, too.
+pub const WEEK: Millis = 7 * 86_400_000;
+pub const OFTEN: i64 = 3;
+
+/// Reasons to choose from, by code.
+pub const REASONS: &[&str] = &["emergency", "covering", "patient_request", "safety", "other"];
+
+/// Who asks for it, for whom, and why.
+pub struct Ask<'a> {
+    pub subject: &'a str,
+    pub name: &'a str,
+    /// Logical id.
+    pub patient: &'a str,
+    /// One of [`REASONS`].
+    pub reason: &'a str,
+    /// In their own words.
+    pub note: &'a str,
+}
+
+/// One breaking of the glass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    pub id: Uuid,
+    pub subject: String,
+    pub name: String,
+    pub patient: String,
+    pub reason: String,
+    pub note: String,
+    pub at: Millis,
+    pub until: Millis,
+    pub ended_at: Option<Millis>,
+    pub reviewed_at: Option<Millis>,
+    pub reviewed_by: Option<String>,
+    pub review: Option<String>,
+}
+
+/// Body of the durable event `break_glass.begun`: no clinical content, not even the reason's text.
+#[derive(Serialize)]
+struct Begun<'a> {
+    id: Uuid,
+    subject: &'a str,
+    name: &'a str,
+    patient: &'a str,
+    reason: &'a str,
+    until: String,
+    /// How many times within a week, this one among them.
+    times: i64,
+    often: bool,
+}
+
+const COLUMNS: &str =
+    "id, subject, name, patient, reason, note, at, until_at, ended_at, reviewed_at, reviewed_by, review";
+const INSERT: &str = "INSERT INTO break_glass (tenant, id, subject, name, patient, reason, note, at, until_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const TIMES: &str = "SELECT COUNT(*) FROM break_glass WHERE tenant = $1 AND subject = $2 AND at > $3";
+const END: &str =
+    "UPDATE break_glass SET ended_at = $4, until_at = $4 WHERE tenant = $1 AND subject = $2 AND patient = $3
+    AND ended_at IS NULL AND until_at > $4";
+const REVIEW: &str = "UPDATE break_glass SET reviewed_at = $3, reviewed_by = $4, review = $5
+    WHERE tenant = $1 AND id = $2 AND reviewed_at IS NULL";
+
+pub(super) async fn begin(tx: &mut Tx, bus: &Bus, ask: &Ask<'_>) -> Result<Broken> {
+    let broken = Broken {
+        id: id::uuid_v7(tx.now()),
+        subject: ask.subject.to_owned(),
+        name: ask.name.to_owned(),
+        patient: ask.patient.to_owned(),
+        reason: ask.reason.to_owned(),
+        note: ask.note.to_owned(),
+        at: tx.now(),
+        until: tx.now() + OPEN,
+        ended_at: None,
+        reviewed_at: None,
+        reviewed_by: None,
+        review: None,
+    };
+    let args = [
+        broken.id.into(),
+        ask.subject.into(),
+        ask.name.into(),
+        ask.patient.into(),
+        ask.reason.into(),
+        ask.note.into(),
+        broken.at.into(),
+        broken.until.into(),
+    ];
+    tx.exec(INSERT, &args).await?;
+    let object = format!("patient:{}", ask.patient);
+    super::relate(tx, ask.subject, "break_glass", &object, Some(broken.until)).await?;
+    let since = tx.now() - WEEK;
+    let times = tx.query_one(TIMES, &[ask.subject.into(), since.into()]).await?.i64(0)?;
+    let body = Begun {
+        id: broken.id,
+        subject: ask.subject,
+        name: ask.name,
+        patient: ask.patient,
+        reason: ask.reason,
+        until: rfc3339(broken.until),
+        times,
+        often: times > OFTEN,
+    };
+    let event = Event::of(tx, "break_glass.begun", format!("break_glass:{}", broken.id), &body)?.by(ask.subject);
+    bus.record(tx, event).await?;
+    noted(
+        tx,
+        ask.subject,
+        &format!("break-glass begun: {}", ask.reason),
+        ask.patient,
+    )
+    .await?;
+    Ok(broken)
+}
+
+pub(super) async fn end(tx: &mut Tx, subject: &str, patient: &str) -> Result<bool> {
+    let now = tx.now();
+    let ended = tx.exec(END, &[subject.into(), patient.into(), now.into()]).await? > 0;
+    if ended {
+        super::unrelate(tx, subject, "break_glass", &format!("patient:{patient}")).await?;
+        noted(tx, subject, "break-glass ended", patient).await?;
+    }
+    Ok(ended)
+}
+
+/// An administrator has looked into it. 404 when there is nothing (left) to review under the id; nobody reviews
+/// what they did themselves.
+pub async fn review(tx: &mut Tx, which: Uuid, reviewer: &str, text: &str) -> Result<()> {
+    let one = format!("SELECT {COLUMNS} FROM break_glass WHERE tenant = $1 AND id = $2");
+    let unknown = || Error::not_found("break_glass.unknown", "There is no such emergency access to review.");
+    let row = tx
+        .query_opt(crate::db::Sql::built(one), &[which.into()])
+        .await?
+        .ok_or_else(unknown)?;
+    let broken = read(&row)?;
+    if broken.subject == reviewer {
+        return Err(Error::forbidden(
+            "break_glass.own",
+            "Somebody else reviews what you did yourself.",
+        ));
+    }
+    let now = tx.now();
+    if tx
+        .exec(REVIEW, &[which.into(), now.into(), reviewer.into(), text.into()])
+        .await?
+        == 0
+    {
+        return Err(unknown());
+    }
+    noted(tx, reviewer, &format!("break-glass reviewed: {which}"), &broken.patient).await
+}
+
+/// The newest first; those that wait for a review, or all.
+pub async fn list(db: &Db, tenant: TenantId, all: bool, limit: i64) -> Result<Vec<Broken>> {
+    let which = if all { "" } else { " AND reviewed_at IS NULL" };
+    let text = format!("SELECT {COLUMNS} FROM break_glass WHERE tenant = $1{which} ORDER BY at DESC, id LIMIT $2");
+    let rows = db.query(tenant, crate::db::Sql::built(text), &[limit.into()]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// What someone holds open now.
+pub async fn open(db: &Db, tenant: TenantId, subject: &str, now: Millis) -> Result<Vec<Broken>> {
+    let text = format!(
+        "SELECT {COLUMNS} FROM break_glass WHERE tenant = $1 AND subject = $2 AND ended_at IS NULL AND until_at > $3 ORDER BY at"
+    );
+    let rows = db
+        .query(tenant, crate::db::Sql::built(text), &[subject.into(), now.into()])
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+async fn noted(tx: &mut Tx, actor: &str, detail: &str, patient: &str) -> Result<()> {
+    let target = format!("Patient/{patient}");
+    let entry = Entry {
+        actor,
+        action: "execute",
+        target: &target,
+        outcome: "success",
+        detail,
+    };
+    audit::write_all(tx, &[(entry, Some(patient))]).await
+}
+
+fn read(row: &Row) -> Result<Broken> {
+    Ok(Broken {
+        id: row.uuid(0)?,
+        subject: row.string(1)?,
+        name: row.string(2)?,
+        patient: row.string(3)?,
+        reason: row.string(4)?,
+        note: row.string(5)?,
+        at: row.i64(6)?,
+        until: row.i64(7)?,
+        ended_at: row.opt_i64(8)?,
+        reviewed_at: row.opt_i64(9)?,
+        reviewed_by: row.opt_text(10)?.map(str::to_owned),
+        review: row.opt_text(11)?.map(str::to_owned),
+    })
+}

@@ -1,0 +1,258 @@
+//! The rules as tables: which class a FHIR type is of, what each role may do with a class, what each role may do with
+//! the other kinds of thing. Everything that is not in a table is denied.
+
+use super::{Action, Resource};
+use crate::{
+    auth::{Principal, Role},
+    scope::Letter,
+};
+
+/// What a FHIR type is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Of no patient: terms, forms, places, organisations, people of the clinic.
+    Directory,
+    /// Who the patient is, when they come, who pays.
+    Demographic,
+    /// That a patient was there; why is clinical and is left out for those who see no clinical content.
+    Encounter,
+    /// What the patient wants and does not want to be seen.
+    Consent,
+    /// What happened to the record.
+    Trail,
+    /// Everything else.
+    Clinical,
+}
+
+impl Class {
+    #[must_use]
+    pub fn of(kind: &str) -> Self {
+        match kind {
+            "Patient"
+            | "RelatedPerson"
+            | "Person"
+            | "Appointment"
+            | "AppointmentResponse"
+            | "Schedule"
+            | "Slot"
+            | "Coverage"
+            | "Account"
+            | "CoverageEligibilityRequest"
+            | "CoverageEligibilityResponse" => Self::Demographic,
+            "Encounter" => Self::Encounter,
+            "Consent" => Self::Consent,
+            "AuditEvent" | "Provenance" => Self::Trail,
+            "Practitioner"
+            | "PractitionerRole"
+            | "Organization"
+            | "OrganizationAffiliation"
+            | "Location"
+            | "HealthcareService"
+            | "Endpoint"
+            | "InsurancePlan"
+            | "Medication"
+            | "MedicationKnowledge"
+            | "Substance"
+            | "SubstanceSpecification"
+            | "DeviceDefinition"
+            | "ActivityDefinition"
+            | "PlanDefinition"
+            | "Questionnaire"
+            | "ValueSet"
+            | "CodeSystem"
+            | "ConceptMap"
+            | "NamingSystem"
+            | "StructureDefinition"
+            | "StructureMap"
+            | "SearchParameter"
+            | "OperationDefinition"
+            | "CapabilityStatement"
+            | "CompartmentDefinition"
+            | "GraphDefinition"
+            | "ImplementationGuide"
+            | "Library"
+            | "Measure"
+            | "MessageDefinition"
+            | "ObservationDefinition"
+            | "SpecimenDefinition"
+            | "ChargeItemDefinition"
+            | "EventDefinition"
+            | "ExampleScenario"
+            | "TerminologyCapabilities"
+            | "TestScript"
+            | "CatalogEntry"
+            | "Evidence"
+            | "EvidenceVariable" => Self::Directory,
+            _ => Self::Clinical,
+        }
+    }
+
+    /// May a resource of it stand for no patient, and be seen by those who are bound to their own patients?
+    pub(super) fn may_be_nobodys(self, kind: &str) -> bool {
+        matches!(
+            kind,
+            "Appointment" | "AppointmentResponse" | "Schedule" | "Slot" | "Account"
+        ) || self == Self::Trail
+    }
+}
+
+/// How far a permission of a role goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breadth {
+    /// Every patient of the clinic.
+    All,
+    /// Every patient, without what is clinical ([`HIDDEN`]).
+    Outline,
+    /// The patients they treat; all, where the clinic demands no relationship.
+    Treated,
+    /// The patients for whom they have broken the glass.
+    Broken,
+}
+
+/// Roles as bundles: role, class, letters of `cruds`, how far.
+pub(super) const BUNDLES: &[(Role, Class, &str, Breadth)] = &[
+    // Runs the clinic's accounts; sees who the patients are, and clinical content only in an emergency.
+    (Role::Admin, Class::Directory, "cruds", Breadth::All),
+    (Role::Admin, Class::Demographic, "rs", Breadth::All),
+    (Role::Admin, Class::Trail, "rs", Breadth::All),
+    (Role::Admin, Class::Encounter, "rs", Breadth::Broken),
+    (Role::Admin, Class::Clinical, "rs", Breadth::Broken),
+    // The front desk.
+    (Role::Staff, Class::Directory, "rs", Breadth::All),
+    (Role::Staff, Class::Demographic, "cruds", Breadth::All),
+    (Role::Staff, Class::Encounter, "rs", Breadth::Outline),
+    (Role::Staff, Class::Consent, "crus", Breadth::All),
+    (Role::Clinician, Class::Directory, "cruds", Breadth::All),
+    (Role::Clinician, Class::Demographic, "cruds", Breadth::Treated),
+    (Role::Clinician, Class::Encounter, "cruds", Breadth::Treated),
+    (Role::Clinician, Class::Consent, "cruds", Breadth::Treated),
+    (Role::Clinician, Class::Trail, "rs", Breadth::Treated),
+    (Role::Clinician, Class::Clinical, "cruds", Breadth::Treated),
+];
+
+/// What patients may do with their own record, and proxies with that of the person they stand for.
+pub(super) const OWN: &[Class] = &[
+    Class::Demographic,
+    Class::Encounter,
+    Class::Consent,
+    Class::Clinical,
+    Class::Trail,
+];
+pub(super) const OWN_LETTERS: &str = "rs";
+
+/// Elements of an Encounter that say why, and the search parameters that would tell them.
+pub(super) const HIDDEN: (&[&str], &[&str]) = (
+    &[
+        "text",
+        "contained",
+        "extension",
+        "modifierExtension",
+        "type",
+        "serviceType",
+        "priority",
+        "reasonCode",
+        "reasonReference",
+        "diagnosis",
+        "hospitalization",
+        "basedOn",
+        "episodeOfCare",
+    ],
+    &[
+        "based-on",
+        "diagnosis",
+        "episode-of-care",
+        "reason-code",
+        "reason-reference",
+        "special-arrangement",
+        "type",
+    ],
+);
+
+pub(super) fn breadths(role: Role, class: Class, letter: Letter) -> impl Iterator<Item = Breadth> {
+    BUNDLES
+        .iter()
+        .filter(move |(r, c, letters, _)| *r == role && *c == class && letters.contains(letter.name()))
+        .map(|(.., breadth)| *breadth)
+}
+
+/// What the roles and the shape of a resource say, before any look-up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    Allow(&'static str),
+    Deny(&'static str),
+    /// Allowed when the subject has one of these relations to the resource.
+    Related(&'static [&'static str]),
+    /// Allowed as this type is, for this patient.
+    Clinical(&'static [&'static str], Letter),
+    /// Allowed as the clinical record is of the patient whom the device feeds.
+    Feeds(Letter),
+}
+
+/// Types that a chart shows and that a patient's live channel tells.
+const CHART: &[&str] = &[
+    "Observation",
+    "DiagnosticReport",
+    "Condition",
+    "AllergyIntolerance",
+    "MedicationRequest",
+];
+const LIVE: &[&str] = &["Observation", "DiagnosticReport"];
+
+/// Kinds of resource with clinical or personal content: what asks for two factors where the clinic demands them.
+pub(super) fn is_clinical(kind: &str) -> bool {
+    matches!(
+        kind,
+        "patient"
+            | "device"
+            | "visit"
+            | "encounter"
+            | "conversation"
+            | "board"
+            | "alert"
+            | "queue"
+            | "appointment"
+            | "visits"
+    )
+}
+
+/// The rules of everything that is no FHIR resource: a pure function of who, what and which.
+pub(super) fn rule(who: &Principal, action: Action, what: &Resource) -> Rule {
+    use Action::{Administer, Admit, Join, Publish, Read, Subscribe, Write};
+    let has = |role| who.has(role);
+    let leads = has(Role::Clinician) || has(Role::Admin);
+    let staff = leads || has(Role::Staff);
+    match (what.kind, action) {
+        ("user" | "queue" | "session" | "credential", Read | Subscribe | Write)
+            if who.subject_id() == what.id && (action != Write || matches!(what.kind, "session" | "credential")) =>
+        {
+            Rule::Allow("own")
+        }
+        ("queue", Read | Subscribe) if staff => Rule::Allow("staff see queues"),
+        ("user", Administer) if has(Role::Admin) => Rule::Allow("administrator"),
+        ("patient", Read) => Rule::Clinical(CHART, Letter::Read),
+        ("patient", Subscribe) => Rule::Clinical(LIVE, Letter::Read),
+        ("patient", Write) => Rule::Clinical(LIVE, Letter::Create),
+        ("board" | "alert", Read | Subscribe | Write) if staff => Rule::Allow("staff of the clinic"),
+        ("visit" | "encounter", Read | Subscribe) if staff => Rule::Allow("staff of the clinic"),
+        ("visit" | "encounter", Read | Subscribe | Join) => Rule::Related(&["participant", "host"]),
+        ("visit", Admit) => Rule::Related(&["host"]),
+        ("visits", Read) if has(Role::Staff) || has(Role::Admin) => Rule::Allow("staff of the clinic"),
+        ("conversation", Read | Subscribe | Write | Publish) => Rule::Related(&["member"]),
+        ("device", Publish | Subscribe) if has(Role::Device) && who.subject_id() == what.id => {
+            Rule::Allow("own device")
+        }
+        ("device", Read | Subscribe) => Rule::Feeds(Letter::Read),
+        ("device", Write) => Rule::Feeds(Letter::Update),
+        ("appointment", Read | Write) if staff => Rule::Allow("staff of the clinic"),
+        ("tenant" | "outbox" | "metrics" | "oauth_client" | "key", Read | Administer | Write) if has(Role::Admin) => {
+            if action == Write && matches!(what.kind, "outbox" | "metrics") {
+                return Rule::Deny("nothing allows it");
+            }
+            Rule::Allow("administrator")
+        }
+        ("audit", Read | Administer) if has(Role::Admin) => Rule::Allow("administrator"),
+        ("policy" | "break_glass", Read | Administer) if has(Role::Admin) => Rule::Allow("administrator"),
+        ("glass", Write) if leads => Rule::Allow("may break the glass"),
+        _ => Rule::Deny("nothing allows it"),
+    }
+}
