@@ -72,6 +72,10 @@ fn rule(who: &Principal, action: Action, what: &Resource) -> Rule {
     match (what.kind, action) {
         ("user" | "queue", Read | Subscribe) if who.subject_id() == what.id => Rule::Allow("own"),
         ("queue", Read | Subscribe) if staff => Rule::Allow("staff see queues"),
+        // What one signs in with is one's own business, and no application's.
+        ("session" | "credential", Read | Write) if who.subject_id() == what.id && who.grant.client.is_none() => {
+            Rule::Allow("own")
+        }
         ("user", Administer) if who.has(Role::Admin) => Rule::Allow("administrator"),
         ("patient", Read | Subscribe) if staff => Rule::Allow("staff of the clinic"),
         ("patient", Write) if clinical => Rule::Allow("clinician of the clinic"),

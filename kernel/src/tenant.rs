@@ -77,8 +77,10 @@ impl Status {
 pub struct Settings {
     /// Clinical data is only for sessions of two factors ([`crate::auth::Assurance::Two`]).
     pub require_two_factors: bool,
-    /// Sessions of staff end after this many minutes of silence.
+    /// Sessions of staff end after this many minutes of silence; 0: only with their time.
     pub idle_minutes: u32,
+    /// A sign-in link that a patient asked for asks for the date of birth.
+    pub link_birth_date: bool,
 }
 
 impl Default for Settings {
@@ -86,6 +88,7 @@ impl Default for Settings {
         Self {
             require_two_factors: true,
             idle_minutes: 15,
+            link_birth_date: true,
         }
     }
 }
@@ -170,6 +173,13 @@ impl Tenants {
             },
         };
         register.by_id.get(&id).cloned()
+    }
+
+    /// Whether this tenant has registered the domain (a host name without port, in lower case).
+    #[must_use]
+    pub fn has_domain(&self, id: TenantId, name: &str) -> bool {
+        let register = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        register.by_host.get(name.strip_suffix('.').unwrap_or(name)) == Some(&id)
     }
 
     #[must_use]

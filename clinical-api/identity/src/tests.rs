@@ -6,15 +6,15 @@ use medtech_kernel::testkit::{World, on_both_engines};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-const TABLES: &[&[Migration]] = &[store::MIGRATIONS];
-const PASSWORD: &str = "a long enough password";
+pub(crate) const TABLES: &[&[Migration]] = &[store::MIGRATIONS];
+pub(crate) const PASSWORD: &str = "a long enough password";
 
-fn door(world: &World) -> (Arc<Identity>, Router) {
+pub(crate) fn door(world: &World) -> (Arc<Identity>, Router) {
     let identity = Arc::new(Identity::new(world.ctx.clone()));
     (identity.clone(), identity.routes().layer(Extension(world.ctx.clone())))
 }
 
-async fn call(
+pub(crate) async fn call(
     app: &Router,
     method: &str,
     host: &str,
@@ -39,7 +39,7 @@ async fn call(
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-fn clinician(email: &str) -> NewUser {
+pub(crate) fn clinician(email: &str) -> NewUser {
     NewUser {
         email: email.into(),
         name: "Dr Test".into(),
