@@ -4,6 +4,7 @@
 //! to be told, and [`MAIL_GROUP`] what is to be sent, so that a slow mail server never delays a board.
 
 mod http;
+mod letters;
 mod mail;
 pub mod model;
 mod outbox_page;
@@ -53,11 +54,18 @@ impl Notifications {
     }
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    module: "notifications",
-    number: 1,
-    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "notifications",
+        number: 1,
+        sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+    },
+    Migration {
+        module: "notifications",
+        number: 2,
+        sql: Script::Both(include_str!("../migrations/0002_account_mail.sql")),
+    },
+];
 
 const CHANNELS: &[ChannelRule] = &[
     ChannelRule {
@@ -92,11 +100,12 @@ impl Module for Notifications {
     }
 
     fn consumes() -> &'static [&'static str] {
-        &["alert.raised", "user.changed"]
+        &["account.mail", "alert.raised", "user.changed"]
     }
 
     async fn on_event(&self, event: Event) -> Result<()> {
         match &*event.kind {
+            "account.mail" => self.account_mail(event).await,
             "alert.raised" => self.alert_raised(event).await,
             "user.changed" => self.user_changed(event).await,
             _ => Err(Error::internal(

@@ -299,4 +299,6 @@ fn address(email: &str) -> Result<String> {
 }
 
 #[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod tests;

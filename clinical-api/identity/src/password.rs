@@ -86,6 +86,19 @@ impl Hasher {
         .await
     }
 
+    /// Holds every hashing thread, as long hashes would.
+    #[cfg(test)]
+    pub(crate) async fn hold_all(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(self.permits.available_permits()).expect("a few");
+        self.permits.clone().acquire_many_owned(all).await.expect("open")
+    }
+
+    /// Sign-ins that wait for a thread or have one.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let _place = Place::take(&self.waiting)?;
         let permit = self
