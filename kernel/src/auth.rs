@@ -196,6 +196,8 @@ const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE ten
 const ALL: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2";
 const REVOKE_ID: &str = "DELETE FROM session WHERE tenant = $1 AND id = $2 RETURNING subject, id";
 const REVOKE_SUBJECT: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 RETURNING subject, id";
+const REVOKE_OWN: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 AND id = $3 RETURNING subject, id";
+const REVOKE_OTHERS: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 AND id <> $3 RETURNING subject, id";
 
 /// How exactly it is known when a session was last seen: a request within this time of the last one writes nothing.
 const SEEN_EVERY: Millis = 60_000;
@@ -323,12 +325,23 @@ impl Sessions {
 
     /// Ends one session; its sockets and media close at once.
     pub async fn revoke(&self, tx: &mut Tx, session: Uuid) -> Result<()> {
-        self.ended(tx, REVOKE_ID, session.into()).await
+        self.ended(tx, REVOKE_ID, &[session.into()]).await.map(drop)
+    }
+
+    /// Ends one session, where it is the subject's; `false` where it is not.
+    pub async fn revoke_own(&self, tx: &mut Tx, subject: &str, session: Uuid) -> Result<bool> {
+        let ended = self.ended(tx, REVOKE_OWN, &[subject.into(), session.into()]).await?;
+        Ok(ended > 0)
+    }
+
+    /// Ends every session of a subject but one; how many there were.
+    pub async fn revoke_others(&self, tx: &mut Tx, subject: &str, keep: Uuid) -> Result<u64> {
+        self.ended(tx, REVOKE_OTHERS, &[subject.into(), keep.into()]).await
     }
 
     /// Ends every session of a subject.
     pub async fn revoke_subject(&self, tx: &mut Tx, subject: &str) -> Result<()> {
-        self.ended(tx, REVOKE_SUBJECT, subject.into()).await
+        self.ended(tx, REVOKE_SUBJECT, &[subject.into()]).await.map(drop)
     }
 
     /// Closes what every session of a tenant holds open, and lets the sessions stand: for a tenant that is served no more.
@@ -345,12 +358,14 @@ impl Sessions {
         Ok(rows.len())
     }
 
-    async fn ended(&self, tx: &mut Tx, sql: &'static str, who: crate::Val) -> Result<()> {
-        let rows = tx.query(sql, &[who]).await?;
+    async fn ended(&self, tx: &mut Tx, sql: &'static str, which: &[crate::Val]) -> Result<u64> {
+        let rows = tx.query(sql, which).await?;
         if !rows.is_empty() {
             crate::policy::withdrawn(tx).await?;
         }
+        let mut ended = 0;
         for row in rows {
+            ended += 1;
             let body = Revoked {
                 subject: row.string(0)?,
                 session: row.uuid(1)?,
@@ -358,7 +373,7 @@ impl Sessions {
             let event = Event::of(tx, "session.revoked", body.subject.clone(), &body)?;
             self.bus.publish_after(tx, event);
         }
-        Ok(())
+        Ok(ended)
     }
 }
 

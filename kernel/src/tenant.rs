@@ -130,8 +130,10 @@ pub struct Settings {
     pub require_two_factors: bool,
     /// Clinicians see the records of the patients they treat; without it, of all the clinic's.
     pub relationship_required: bool,
-    /// Sessions of staff end after this many minutes of silence.
+    /// Sessions of staff end after this many minutes of silence; 0: only with their time.
     pub idle_minutes: u32,
+    /// A sign-in link that a patient asked for asks for the date of birth.
+    pub link_birth_date: bool,
     /// At this age a patient speaks for themselves, and whoever acted for the child no longer does.
     pub majority_age: u32,
     /// The language of mails and screens for those who have not chosen one (BCP 47).
@@ -173,6 +175,7 @@ impl Default for Settings {
             majority_age: 18,
             language: "en".to_owned(),
             invitation_days: 7,
+            link_birth_date: true,
         }
     }
 }
@@ -292,6 +295,13 @@ impl Tenants {
             },
         };
         register.by_id.get(&id).cloned()
+    }
+
+    /// Whether this tenant has registered the domain (a host name without port, in lower case).
+    #[must_use]
+    pub fn has_domain(&self, id: TenantId, name: &str) -> bool {
+        let register = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        register.by_host.get(name.strip_suffix('.').unwrap_or(name)) == Some(&id)
     }
 
     #[must_use]

@@ -5,6 +5,7 @@
 
 mod http;
 mod invitation;
+mod letters;
 mod mail;
 pub mod model;
 mod outbox_page;
@@ -59,11 +60,18 @@ impl Notifications {
     }
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    module: "notifications",
-    number: 1,
-    sql: Script::Both(include_str!("../migrations/0001_init.sql")),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "notifications",
+        number: 1,
+        sql: Script::Both(include_str!("../migrations/0001_init.sql")),
+    },
+    Migration {
+        module: "notifications",
+        number: 2,
+        sql: Script::Both(include_str!("../migrations/0002_account_mail.sql")),
+    },
+];
 
 const CHANNELS: &[ChannelRule] = &[
     ChannelRule {
@@ -98,11 +106,12 @@ impl Module for Notifications {
     }
 
     fn consumes() -> &'static [&'static str] {
-        &["alert.raised", "user.changed"]
+        &["account.mail", "alert.raised", "user.changed"]
     }
 
     async fn on_event(&self, event: Event) -> Result<()> {
         match &*event.kind {
+            "account.mail" => self.account_mail(event).await,
             "alert.raised" => self.alert_raised(event).await,
             "user.changed" => self.user_changed(event).await,
             _ => Err(Error::internal(

@@ -150,6 +150,19 @@ impl Letter {
                 "This message contains no medical details, on purpose.",
             ),
         };
+        Self::put_together(clinic, name, subject, hello, text, &format!("{url}/"), reason)
+    }
+
+    /// Names become one line each: a mail's head is made of lines.
+    pub(crate) fn put_together(
+        clinic: &str,
+        name: &str,
+        subject: &str,
+        hello: &str,
+        text: &str,
+        url: &str,
+        reason: &str,
+    ) -> Self {
         let line = |text: &str| {
             text.chars()
                 .map(|c| if c.is_control() { ' ' } else { c })
@@ -163,7 +176,7 @@ impl Letter {
         };
         Self {
             subject: format!("{clinic}: {subject}"),
-            body: format!("{hello}\r\n\r\n{text}\r\n{url}/\r\n\r\n{reason}\r\n{clinic}\r\n"),
+            body: format!("{hello}\r\n\r\n{text}\r\n{url}\r\n\r\n{reason}\r\n{clinic}\r\n"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What happens to an alert: onto the board, to those concerned, out by mail; and what people do with it.
 
 use crate::{
-    MAIL_DUE, Notifications,
+    MAIL_DUE, Notifications, letters,
     mail::Attempted,
     model::{Alert, AlertRaised, Letter, MAX_ATTEMPTS, Notification, Party, UserChanged, backoff, own_path},
     store::{self, Contact},
@@ -86,6 +86,36 @@ impl Notifications {
             .await
     }
 
+    /// `account.mail`: a mail about somebody's account, to the address that the account has.
+    pub(crate) async fn account_mail(&self, event: Event) -> Result<()> {
+        let mail: letters::AccountMail = event.parse()?;
+        let url = self.ctx.config.public_url();
+        let url = mail
+            .path
+            .as_deref()
+            .map(|path| format!("{}{path}", mail.origin.as_deref().unwrap_or(&url)));
+        let ctx = self.ctx.clone();
+        self.ctx
+            .db
+            .write(event.tenant, move |tx| {
+                Box::pin(async move {
+                    if !bus::once(tx, Self::NAME, event.id).await? {
+                        return Ok(());
+                    }
+                    let known = store::contact(tx, &event.key).await?;
+                    let contact = Contact {
+                        language: known.map_or_else(|| "en".to_owned(), |c| c.language),
+                        name: mail.name,
+                        email: None,
+                    };
+                    let letter = mail.letter.name();
+                    let delivery = store::add_delivery(tx, event.id, &mail.address, &contact, letter, url).await?;
+                    ctx.bus.record(tx, mail_event(tx, delivery)?).await
+                })
+            })
+            .await
+    }
+
     /// `notifications.mail_due`: one attempt. What it came to is logged; a failure is tried again later, until it is given
     /// up. The event itself always succeeds, so one dead mailbox holds nobody up.
     pub(crate) async fn mail_due(&self, event: Event) -> Result<()> {
@@ -98,7 +128,11 @@ impl Notifications {
         };
         let clinic = self.ctx.tenants.by_id(event.tenant).map(|t| t.name);
         let url = self.ctx.config.public_url();
-        let letter = Letter::compose(&row.language, clinic.as_deref().unwrap_or("MedTech"), &row.name, &url);
+        let clinic = clinic.as_deref().unwrap_or("MedTech");
+        let letter = match letters::AccountLetter::parse(&row.letter) {
+            Some(kind) => kind.compose(&row.language, clinic, &row.name, row.url.as_deref().unwrap_or(&url)),
+            None => Letter::compose(&row.language, clinic, &row.name, &url),
+        };
         let attempted = match &self.mailer.smtp {
             Some(smtp) => self.mailer.send(smtp, delivery, event.at, &row.address, &letter).await,
             None => Attempted::Sent,
@@ -251,7 +285,7 @@ async fn tell(ctx: &Ctx, tx: &mut Tx, subject: &str, alert: &Alert) -> Result<()
     if let Some(contact) = store::contact(tx, subject).await?
         && let Some(address) = &contact.email
     {
-        let delivery = store::add_delivery(tx, notification.id, address, &contact).await?;
+        let delivery = store::add_delivery(tx, notification.id, address, &contact, "notification", None).await?;
         ctx.bus.record(tx, mail_event(tx, delivery)?).await?;
     }
     Ok(())

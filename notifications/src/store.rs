@@ -31,10 +31,12 @@ const READ: &str =
 const IS_MINE: &str = "SELECT 1 FROM notification WHERE tenant = $1 AND subject = $2 AND id = $3";
 
 const ADD_DELIVERY: &str = "INSERT INTO delivery
-    (tenant, id, notification, channel, address, name, language, state, attempts, created_at, updated_at)
-    VALUES ($1, $2, $3, 'email', $4, $5, $6, 'pending', 0, $7, $7)";
-const DELIVERY: &str = "SELECT address, name, language, state, attempts FROM delivery WHERE tenant = $1 AND id = $2";
-const MOVE_DELIVERY: &str = "UPDATE delivery SET state = $3, attempts = $4, updated_at = $5
+    (tenant, id, notification, channel, address, name, language, state, attempts, created_at, updated_at, letter, url)
+    VALUES ($1, $2, $3, 'email', $4, $5, $6, 'pending', 0, $7, $7, $8, $9)";
+const DELIVERY: &str =
+    "SELECT address, name, language, state, attempts, letter, url FROM delivery WHERE tenant = $1 AND id = $2";
+const MOVE_DELIVERY: &str = "UPDATE delivery SET state = $3, attempts = $4, updated_at = $5,
+    url = CASE WHEN $3 = 'pending' THEN url ELSE NULL END
     WHERE tenant = $1 AND id = $2 AND state = 'pending'";
 const ADD_ATTEMPT: &str = "INSERT INTO delivery_attempt (tenant, delivery, number, at, outcome, detail)
     VALUES ($1, $2, $3, $4, $5, $6)";
@@ -180,17 +182,30 @@ pub(crate) struct Delivery {
     pub(crate) language: String,
     pub(crate) pending: bool,
     pub(crate) attempts: i64,
+    pub(crate) letter: String,
+    /// The way it points to; absent: the application's front door.
+    pub(crate) url: Option<String>,
 }
 
-pub(crate) async fn add_delivery(tx: &mut Tx, notification: Uuid, address: &str, c: &Contact) -> Result<Uuid> {
+/// `source` is the notification, or the event, that the mail is about.
+pub(crate) async fn add_delivery(
+    tx: &mut Tx,
+    source: Uuid,
+    address: &str,
+    c: &Contact,
+    letter: &str,
+    url: Option<String>,
+) -> Result<Uuid> {
     let (delivery, now) = (id::uuid_v7(tx.now()), tx.now());
     let args = [
         delivery.into(),
-        notification.into(),
+        source.into(),
         address.into(),
         (&c.name).into(),
         (&c.language).into(),
         now.into(),
+        letter.into(),
+        url.into(),
     ];
     tx.exec(ADD_DELIVERY, &args).await?;
     Ok(delivery)
@@ -206,6 +221,8 @@ pub(crate) async fn delivery(db: &Db, tenant: TenantId, id: Uuid) -> Result<Opti
         language: r.string(2)?,
         pending: r.text(3)? == "pending",
         attempts: r.i64(4)?,
+        letter: r.string(5)?,
+        url: r.opt_text(6)?.map(str::to_owned),
     }))
 }
 

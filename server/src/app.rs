@@ -132,7 +132,11 @@ pub(crate) struct Clinic {
 pub(crate) fn clinic(ctx: Ctx) -> Clinic {
     let fhir = Fhir::new(ctx.clone());
     Clinic {
-        identity: Arc::new(Identity::new(ctx.clone()).with_records(fhir.clone())),
+        identity: Arc::new(
+            Identity::new(ctx.clone())
+                .with_records(fhir.clone())
+                .with_birth_dates(Arc::new(joints::Births(fhir.clone()))),
+        ),
         appointments: Arc::new(Appointments::new(ctx.clone(), fhir.clone())),
         records: Arc::new(Records::new(ctx.clone(), fhir.clone())),
         fhir,

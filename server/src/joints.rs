@@ -1,7 +1,8 @@
 //! Where parts that must not know each other meet: visits with the media service, visits with messaging, API keys
 //! with the root key.
 
-use medtech_identity::Identity;
+use medtech_fhir::{Access, Fhir};
+use medtech_identity::{BirthDates, Identity};
 use medtech_kernel::{
     BoxFuture, Error, Result, TenantId, Tx,
     auth::Revoked,
@@ -47,6 +48,28 @@ impl ApiKeys for TenantKeys {
             tenant,
             key: format!("mt{tenant}").into(),
             secret: Arc::from(secret.as_slice()),
+        })
+    }
+}
+
+/// Dates of birth as sign-in links ask for them: of the record, nothing else is read.
+pub(crate) struct Births(pub(crate) Fhir);
+
+impl BirthDates for Births {
+    fn birth_date<'a>(&'a self, tenant: TenantId, patient: &'a str) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(async move {
+            let read = self.0.read(tenant, &Access::All, "Patient", patient).await;
+            let patient = match read.and_then(|r| r.value().map_err(Into::into)) {
+                Ok(patient) => patient,
+                // Without a record there is no date to compare with.
+                Err(_) => {
+                    tracing::warn!(%tenant, "a date of birth could not be read");
+                    return Ok(None);
+                }
+            };
+            let born = patient.get("birthDate").and_then(|b| b.as_str());
+            // A year or a month alone proves too little.
+            Ok(born.filter(|b| b.len() == 10).map(str::to_owned))
         })
     }
 }

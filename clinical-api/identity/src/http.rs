@@ -1,15 +1,19 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
-use crate::{Identity, Opened, User, access_log, device_key, people, store};
+use crate::{
+    Identity, Opened, User, access_log, account, agent, device_key, links, passkeys, people, sessions,
+    sign_in::{Proof, Step, Ticket},
+    step_up, store,
+};
 use axum::{
     Json, Router,
     extract::State,
     routing::{get, post},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use medtech_kernel::{
     Error, Result,
-    auth::{Principal, Role},
+    auth::{Assurance, Principal, Role},
     clock::rfc3339,
     http::{Body, TenantCtx},
 };
@@ -21,7 +25,13 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
     let oauth = identity.oauth.clone().api();
     Router::new()
         .route("/sign-in", post(sign_in))
-        .route("/links/exchange", post(exchange))
+        .route("/sign-in/second", post(second))
+        .route("/sign-in/second/passkey", post(second_passkey))
+        .merge(links::routes())
+        .merge(passkeys::http::routes())
+        .merge(sessions::routes())
+        .merge(step_up::routes())
+        .merge(account::routes())
         .route("/me", get(me))
         .route("/me/access-log", get(access_log::mine))
         .route("/me/device-key", get(device_key::mine))
@@ -36,11 +46,6 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
 struct SignIn {
     email: String,
     password: String,
-}
-
-#[derive(Deserialize)]
-struct Exchange {
-    link: String,
 }
 
 #[derive(Serialize)]
@@ -67,50 +72,108 @@ impl From<User> for Who {
 }
 
 #[derive(Serialize)]
-struct SignedIn {
+pub(crate) struct SignedIn {
     access_token: String,
     expires_at: String,
     user: Who,
+    assurance: Assurance,
+}
+
+impl From<Opened> for SignedIn {
+    fn from(opened: Opened) -> Self {
+        Self {
+            access_token: opened.token,
+            expires_at: rfc3339(opened.expires_at),
+            user: opened.user.into(),
+            assurance: opened.assurance,
+        }
+    }
 }
 
 /// Answers that carry a token are kept by nobody on the way.
-type Secret<T> = ([(header::HeaderName, HeaderValue); 1], Json<T>);
+pub(crate) type Secret<T> = ([(header::HeaderName, HeaderValue); 1], Json<T>);
 
-fn signed_in(opened: Opened) -> Secret<SignedIn> {
-    let body = SignedIn {
-        access_token: opened.token,
-        expires_at: rfc3339(opened.expires_at),
-        user: opened.user.into(),
-    };
+pub(crate) fn secret<T>(body: T) -> Secret<T> {
     (
         [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
         Json(body),
     )
 }
 
+pub(crate) fn signed_in(opened: Opened) -> Secret<SignedIn> {
+    secret(opened.into())
+}
+
+/// The answer to a right password: a session, or what is asked for next.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answered {
+    In(Box<SignedIn>),
+    Second { second_factor: Ticket },
+}
+
 async fn sign_in(
     State(identity): State<Arc<Identity>>,
     TenantCtx(tenant): TenantCtx,
+    headers: HeaderMap,
     Body(body): Body<SignIn>,
+) -> Result<Secret<Answered>> {
+    let step = identity
+        .sign_in(tenant.id, &body.email, &body.password, agent::describe(&headers))
+        .await?;
+    Ok(secret(match step {
+        Step::In(opened) => Answered::In(Box::new((*opened).into())),
+        Step::Second(second_factor) => Answered::Second { second_factor },
+    }))
+}
+
+#[derive(Deserialize)]
+struct Second {
+    ticket: String,
+    #[serde(flatten)]
+    proof: Proof,
+}
+
+async fn second(
+    State(identity): State<Arc<Identity>>,
+    TenantCtx(tenant): TenantCtx,
+    headers: HeaderMap,
+    Body(body): Body<Second>,
 ) -> Result<Secret<SignedIn>> {
     identity
-        .sign_in(tenant.id, &body.email, &body.password)
+        .second(tenant.id, body.ticket, body.proof, agent::describe(&headers))
         .await
         .map(signed_in)
 }
 
-async fn exchange(
+#[derive(Deserialize)]
+struct OfTicket {
+    ticket: String,
+}
+
+async fn second_passkey(
     State(identity): State<Arc<Identity>>,
     TenantCtx(tenant): TenantCtx,
-    Body(body): Body<Exchange>,
-) -> Result<Secret<SignedIn>> {
-    identity.exchange(tenant.id, &body.link).await.map(signed_in)
+    headers: HeaderMap,
+    Body(body): Body<OfTicket>,
+) -> Result<Secret<serde_json::Value>> {
+    let site = passkeys::http::site(&identity, &tenant, &headers)?;
+    identity.second_passkey(tenant.id, &body.ticket, site).await.map(secret)
 }
 
 #[derive(Serialize)]
 struct Me {
     user: Who,
     tenant: Clinic,
+    session: Session,
+}
+
+#[derive(Serialize)]
+struct Session {
+    assurance: Assurance,
+    /// It ends after this much silence, in minutes; absent: only with its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_minutes: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -131,6 +194,14 @@ async fn me(State(identity): State<Arc<Identity>>, TenantCtx(tenant): TenantCtx,
             .filter(|u| u.active),
         false => None,
     };
+    let staff = who
+        .roles
+        .iter()
+        .any(|r| matches!(r, Role::Admin | Role::Clinician | Role::Staff));
+    let session = Session {
+        assurance: who.grant.assurance,
+        idle_minutes: Some(tenant.settings.idle_minutes).filter(|minutes| staff && *minutes > 0),
+    };
     let user = match user {
         Some(user) => user.into(),
         None if who.subject.starts_with("user:") => {
@@ -150,6 +221,7 @@ async fn me(State(identity): State<Arc<Identity>>, TenantCtx(tenant): TenantCtx,
     };
     Ok(Json(Me {
         user,
+        session,
         tenant: Clinic {
             slug: tenant.slug,
             name: tenant.name,

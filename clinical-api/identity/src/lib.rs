@@ -4,13 +4,24 @@
 //! (`user:U self practitioner:ID`), which is how the other modules find the person behind a reference.
 
 mod access_log;
+mod account;
+mod agent;
 mod device_key;
+mod factors;
 mod http;
+mod links;
+mod mail;
 mod oauth;
+mod passkeys;
 mod password;
 mod people;
+mod seal;
+mod sessions;
+mod sign_in;
+mod step_up;
 mod store;
 
+pub use links::BirthDates;
 pub use people::Invited;
 pub use store::User;
 
@@ -47,12 +58,14 @@ pub struct NewUser {
     pub patient: Option<String>,
 }
 
-/// The module.
+/// The module. Clones share it.
+#[derive(Clone)]
 pub struct Identity {
     ctx: Ctx,
     hasher: Hasher,
     records: Option<Fhir>,
     oauth: Arc<oauth::OAuth>,
+    births: Option<Arc<dyn BirthDates>>,
 }
 
 /// A session just opened; the token is given once.
@@ -61,6 +74,7 @@ pub(crate) struct Opened {
     pub token: String,
     pub expires_at: Millis,
     pub user: User,
+    pub assurance: Assurance,
 }
 
 /// Body of `user.changed`.
@@ -98,6 +112,7 @@ impl Identity {
             ctx,
             hasher: Hasher::new(),
             records: None,
+            births: None,
         }
     }
 
@@ -118,12 +133,22 @@ impl Identity {
         self.oauth.cors(routes)
     }
 
+    /// Links that patients ask for will ask for their date of birth, which stands here.
+    #[must_use]
+    pub fn with_birth_dates(mut self, births: Arc<dyn BirthDates>) -> Self {
+        self.births = Some(births);
+        self
+    }
+
     /// Makes a user; 409 `identity.email_taken` when the address is in use.
     pub async fn create_user(&self, tenant: TenantId, new: NewUser) -> Result<User> {
         let clinic = self.clinic(tenant)?;
         let user = self.draft(&new)?;
         let password = match &new.password {
-            Some(password) => Some(self.hasher.hash(self.pepper(tenant), password).await?),
+            Some(password) => {
+                let known = [user.email.as_str(), user.name.as_str()];
+                Some(self.hasher.hash(self.pepper(tenant), password, &known).await?)
+            }
             None => None,
         };
         let (parts, made) = (self.clone_parts(&clinic), user.clone());
@@ -147,7 +172,14 @@ impl Identity {
                     let found = store::by_id_in(tx, user).await?.filter(|u| u.active);
                     let subject = found.ok_or_else(unknown_user)?.subject();
                     let expires_at = tx.now() + ttl;
-                    store::insert_link(tx, hash, user, expires_at, uses.into()).await?;
+                    let link = store::NewLink {
+                        user,
+                        expires_at,
+                        uses: uses.into(),
+                        browser: None,
+                        birth_date: false,
+                    };
+                    store::insert_link(tx, hash, &link).await?;
                     audited(tx, "system", "create", &subject, "success", "sign-in link").await
                 })
             })
@@ -182,84 +214,6 @@ impl Identity {
             .await
     }
 
-    /// A session for an address and its password. One answer, and one amount of work, for an unknown address and for a
-    /// wrong password.
-    pub(crate) async fn sign_in(&self, tenant: TenantId, email: &str, password: &str) -> Result<Opened> {
-        let email = email.trim().to_lowercase();
-        let account = id::sha256(email.as_bytes());
-        let (count, until) = self
-            .ctx
-            .db
-            .write(tenant, move |tx| {
-                Box::pin(async move { store::attempt(tx, account, WINDOW).await })
-            })
-            .await?;
-        if count > ATTEMPTS {
-            let minutes = (until - self.ctx.clock.now_ms()).max(0) / 60_000 + 1;
-            let text = format!("Too many attempts. Please try again in {minutes} minutes, or ask for a sign-in link.");
-            return Err(Error::too_many("identity.too_many_attempts", text));
-        }
-        let found = store::by_email(&self.ctx.db, tenant, &email).await?;
-        let (user, stored) = found.map_or((None, None), |(user, stored)| (Some(user), stored));
-        let right = self
-            .hasher
-            .verify(self.pepper(tenant), password, stored.as_deref())
-            .await?;
-        let user = user.filter(|u| right && u.active);
-        let sessions = self.ctx.sessions.clone();
-        let opened = self
-            .ctx
-            .db
-            .write(tenant, move |tx| {
-                Box::pin(async move {
-                    let Some(user) = user else {
-                        audited(tx, "anonymous", "execute", "sign-in", "denied", "password").await?;
-                        return Ok(None);
-                    };
-                    store::forget_attempts(tx, account).await?;
-                    audited(tx, &user.subject(), "execute", "sign-in", "success", "password").await?;
-                    let (token, _) = sessions
-                        .issue(tx, session(&user, SESSION, Assurance::One, "password".into()))
-                        .await?;
-                    Ok(Some(Opened {
-                        token,
-                        expires_at: tx.now() + SESSION,
-                        user,
-                    }))
-                })
-            })
-            .await?;
-        opened
-            .ok_or_else(|| Error::unauthorized("identity.sign_in_failed", "The address or the password is not right."))
-    }
-
-    /// A session for a sign-in link.
-    pub(crate) async fn exchange(&self, tenant: TenantId, link: &str) -> Result<Opened> {
-        let hash = id::sha256(link.trim().as_bytes());
-        let sessions = self.ctx.sessions.clone();
-        self.ctx
-            .db
-            .write(tenant, move |tx| {
-                Box::pin(async move {
-                    let user = store::use_link(tx, hash).await?;
-                    let user = store::by_id_in(tx, user)
-                        .await?
-                        .filter(|u| u.active)
-                        .ok_or_else(unknown_user)?;
-                    audited(tx, &user.subject(), "execute", "sign-in", "success", "link").await?;
-                    let (token, _) = sessions
-                        .issue(tx, session(&user, SESSION, Assurance::One, "link".into()))
-                        .await?;
-                    Ok(Opened {
-                        token,
-                        expires_at: tx.now() + SESSION,
-                        user,
-                    })
-                })
-            })
-            .await
-    }
-
     fn pepper(&self, tenant: TenantId) -> [u8; 32] {
         self.ctx.root.derive("identity password pepper 1", tenant)
     }
@@ -274,6 +228,20 @@ impl Module for Identity {
 
     fn routes(self: Arc<Self>) -> Router {
         http::routes(self)
+    }
+
+    fn consumes() -> &'static [&'static str] {
+        &[links::REQUESTED]
+    }
+
+    async fn on_event(&self, event: Event) -> Result<()> {
+        match &*event.kind {
+            links::REQUESTED => self.link_requested(event).await,
+            _ => Err(Error::internal(
+                "identity.event",
+                "an event of a kind that was not asked for",
+            )),
+        }
     }
 }
 
@@ -291,6 +259,12 @@ fn session(user: &User, ttl_ms: Millis, assurance: Assurance, note: String) -> N
 
 fn unknown_user() -> Error {
     Error::not_found("identity.user_unknown", "There is no such user.")
+}
+
+fn too_many(left: Millis) -> Error {
+    let minutes = left.max(0) / 60_000 + 1;
+    let text = format!("Too many attempts. Please try again in {minutes} minutes.");
+    Error::too_many("identity.too_many_attempts", text)
 }
 
 async fn audited(
@@ -326,5 +300,7 @@ fn address(email: &str) -> Result<String> {
     Ok(email)
 }
 
+#[cfg(test)]
+mod flows;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization;
 
 /// OWASP's floor: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
@@ -40,7 +41,10 @@ impl Hasher {
     }
 
     /// The PHC string to store.
-    pub(crate) async fn hash(&self, pepper: [u8; 32], password: &str) -> Result<String> {
+    ///
+    /// `known`: words about its owner, which are easy to guess for those who know them.
+    pub(crate) async fn hash(&self, pepper: [u8; 32], password: &str, known: &[&str]) -> Result<String> {
+        let password = normal(password);
         let length = password.chars().count();
         if !(SHORTEST..=LONGEST).contains(&length) {
             return Err(Error::unprocessable(
@@ -48,8 +52,14 @@ impl Hasher {
                 "A password has 12 to 128 characters.",
             ));
         }
-        let password = password.to_owned();
+        let known: Vec<String> = known.iter().map(|word| (*word).to_owned()).collect();
         self.run(move || {
+            if guessable(&password, &known) {
+                return Err(Error::unprocessable(
+                    "identity.password_weak",
+                    "This password is easy to guess, or is on lists of stolen passwords. Choose another one: four random words do well.",
+                ));
+            }
             let salt = id::random::<16>();
             let hash = derive(&pepper, &password, &salt, (MEMORY_KIB, PASSES, LANES))?;
             Ok(encode(PASSES, MEMORY_KIB, LANES, &salt, &hash))
@@ -62,7 +72,9 @@ impl Hasher {
         let known = stored.is_some();
         let stored = stored.unwrap_or(&self.decoy).to_owned();
         // An overlong password is not worth hashing and can't be right; its first part keeps the work equal.
-        let fits = password.chars().count() <= LONGEST;
+        let fits = password.len() <= 4 * LONGEST;
+        let password = normal(password.get(..4 * LONGEST).filter(|_| !fits).unwrap_or(password));
+        let fits = fits && password.chars().count() <= LONGEST;
         let password: String = password.chars().take(LONGEST).collect();
         self.run(move || {
             let Some((memory, passes, lanes, salt, expected)) = decode(&stored) else {
@@ -72,6 +84,19 @@ impl Hasher {
             Ok(aws_lc_rs::constant_time::verify_slices_are_equal(&hash, &expected).is_ok() && known && fits)
         })
         .await
+    }
+
+    /// Holds every hashing thread, as long hashes would.
+    #[cfg(test)]
+    pub(crate) async fn hold_all(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(self.permits.available_permits()).expect("a few");
+        self.permits.clone().acquire_many_owned(all).await.expect("open")
+    }
+
+    /// Sign-ins that wait for a thread or have one.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -89,6 +114,30 @@ impl Hasher {
         .await
         .map_err(|e| Error::internal("identity.hasher", e))?
     }
+}
+
+/// One form for what looks the same, however a keyboard wrote it (NFKC, as RFC 8265 and NIST SP 800-63B advise).
+fn normal(password: &str) -> String {
+    password.nfkc().collect()
+}
+
+/// Characters that a password has beside its owner's name and address.
+const OWN: usize = 8;
+
+/// Within reach of a patient guesser: common and stolen passwords, keyboard walks, dates, names, and their usual disguises;
+/// and for those who know its owner, what is hardly more than a name.
+fn guessable(password: &str, known: &[String]) -> bool {
+    let words: Vec<&str> = known
+        .iter()
+        .flat_map(|text| text.split(|c: char| !c.is_alphanumeric()))
+        .filter(|word| word.len() > 2)
+        .chain(["medtech"])
+        .collect();
+    let mut rest = password.to_lowercase();
+    for word in &words {
+        rest = rest.replace(&word.to_lowercase(), "");
+    }
+    rest.chars().count() < OWN || zxcvbn::zxcvbn(password, &words).score() < zxcvbn::Score::Three
 }
 
 /// A place in the queue, given back when dropped.
@@ -151,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn right_wrong_and_absent() -> Result<()> {
         let hasher = Hasher::new();
-        let stored = hasher.hash(PEPPER, "correct horse battery").await?;
+        let stored = hasher.hash(PEPPER, "correct horse battery", &[]).await?;
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert!(hasher.verify(PEPPER, "correct horse battery", Some(&stored)).await?);
         assert!(!hasher.verify(PEPPER, "correct horse batterz", Some(&stored)).await?);
@@ -160,7 +209,11 @@ mod tests {
             !hasher.verify([8; 32], "correct horse battery", Some(&stored)).await?,
             "another pepper"
         );
-        assert_ne!(stored, hasher.hash(PEPPER, "correct horse battery").await?, "salted");
+        assert_ne!(
+            stored,
+            hasher.hash(PEPPER, "correct horse battery", &[]).await?,
+            "salted"
+        );
         Ok(())
     }
 
@@ -169,10 +222,54 @@ mod tests {
         let hasher = Hasher::new();
         for bad in ["short", &"x".repeat(129)] {
             assert_eq!(
-                hasher.hash(PEPPER, bad).await.err().map(|e| e.code),
+                hasher.hash(PEPPER, bad, &[]).await.err().map(|e| e.code),
                 Some("identity.password_length")
             );
         }
+    }
+
+    #[tokio::test]
+    async fn what_everybody_tries_first_is_refused() {
+        let hasher = Hasher::new();
+        let known = ["anna.keller@north.example", "Dr. Anna Keller"];
+        for bad in [
+            "password1234",
+            "Password123!",
+            "P@ssw0rd2024",
+            "qwertyuiop12",
+            "123456789012",
+            "aaaaaaaaaaaa",
+            "abcabcabcabc",
+            "iloveyou1234",
+            "annakeller12",
+            "medtech12345",
+            "letmein12345",
+            "ｐａｓｓｗｏｒｄ１２３４",
+        ] {
+            assert_eq!(
+                hasher.hash(PEPPER, bad, &known).await.err().map(|e| e.code),
+                Some("identity.password_weak"),
+                "{bad}"
+            );
+        }
+        for good in ["correct horse battery", "a long enough password", "xk3Lq9vTz0pw"] {
+            assert!(hasher.hash(PEPPER, good, &known).await.is_ok(), "{good}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_letters_in_another_encoding_are_the_same_password() -> Result<()> {
+        let hasher = Hasher::new();
+        let stored = hasher
+            .hash(PEPPER, "Zu\u{0308}rich sommernacht \u{fb01}ve", &[])
+            .await?;
+        assert!(
+            hasher
+                .verify(PEPPER, "Z\u{00fc}rich sommernacht five", Some(&stored))
+                .await?
+        );
+        assert!(!hasher.verify(PEPPER, "Zurich sommernacht five", Some(&stored)).await?);
+        Ok(())
     }
 
     /// The vector of the reference implementation's README: `argon2id`, v=19, m=65536, t=2, p=1, "password", "somesalt".

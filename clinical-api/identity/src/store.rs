@@ -11,6 +11,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "identity",
+        number: 2,
+        sql: Script::Both(include_str!("../migrations/0002_credentials.sql")),
+    },
+    Migration {
+        module: "identity",
         number: 3,
         sql: Script::Both(include_str!("../migrations/0003_oauth.sql")),
     },
@@ -48,10 +53,16 @@ const INSERT: &str =
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
 const BY_ID: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND id = $2";
 const BY_EMAIL: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND email = $2";
-const LINK: &str = "INSERT INTO identity_link (tenant, hash, user_id, created_at, expires_at, uses_left) VALUES ($1, $2, $3, $4, $5, $6)";
+const LINK: &str =
+    "INSERT INTO identity_link (tenant, hash, user_id, created_at, expires_at, uses_left, browser, birth_date)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 const USE_LINK: &str = "UPDATE identity_link SET uses_left = uses_left - 1
     WHERE tenant = $1 AND hash = $2 AND uses_left > 0 AND expires_at > $3 RETURNING user_id";
-const FIND_LINK: &str = "SELECT expires_at, uses_left FROM identity_link WHERE tenant = $1 AND hash = $2";
+const FIND_LINK: &str =
+    "SELECT user_id, expires_at, uses_left, browser, birth_date FROM identity_link WHERE tenant = $1 AND hash = $2";
+// The last wrong date of birth burns the link.
+const TRY_LINK: &str = "UPDATE identity_link SET tries = tries + 1
+    WHERE tenant = $1 AND hash = $2 AND tries < $3 AND uses_left > 0 AND expires_at > $4";
 const OLD_LINKS: &str = "DELETE FROM identity_link WHERE tenant = $1 AND expires_at < $2";
 const ATTEMPT: &str = "INSERT INTO identity_attempt (tenant, account, failures, until_at) VALUES ($1, $2, 1, $3)
     ON CONFLICT (tenant, account) DO UPDATE SET failures = identity_attempt.failures + 1 RETURNING failures, until_at";
@@ -108,16 +119,101 @@ pub(crate) async fn by_email(db: &Db, tenant: TenantId, email: &str) -> Result<O
     }
 }
 
-pub(crate) async fn insert_link(tx: &mut Tx, hash: [u8; 32], user: Uuid, expires_at: Millis, uses: i64) -> Result<()> {
+pub(crate) async fn by_email_in(tx: &mut Tx, email: &str) -> Result<Option<User>> {
+    tx.query_opt(BY_EMAIL, &[email.into()])
+        .await?
+        .as_ref()
+        .map(user)
+        .transpose()
+}
+
+/// A link to be made.
+pub(crate) struct NewLink {
+    pub(crate) user: Uuid,
+    pub(crate) expires_at: Millis,
+    pub(crate) uses: i64,
+    /// SHA-256 of the secret of the browser that asked.
+    pub(crate) browser: Option<[u8; 32]>,
+    /// It asks for the date of birth.
+    pub(crate) birth_date: bool,
+}
+
+pub(crate) async fn insert_link(tx: &mut Tx, hash: [u8; 32], link: &NewLink) -> Result<()> {
     let now = tx.now();
     // What ended a month ago need not be told from what never was.
     tx.exec(OLD_LINKS, &[(now - 30 * 86_400_000).into()]).await?;
-    tx.exec(
-        LINK,
-        &[hash.into(), user.into(), now.into(), expires_at.into(), uses.into()],
+    let args: [Val; 7] = [
+        hash.into(),
+        link.user.into(),
+        now.into(),
+        link.expires_at.into(),
+        link.uses.into(),
+        link.browser.into(),
+        link.birth_date.into(),
+    ];
+    tx.exec(LINK, &args).await.map(|_| ())
+}
+
+/// A stored link.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) user: Uuid,
+    expires_at: Millis,
+    uses_left: i64,
+    pub(crate) browser: Option<[u8; 32]>,
+    pub(crate) birth_date: bool,
+}
+
+impl Link {
+    /// Ok while it can be used.
+    pub(crate) fn standing(&self, now: Millis) -> Result<()> {
+        if self.expires_at <= now {
+            return Err(Error::forbidden(
+                "link.expired",
+                "This sign-in link has expired. Please ask for a new one.",
+            ));
+        }
+        if self.uses_left <= 0 {
+            return Err(used_link());
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn used_link() -> Error {
+    Error::gone(
+        "link.used",
+        "This sign-in link has been used. Please ask for a new one.",
     )
-    .await
-    .map(|_| ())
+}
+
+fn unknown_link() -> Error {
+    Error::forbidden(
+        "link.unknown",
+        "This sign-in link is not valid. Please ask for a new one.",
+    )
+}
+
+fn read_link(row: &Row) -> Result<Link> {
+    let browser = row.opt_blob(3)?.map(<[u8; 32]>::try_from).transpose();
+    Ok(Link {
+        user: row.uuid(0)?,
+        expires_at: row.i64(1)?,
+        uses_left: row.i64(2)?,
+        browser: browser.map_err(|e| Error::internal("link.browser", e))?,
+        birth_date: row.bool(4)?,
+    })
+}
+
+pub(crate) async fn link(db: &Db, tenant: TenantId, hash: [u8; 32]) -> Result<Option<Link>> {
+    let row = db.query_opt(tenant, FIND_LINK, &[hash.into()]).await?;
+    row.as_ref().map(read_link).transpose()
+}
+
+/// Counts a try at what a link asks for; `false` when there were too many, or the link is over.
+pub(crate) async fn try_link(tx: &mut Tx, hash: [u8; 32], most: i64) -> Result<bool> {
+    let now = tx.now();
+    Ok(tx.exec(TRY_LINK, &[hash.into(), most.into(), now.into()]).await? == 1)
 }
 
 /// Takes one use of a link, or says why there is none to take.
@@ -126,20 +222,12 @@ pub(crate) async fn use_link(tx: &mut Tx, hash: [u8; 32]) -> Result<Uuid> {
     if let Some(row) = tx.query_opt(USE_LINK, &[hash.into(), now.into()]).await? {
         return row.uuid(0);
     }
-    match tx.query_opt(FIND_LINK, &[hash.into()]).await? {
-        None => Err(Error::forbidden(
-            "link.unknown",
-            "This sign-in link is not valid. Please ask for a new one.",
-        )),
-        Some(row) if row.i64(0)? <= now => Err(Error::forbidden(
-            "link.expired",
-            "This sign-in link has expired. Please ask for a new one.",
-        )),
-        Some(_) => Err(Error::gone(
-            "link.used",
-            "This sign-in link has been used. Please ask for a new one.",
-        )),
-    }
+    let row = tx
+        .query_opt(FIND_LINK, &[hash.into()])
+        .await?
+        .ok_or_else(unknown_link)?;
+    read_link(&row)?.standing(now)?;
+    Err(used_link())
 }
 
 /// Counts an attempt before it is made, so that many at once cannot slip past the limit: (how many, when they are forgotten).

@@ -6,10 +6,10 @@ use medtech_kernel::testkit::{World, on_both_engines};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-const TABLES: &[&[Migration]] = &[store::MIGRATIONS];
+pub(crate) const TABLES: &[&[Migration]] = &[store::MIGRATIONS];
 pub(crate) const PASSWORD: &str = "a long enough password";
 
-fn door(world: &World) -> (Arc<Identity>, Router) {
+pub(crate) fn door(world: &World) -> (Arc<Identity>, Router) {
     let identity = Arc::new(Identity::new(world.ctx.clone()));
     (identity.clone(), identity.routes().layer(Extension(world.ctx.clone())))
 }
@@ -39,7 +39,7 @@ pub(crate) async fn call(
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-fn clinician(email: &str) -> NewUser {
+pub(crate) fn clinician(email: &str) -> NewUser {
     NewUser {
         email: email.into(),
         name: "Dr Test".into(),

@@ -372,7 +372,7 @@ impl Files {
     }
 
     /// A part of a finished file.
-    pub(crate) async fn part(&self, tenant: TenantId, id: Uuid, range: std::ops::Range<u64>) -> Result<objects::Bits> {
+    pub(crate) async fn part(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> Result<objects::Bits> {
         self.objects.read(tenant, id, range).await
     }
 

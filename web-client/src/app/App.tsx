@@ -52,9 +52,10 @@ const queue = createRoute({ getParentRoute: () => app, path: '/queue', component
 const board = createRoute({ getParentRoute: () => app, path: '/board', component: lazyRouteComponent(() => import('./board/Board'), 'Board') });
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', validateSearch: readSearch, component: lazyRouteComponent(() => import('./audit/Audit'), 'Audit') });
 const clients = createRoute({ getParentRoute: () => app, path: '/clients', component: lazyRouteComponent(() => import('./clients/Clients'), 'Clients') });
+const security = createRoute({ getParentRoute: () => app, path: '/account/security', component: lazyRouteComponent(() => import('./account/Security'), 'Security') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, authorize, app.addChildren([index, today, queue, board, audit, clients, visit])]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, authorize, app.addChildren([index, today, queue, board, audit, clients, security, visit])]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

@@ -49,3 +49,6 @@ export function useOnline(): boolean {
 export function useTitle(title: string): void {
   useEffect(() => { document.title = title; }, [title]);
 }
+
+/** For the field that a step is about: whoever came to it by keyboard or screen reader goes on there. */
+export const takeFocus = (element: HTMLElement | null): void => element?.focus();

@@ -188,7 +188,15 @@ impl Parts {
     /// The link and the mail that carries it.
     pub(crate) async fn send_in(&self, tx: &mut Tx, user: &User, actor: &str, secret: &str) -> Result<Invited> {
         let expires_at = tx.now() + i64::from(self.clinic.settings.invitation_days) * DAY;
-        users::insert_link(tx, id::sha256(secret.as_bytes()), user.id, expires_at, 1).await?;
+        // Whoever sends it does not know in which browser it will be opened.
+        let link = users::NewLink {
+            user: user.id,
+            expires_at,
+            uses: 1,
+            browser: None,
+            birth_date: false,
+        };
+        users::insert_link(tx, id::sha256(secret.as_bytes()), &link).await?;
         store::invite(tx, user.id, actor, expires_at).await?;
         let language = store::profile_in(tx, user.id).await?.language;
         let link = format!("{}/enter#{secret}", self.base);

@@ -267,7 +267,11 @@ impl Identity {
         who.require_fresh(self.ctx.clock.now_ms())?;
         let new_name = with.name.as_deref().map(name).transpose()?;
         let password = match &with.password {
-            Some(password) => Some(self.hasher.hash(self.pepper(who.tenant), password).await?),
+            Some(password) => Some(
+                self.hasher
+                    .hash(self.pepper(who.tenant), password, &[&who.name])
+                    .await?,
+            ),
             None => None,
         };
         let (bus, actor) = (self.ctx.bus.clone(), who.subject.clone());

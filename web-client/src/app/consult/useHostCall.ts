@@ -8,6 +8,7 @@ import { tab } from '../../core/store/keep';
 import { subjectOf } from '../../core/session/hub';
 import { useStore } from '../../ui/store';
 import { hub, useUser } from '../hub';
+import { holdIdle } from '../shell/IdleWarning';
 
 /** Whether microphone and camera were on, so that a reload in the middle of a visit brings no surprise. */
 const CHOICE = 'medtech.call.choice';
@@ -20,6 +21,7 @@ export function useHostCall(visit: string, wanted: boolean): Call | null {
     let opened: Call | null = null;
     let unwatch: () => void = () => undefined;
     let gone = false;
+    const release = holdIdle();
     const open = async () => {
       const choice = tab.read<Choice>(CHOICE) ?? { micOn: true, cameraOn: true };
       const [{ Call: Room }, access] = await Promise.all([import('../../core/media/call'), askForDevices(true)]);
@@ -34,7 +36,7 @@ export function useHostCall(visit: string, wanted: boolean): Call | null {
       void made.start();
     };
     const timer = setTimeout(() => void open(), 0);
-    return () => { gone = true; clearTimeout(timer); unwatch(); void opened?.close(); setCall(null); };
+    return () => { gone = true; release(); clearTimeout(timer); unwatch(); void opened?.close(); setCall(null); };
   }, [visit, wanted]);
   return call;
 }

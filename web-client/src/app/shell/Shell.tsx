@@ -8,13 +8,15 @@ import { playTestSound } from '../../core/media/devices';
 import { has } from '../../core/session/hub';
 import { Icon, type IconName } from '../../ui/Icon';
 import { Brand } from '../../ui/parts';
-import { useT } from '../../ui/store';
+import { useStore, useT } from '../../ui/store';
 import { hub, useUser } from '../hub';
 import { arrivalSound, useOpenVisits, waitingOf } from '../visits';
 import { BackToVisit } from './BackToVisit';
 import { ConnectionBanner } from './ConnectionBanner';
+import { IdleWarning } from './IdleWarning';
 import { Notices } from './Notices';
 import { Reauth } from './Reauth';
+import { StepUp } from '../stepup/StepUp';
 import { UserMenu } from './UserMenu';
 
 interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/clients'; icon: IconName; label: MessageKey }
@@ -36,7 +38,10 @@ export function Shell() {
   const { data: me } = useQuery({ queryKey: ['me'], queryFn: () => identity.me(hub.api), staleTime: Infinity, enabled: user !== null });
   const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? ADMIN : [])];
 
+  const enrol = useStore(hub.enrol);
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
+  // The clinic asks for a second step before clinical data: there is nothing else to do first.
+  useEffect(() => { if (enrol) void navigate({ to: '/app/account/security' }); }, [enrol, navigate]);
   if (!user) return null;
 
   return (
@@ -62,6 +67,8 @@ export function Shell() {
         <main id="content" className="content" tabIndex={-1}><Outlet /></main>
       </div>
       <Reauth />
+      <StepUp />
+      <IdleWarning />
     </div>
   );
 }

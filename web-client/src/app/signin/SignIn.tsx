@@ -3,8 +3,8 @@ import { useNavigate, useRouter } from '@tanstack/react-router';
 import { homeOf } from '../../core/session/hub';
 import { wanted } from '../../core/session/session';
 import { LanguagePicker } from '../../ui/LanguagePicker';
-import { Brand } from '../../ui/parts';
-import { useT, useTitle } from '../../ui/store';
+import { Brand, Notice } from '../../ui/parts';
+import { useStore, useT, useTitle } from '../../ui/store';
 import { hub } from '../hub';
 import { SignInForm } from './SignInForm';
 
@@ -12,6 +12,7 @@ export function SignIn() {
   const t = useT();
   const navigate = useNavigate();
   const router = useRouter();
+  const left = useStore(hub.left);
   useTitle(t('signin.title'));
   const done = () => {
     const user = hub.user.get();
@@ -24,8 +25,8 @@ export function SignIn() {
       <header className="door-top"><Brand /><LanguagePicker /></header>
       <main className="door-card card">
         <h1>{t('signin.title')}</h1>
-        <p className="muted">{t('signin.lead')}</p>
-        <SignInForm onDone={done} />
+        {left === 'idle' ? <Notice testId="signin-left">{t('idle.ended')}</Notice> : null}
+        <SignInForm onDone={done} links />
       </main>
       <p className="door-foot muted small">{t('signin.patient_hint')}</p>
     </div>

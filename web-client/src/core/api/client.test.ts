@@ -67,6 +67,27 @@ describe('ApiClient', () => {
     expect(none.refused()).toBe(0);
   });
 
+  it('asks for a fresh proof once, and sends the same request once more', async () => {
+    const asked: number[] = [];
+    const seen: Request[] = [];
+    const answers = [problem(403, 'auth.step_up'), Response.json({ ok: true }), problem(403, 'auth.step_up'), problem(403, 'auth.step_up'), problem(403, 'policy.denied')];
+    let proves = true;
+    const api = new ApiClient({
+      token: () => 'mt_1', onStepUp: async () => { asked.push(1); return proves; },
+      fetch: async (input, init) => { seen.push(new Request(new URL(String(input), 'http://clinic.test'), init)); return answers.shift() ?? problem(500, 'none'); },
+    });
+    expect(await api.post('/x', { a: 1 })).toEqual({ ok: true });
+    expect(await seen[1]?.json()).toEqual({ a: 1 });
+    expect(seen[0]?.headers.get('idempotency-key')).toBe(seen[1]?.headers.get('idempotency-key'));
+    await expect(api.delete('/x')).rejects.toMatchObject({ code: 'auth.step_up' });
+    expect([asked.length, seen.length]).toEqual([2, 4]);
+    await expect(api.get('/x')).rejects.toMatchObject({ code: 'policy.denied' });
+    proves = false;
+    answers.push(problem(403, 'auth.step_up'));
+    await expect(api.get('/x')).rejects.toMatchObject({ code: 'auth.step_up' });
+    expect([asked.length, seen.length]).toEqual([3, 6]);
+  });
+
   it('survives an error page that is no problem document', async () => {
     const { api } = client([new Response('<h1>Bad Gateway</h1>', { status: 502 })]);
     await expect(api.get('/x')).rejects.toMatchObject({ status: 502, code: 'http.502' });

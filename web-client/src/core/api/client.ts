@@ -6,6 +6,10 @@ export interface ClientOptions {
   token?: () => string | null;
   /** Called once for each answer 401 to a request that carried a token. */
   onUnauthorized?: () => void;
+  /** Asks the person to prove themselves again; true when they did, and the request is sent once more. */
+  onStepUp?: () => Promise<boolean>;
+  /** The clinic asks for a second step that this person has not set up. */
+  onSecondFactor?: () => void;
   fetch?: typeof fetch;
   sleep?: (ms: number) => Promise<void>;
   newKey?: () => string;
@@ -48,8 +52,12 @@ export class ApiClient {
     return this.#send<T>('PUT', path, body, {});
   }
 
-  remove(path: string): Promise<void> {
-    return this.#send<void>('DELETE', path, undefined, {});
+  patch<T>(path: string, body: unknown): Promise<T> {
+    return this.#send<T>('PATCH', path, body, {});
+  }
+
+  delete<T>(path: string): Promise<T> {
+    return this.#send<T>('DELETE', path, undefined, {});
   }
 
   /** The bytes of a file that only members may read. */
@@ -65,7 +73,19 @@ export class ApiClient {
     return (text === '' ? undefined : JSON.parse(text)) as T;
   }
 
+  /** Once more, when the person has proved themselves in between. */
   async #fetch(method: string, path: string, body: unknown, options: CommandOptions): Promise<Response> {
+    try {
+      return await this.#once(method, path, body, options);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 403) throw error;
+      if (error.code === 'auth.second_factor') this.#options.onSecondFactor?.();
+      if (error.code !== 'auth.step_up' || !(await this.#options.onStepUp?.())) throw error;
+      return this.#once(method, path, body, options);
+    }
+  }
+
+  async #once(method: string, path: string, body: unknown, options: CommandOptions): Promise<Response> {
     const headers = new Headers({ accept: 'application/json' });
     const token = this.#options.token?.() ?? null;
     if (token !== null) headers.set('authorization', `Bearer ${token}`);

@@ -1,15 +1,24 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient, OAuthMetadata, OpenedVisit, SignedIn, Visit,
+  Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
+  OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, Visit,
 } from './types';
+import type { Finished, Started } from '../webauthn/passkeys';
 
 const id = encodeURIComponent;
 
 export const identity = {
   signIn: (api: ApiClient, email: string, password: string) =>
-    api.post<SignedIn>('/api/identity/sign-in', { email, password }),
-  exchange: (api: ApiClient, link: string) => api.post<SignedIn>('/api/identity/links/exchange', { link }),
+    api.post<SignInAnswer>('/api/identity/sign-in', { email, password }),
+  second: (api: ApiClient, ticket: string, proof: { totp: string } | { recovery: string } | { passkey: Finished }) =>
+    api.post<SignedIn>('/api/identity/sign-in/second', { ticket, ...proof }),
+  secondPasskey: (api: ApiClient, ticket: string) => api.post<Started>('/api/identity/sign-in/second/passkey', { ticket }),
+  passkeyStart: (api: ApiClient) => api.post<Started>('/api/identity/passkeys/authenticate/start'),
+  passkeyFinish: (api: ApiClient, used: Finished) => api.post<SignedIn>('/api/identity/passkeys/authenticate/finish', used),
+  requestLink: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/links/request', { email, browser }),
+  exchange: (api: ApiClient, link: string, more: { browser?: string; birth_date?: string } = {}) =>
+    api.post<SignedIn>('/api/identity/links/exchange', { link, ...more }),
   /** Seals what this person's browsers keep on a device. */
   deviceKey: (api: ApiClient) => api.get<{ key: string }>('/api/identity/me/device-key'),
   me: (api: ApiClient) => api.get<Me>('/api/identity/me'),
@@ -17,6 +26,28 @@ export const identity = {
   names: (api: ApiClient, subjects: readonly string[]) =>
     api.get<{ people: Record<string, AuditPerson> }>(`/api/identity/names?of=${id(subjects.join(','))}`),
   signOut: (api: ApiClient) => api.post<void>('/api/identity/sign-out'),
+};
+
+/** What a person signs in with, and the sessions they have. */
+export const account = {
+  security: (api: ApiClient) => api.get<Security>('/api/identity/me/security'),
+  passkeys: (api: ApiClient) => api.get<{ passkeys: PasskeyInfo[] }>('/api/identity/passkeys'),
+  addPasskey: (api: ApiClient) => api.post<Started>('/api/identity/passkeys/register/start'),
+  passkeyMade: (api: ApiClient, made: Finished) => api.post<{ id: string }>('/api/identity/passkeys/register/finish', made),
+  namePasskey: (api: ApiClient, passkey: string, name: string) => api.patch<void>(`/api/identity/passkeys/${id(passkey)}`, { name }),
+  removePasskey: (api: ApiClient, passkey: string) => api.delete<void>(`/api/identity/passkeys/${id(passkey)}`),
+  startTotp: (api: ApiClient) => api.post<{ secret: string; uri: string }>('/api/identity/totp/start'),
+  confirmTotp: (api: ApiClient, code: string) => api.post<void>('/api/identity/totp/confirm', { code }),
+  removeTotp: (api: ApiClient) => api.delete<void>('/api/identity/totp'),
+  newRecovery: (api: ApiClient) => api.post<{ codes: string[] }>('/api/identity/recovery'),
+  sessions: (api: ApiClient) => api.get<{ sessions: SessionInfo[] }>('/api/identity/sessions'),
+  endSession: (api: ApiClient, session: string) => api.delete<void>(`/api/identity/sessions/${id(session)}`),
+  endOthers: (api: ApiClient) => api.post<{ ended: number }>('/api/identity/sessions/end-others'),
+  password: (api: ApiClient, next: string, current?: string) => api.post<void>('/api/identity/me/password', { new: next, ...(current ? { current } : {}) }),
+  provePassword: (api: ApiClient, password: string) => api.post<void>('/api/identity/step-up/password', { password }),
+  proveCode: (api: ApiClient, code: string) => api.post<void>('/api/identity/step-up/totp', { code }),
+  provePasskeyStart: (api: ApiClient) => api.post<Started>('/api/identity/step-up/passkey/start'),
+  provePasskey: (api: ApiClient, used: Finished) => api.post<void>('/api/identity/step-up/passkey', used),
 };
 
 export const appointments = {
@@ -78,5 +109,5 @@ export const oauth = {
   update: (api: ApiClient, client: string, metadata: OAuthMetadata & { active: boolean }) =>
     api.put<OAuthClient>(`/api/identity/clients/${id(client)}`, metadata),
   newSecret: (api: ApiClient, client: string) => api.post<OAuthClient>(`/api/identity/clients/${id(client)}/secret`),
-  remove: (api: ApiClient, client: string) => api.remove(`/api/identity/clients/${id(client)}`),
+  remove: (api: ApiClient, client: string) => api.delete<void>(`/api/identity/clients/${id(client)}`),
 };

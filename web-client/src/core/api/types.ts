@@ -31,8 +31,29 @@ export interface MediaGrant { url: string; token: string; room: string; identity
 
 export type Role = 'admin' | 'clinician' | 'staff' | 'patient' | 'guest' | 'device';
 export interface User { id: string; name: string; roles: Role[]; practitioner_id?: string | null; patient_id?: string | null }
-export interface SignedIn { access_token: string; expires_at: string; user: User }
-export interface Me { user: User; tenant: { slug: string; name: string; zone: string } }
+export type Assurance = 'bearer' | 'one' | 'two';
+export interface SignedIn { access_token: string; expires_at: string; user: User; assurance?: Assurance }
+export type Method = 'passkey' | 'totp' | 'recovery' | 'password';
+export interface Ticket { ticket: string; methods: Method[] }
+/** A password was right: a session, or what is asked for next. */
+export type SignInAnswer = SignedIn | { second_factor: Ticket };
+export interface Me {
+  user: User;
+  tenant: { slug: string; name: string; zone: string };
+  session?: { assurance: Assurance; idle_minutes?: number };
+}
+
+export interface Security {
+  password: boolean;
+  passkeys: number;
+  totp: boolean;
+  recovery: number;
+  assurance: Assurance;
+  required: boolean;
+  step_up: Method[];
+}
+export interface PasskeyInfo { id: string; name: string; created_at: string; last_used_at: string | null; synced: boolean }
+export interface SessionInfo { id: string; note: string; created_at: string; last_seen_at: string; expires_at: string; current: boolean; assurance: Assurance; client?: string }
 
 export interface Appointment {
   id: string;

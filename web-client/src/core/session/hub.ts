@@ -1,27 +1,66 @@
 // The signed-in tab: API, live socket and who is here. Signing in again keeps everything that is on the screen.
 import { ApiClient } from '../api/client';
 import { identity } from '../api/endpoints';
-import type { Role, SignedIn, User } from '../api/types';
+import type { Role, SignedIn, Ticket, User } from '../api/types';
 import { openLive, type Live } from '../live/live';
 import { Store } from '../store/emitter';
-import { forgetWritten, userSession } from './session';
+import { askPasskey } from '../webauthn/passkeys';
+import { forgetWritten, linkSecret, userSession } from './session';
 
 export class Hub {
-  readonly api = new ApiClient({ token: () => this.token(), onUnauthorized: () => this.expired.set(this.user.get() !== null) });
+  readonly api = new ApiClient({
+    token: () => this.token(),
+    onUnauthorized: () => this.expired.set(this.user.get() !== null),
+    onStepUp: () => this.#askAgain(),
+    onSecondFactor: () => this.enrol.set(true),
+  });
+  /** Proofs are given through this one: asking for one must not ask for another. */
+  readonly plainApi = new ApiClient({ token: () => this.token(), onUnauthorized: () => this.expired.set(this.user.get() !== null) });
   readonly user = new Store<User | null>(userSession.read()?.user ?? null);
   readonly live = new Store<Live | null>(null);
   /** The session ended while somebody works: sign in again in place, keep what is on the screen. */
   readonly expired = new Store(false);
+  /** A proof is asked for; told how it went. Requests that come meanwhile wait for the same one. */
+  readonly stepUp = new Store<((proved: boolean) => void) | null>(null);
+  /** The clinic asks for a second step before clinical data, and there is none yet. */
+  readonly enrol = new Store(false);
+  /** Why nobody is signed in any more, for the sign-in page to say. */
+  readonly left = new Store<'idle' | null>(null);
+  #proof: Promise<boolean> | null = null;
   #opening = false;
 
   token = (): string | null => userSession.read()?.token ?? null;
 
-  async signIn(email: string, password: string): Promise<void> {
-    this.#enter(await identity.signIn(new ApiClient(), email, password));
+  /** With a second step: its ticket, and nobody is signed in yet. */
+  async signIn(email: string, password: string): Promise<Ticket | null> {
+    const answer = await identity.signIn(new ApiClient(), email, password);
+    if ('second_factor' in answer) return answer.second_factor;
+    this.#enter(answer);
+    return null;
   }
 
-  async exchange(link: string): Promise<void> {
-    this.#enter(await identity.exchange(new ApiClient(), link));
+  async second(ticket: string, proof: { totp: string } | { recovery: string }): Promise<void> {
+    this.#enter(await identity.second(new ApiClient(), ticket, proof));
+  }
+
+  async secondPasskey(ticket: string): Promise<void> {
+    const used = await askPasskey(await identity.secondPasskey(new ApiClient(), ticket));
+    this.#enter(await identity.second(new ApiClient(), ticket, { passkey: used }));
+  }
+
+  async signInPasskey(how: { signal?: AbortSignal; autofill?: boolean } = {}): Promise<void> {
+    const used = await askPasskey(await identity.passkeyStart(new ApiClient()), how);
+    this.#enter(await identity.passkeyFinish(new ApiClient(), used));
+  }
+
+  async requestLink(email: string): Promise<void> {
+    await identity.requestLink(new ApiClient(), email, linkSecret.keep());
+  }
+
+  async exchange(link: string, birthDate?: string): Promise<void> {
+    const browser = linkSecret.read();
+    this.#enter(await identity.exchange(new ApiClient(), link, { ...(browser ? { browser } : {}), ...(birthDate ? { birth_date: birthDate } : {}) }));
+    linkSecret.clear();
   }
 
   async signOut(): Promise<void> {
@@ -31,7 +70,17 @@ export class Hub {
     userSession.clear();
     forgetWritten();
     this.expired.set(false);
+    this.enrol.set(false);
+    this.stepUp.get()?.(false);
     this.user.set(null);
+  }
+
+  #askAgain(): Promise<boolean> {
+    this.#proof ??= new Promise<boolean>((done) => this.stepUp.set(done)).finally(() => {
+      this.#proof = null;
+      this.stepUp.set(null);
+    });
+    return this.#proof;
   }
 
   /** Opens the live socket where it is not open yet. */
@@ -52,6 +101,7 @@ export class Hub {
     userSession.write({ token: session.access_token, expiresAt: session.expires_at, user: session.user });
     this.user.set(session.user);
     this.expired.set(false);
+    this.left.set(null);
     this.live.get()?.stop();
     this.live.set(null);
     void this.connect();
@@ -62,6 +112,7 @@ export const subjectOf = (user: User): string => `user:${user.id}`;
 export const has = (user: User | null, ...roles: Role[]): boolean => user?.roles.some((role) => roles.includes(role)) ?? false;
 
 /** Where a person's work begins. */
-export function homeOf(user: User): '/app/today' | '/app/board' {
-  return has(user, 'clinician') ? '/app/today' : '/app/board';
+export function homeOf(user: User): '/app/today' | '/app/board' | '/app/account/security' {
+  if (has(user, 'clinician')) return '/app/today';
+  return has(user, 'staff', 'admin') ? '/app/board' : '/app/account/security';
 }

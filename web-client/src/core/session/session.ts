@@ -1,6 +1,7 @@
 // Who is using this tab. The token stays in sessionStorage: it ends with the tab and is never shared with another one.
 import type { User } from '../api/types';
 import { device, tab } from '../store/keep';
+import { toBase64url } from '../webauthn/passkeys';
 
 const USER = 'medtech.session';
 const GUEST = 'medtech.guest';
@@ -35,6 +36,21 @@ export const wanted = {
     tab.remove(WANTED);
     return typeof path === 'string' && path.startsWith('/app/') ? path : null;
   },
+};
+
+/** What this browser keeps of a sign-in link that it asked for: the link opens nowhere else. */
+const ASKED = 'medtech.link';
+export const linkSecret = {
+  /** One for all links that are asked for until one of them opens. */
+  keep: (): string => {
+    const known = device.read<string>(ASKED);
+    if (known) return known;
+    const made = toBase64url(crypto.getRandomValues(new Uint8Array(32)).buffer);
+    device.write(ASKED, made);
+    return made;
+  },
+  read: () => device.read<string>(ASKED),
+  clear: () => device.remove(ASKED),
 };
 
 /** This device's own id: lets the server tell a reload from a second device on the same link. */

@@ -1,0 +1,167 @@
+//! The words of mails about an account: a sign-in link, an invitation, a change of what one signs in with. Pure.
+
+use crate::model::Letter;
+use serde::Deserialize;
+
+/// Body of the durable event `account.mail`, whose key is the subject.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AccountMail {
+    pub(crate) address: String,
+    #[serde(default)]
+    pub(crate) name: String,
+    pub(crate) letter: AccountLetter,
+    /// The site's own address, without a path; absent: the installation's.
+    #[serde(default)]
+    pub(crate) origin: Option<String>,
+    /// Where it points to, with its secret behind `#`.
+    #[serde(default)]
+    pub(crate) path: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AccountLetter {
+    SignInLink,
+    SignInLinkRefused,
+    SecurityChanged,
+    Invitation,
+}
+
+const ALL: [AccountLetter; 4] = [
+    AccountLetter::SignInLink,
+    AccountLetter::SignInLinkRefused,
+    AccountLetter::SecurityChanged,
+    AccountLetter::Invitation,
+];
+
+impl AccountLetter {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SignInLink => "sign_in_link",
+            Self::SignInLinkRefused => "sign_in_link_refused",
+            Self::SecurityChanged => "security_changed",
+            Self::Invitation => "invitation",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|letter| letter.name() == name)
+    }
+
+    pub(crate) fn compose(self, language: &str, clinic: &str, name: &str, url: &str) -> Letter {
+        let primary = language.split(['-', '_']).next().unwrap_or_default();
+        let hello = match primary {
+            "de" => "Guten Tag",
+            "es" => "Hola",
+            "fr" => "Bonjour",
+            _ => "Hello",
+        };
+        let (subject, text, reason) = self.words(primary);
+        Letter::put_together(clinic, name, subject, hello, text, url, reason)
+    }
+
+    /// Subject, text before the address, text after it.
+    fn words(self, language: &str) -> (&'static str, &'static str, &'static str) {
+        match (self, language) {
+            (Self::SignInLink, "de") => (
+                "Ihr Anmeldelink",
+                "mit diesem Link melden Sie sich an. Er gilt zehn Minuten, einmal, und nur in dem Browser, in dem Sie ihn angefordert haben:",
+                "Sie haben ihn nicht angefordert? Dann ist nichts zu tun. Geben Sie ihn nicht weiter.",
+            ),
+            (Self::SignInLink, "es") => (
+                "Su enlace de acceso",
+                "con este enlace puede iniciar sesión. Sirve diez minutos, una vez, y solo en el navegador en que lo pidió:",
+                "¿No lo ha pedido? No tiene que hacer nada. No lo comparta con nadie.",
+            ),
+            (Self::SignInLink, "fr") => (
+                "Votre lien de connexion",
+                "ce lien vous connecte. Il est valable dix minutes, une fois, et seulement dans le navigateur où vous l'avez demandé :",
+                "Vous ne l'avez pas demandé ? Il n'y a rien à faire. Ne le transmettez à personne.",
+            ),
+            (Self::SignInLink, _) => (
+                "Your sign-in link",
+                "this link signs you in. It works for ten minutes, once, and only in the browser where you asked for it:",
+                "You did not ask for it? Then there is nothing to do. Do not pass it on.",
+            ),
+            (Self::SignInLinkRefused, "de") => (
+                "Anmeldung",
+                "jemand hat einen Anmeldelink für Ihr Konto angefordert. Ihr Konto meldet sich mit Passkey oder Passwort an:",
+                "Waren Sie es nicht? Dann ist nichts zu tun.",
+            ),
+            (Self::SignInLinkRefused, "es") => (
+                "Inicio de sesión",
+                "alguien pidió un enlace de acceso para su cuenta. Su cuenta inicia sesión con llave de acceso o contraseña:",
+                "¿No ha sido usted? No tiene que hacer nada.",
+            ),
+            (Self::SignInLinkRefused, "fr") => (
+                "Connexion",
+                "quelqu'un a demandé un lien de connexion pour votre compte. Votre compte se connecte avec une clé d'accès ou un mot de passe :",
+                "Ce n'était pas vous ? Il n'y a rien à faire.",
+            ),
+            (Self::SignInLinkRefused, _) => (
+                "Signing in",
+                "somebody asked for a sign-in link for your account. Your account signs in with a passkey or a password:",
+                "It was not you? Then there is nothing to do.",
+            ),
+            (Self::SecurityChanged, "de") => (
+                "Ihre Anmeldung wurde geändert",
+                "womit Sie sich anmelden, wurde soeben geändert. Unter Sicherheit sehen Sie, was es war:",
+                "Waren Sie es nicht? Dann melden Sie sich bitte sofort bei Ihrer Klinik.",
+            ),
+            (Self::SecurityChanged, "es") => (
+                "Su acceso ha cambiado",
+                "se acaba de cambiar aquello con lo que inicia sesión. En Seguridad puede ver qué fue:",
+                "¿No ha sido usted? Avise enseguida a su clínica.",
+            ),
+            (Self::SecurityChanged, "fr") => (
+                "Votre connexion a été modifiée",
+                "ce avec quoi vous vous connectez vient d'être modifié. La page Sécurité dit de quoi il s'agit :",
+                "Ce n'était pas vous ? Prévenez tout de suite votre clinique.",
+            ),
+            (Self::SecurityChanged, _) => (
+                "Your sign-in was changed",
+                "what you sign in with was changed just now. Under Security you see what it was:",
+                "It was not you? Then please tell your clinic at once.",
+            ),
+            (Self::Invitation, "de") => (
+                "Ihr Zugang",
+                "für Sie wurde ein Zugang eingerichtet. So beginnen Sie:",
+                "Geben Sie diesen Link nicht weiter.",
+            ),
+            (Self::Invitation, "es") => (
+                "Su cuenta",
+                "se ha creado una cuenta para usted. Empiece aquí:",
+                "No comparta este enlace con nadie.",
+            ),
+            (Self::Invitation, "fr") => (
+                "Votre compte",
+                "un compte a été créé pour vous. Commencez ici :",
+                "Ne transmettez ce lien à personne.",
+            ),
+            (Self::Invitation, _) => (
+                "Your account",
+                "an account was made for you. Begin here:",
+                "Do not pass this link on.",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_letter_has_its_words_and_its_way_in_every_language() {
+        let mut subjects = std::collections::HashSet::new();
+        for letter in ALL {
+            assert_eq!(AccountLetter::parse(letter.name()), Some(letter));
+            for language in ["en", "de-CH", "es", "fr"] {
+                let mail = letter.compose(language, "North", "Anna", "https://n.example/enter#x");
+                assert!(mail.body.contains("\r\nhttps://n.example/enter#x\r\n"), "{}", mail.body);
+                assert!(subjects.insert(mail.subject), "{letter:?} {language}");
+            }
+        }
+        assert_eq!(AccountLetter::parse("notification"), None);
+    }
+}
