@@ -31,9 +31,11 @@ const DATA_QUEUE_BYTES: usize = 1 << 20;
 
 /// How often receiver reports are looked at.
 const REPORTS: Duration = Duration::from_secs(1);
-/// Sooner than this the library is not asked again after a packet was sent: what it wants to do next can wait as long, and
-/// the packets of a picture share one wake-up.
+/// Sooner than this the library is not asked again: a deadline in the past would spin.
 const SOONEST: Duration = Duration::from_micros(500);
+/// After each packet the library wants to be asked again at once. The packets of a picture share one such wake-up; what may
+/// be due then, the next step of a probe, is not spaced closer.
+const AFTER_MEDIA: Duration = Duration::from_millis(2);
 /// Rounds that the library gets at one moment; it sends one paced packet in each.
 const ROUNDS: usize = 64;
 
@@ -200,6 +202,7 @@ impl Peer {
         for _ in 0..std::mem::take(&mut self.written) {
             self.rtc.handle_input(Input::Timeout(now))?;
             self.drain(now, sink)?;
+            self.deadline = self.deadline.max(now + AFTER_MEDIA);
         }
         Ok(())
     }
@@ -337,7 +340,7 @@ impl Peer {
             match self.rtc.poll_output()? {
                 Output::Timeout(at) => {
                     self.wanted = at;
-                    // A deadline in the past would spin; a far one is of no use.
+                    // A far deadline is of no use.
                     self.deadline = at.clamp(now + SOONEST, now + Duration::from_secs(10));
                     return Ok(());
                 }
