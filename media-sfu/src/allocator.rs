@@ -29,8 +29,9 @@ const UP_PERCENT: u64 = 115;
 /// The smallest picture is kept until the estimate is well below it, in percent of its rate.
 const KEEP_PERCENT: u64 = 80;
 
-/// Share `budget` (bits a second, after audio) among the demands, in their order.
-pub(crate) fn allocate(budget: u64, demands: &[Demand]) -> Vec<Grant> {
+/// Share `budget` (bits a second, after audio) among the demands, in their order. Only a strained path takes a picture away
+/// that is being sent; on others its smallest layer stays, whatever the budget.
+pub(crate) fn allocate(budget: u64, demands: &[Demand], strained: bool) -> Vec<Grant> {
     let mut left = budget;
     let mut grants: Vec<(Grant, usize)> = demands.iter().map(|_| (Grant::Paused, 0)).collect();
     for (demand, (grant, step)) in demands.iter().zip(&mut grants) {
@@ -44,7 +45,8 @@ pub(crate) fn allocate(budget: u64, demands: &[Demand]) -> Vec<Grant> {
         } else {
             KEEP_PERCENT
         };
-        if first.1 * percent / 100 <= left {
+        let stays = !strained && demand.granted != Grant::Paused;
+        if stays || first.1 * percent / 100 <= left {
             left = left.saturating_sub(first.1);
             *grant = Grant::UpTo(first.0);
         } else {
@@ -130,7 +132,7 @@ mod tests {
         /// Larger pictures are given out of what is left only; smallest ones may overdraw by their tolerance.
         #[test]
         fn the_budget_is_kept(budget in 0u64..10_000_000, demands in proptest::collection::vec(demand(), 0..8)) {
-            let grants = allocate(budget, &demands);
+            let grants = allocate(budget, &demands, true);
             let total: u64 = demands.iter().zip(&grants).map(|(d, g)| cost(d, *g)).sum();
             let smallest: u64 = demands.iter().filter_map(|d| steps(d).first().map(|s| s.1)).sum();
             prop_assert!(total <= budget.max(smallest), "{} of {}", total, budget);
@@ -144,7 +146,7 @@ mod tests {
         /// With plenty everybody gets what is of use, and the answer does not waver.
         #[test]
         fn plenty_serves_all_and_stands(demands in proptest::collection::vec(demand(), 0..8)) {
-            let grants = allocate(u64::MAX / 4, &demands);
+            let grants = allocate(u64::MAX / 4, &demands, true);
             for (demand, grant) in demands.iter().zip(&grants) {
                 if let Some((best, _)) = steps(demand).last() {
                     prop_assert_eq!(*grant, Grant::UpTo(*best));
@@ -152,7 +154,7 @@ mod tests {
             }
             let budget = desired(&demands);
             let settled: Vec<Demand> = demands.iter().zip(&grants).map(|(d, g)| Demand { granted: *g, ..*d }).collect();
-            prop_assert_eq!(allocate(budget, &settled), grants, "what is held is kept while it just fits");
+            prop_assert_eq!(allocate(budget, &settled, true), grants, "what is held is kept while it just fits");
         }
     }
 
@@ -163,11 +165,11 @@ mod tests {
             max: Layer::HIGH,
             granted: Grant::Paused,
         };
-        assert_eq!(allocate(400_000, &[demand; 2]), [Grant::UpTo(Layer(0)); 2]);
+        assert_eq!(allocate(400_000, &[demand; 2], true), [Grant::UpTo(Layer(0)); 2]);
         assert_eq!(
-            allocate(800_000, &[demand; 2]),
+            allocate(800_000, &[demand; 2], true),
             [Grant::UpTo(Layer(1)), Grant::UpTo(Layer(0))]
         );
-        assert_eq!(allocate(100_000, &[demand; 2]), [Grant::Paused; 2]);
+        assert_eq!(allocate(100_000, &[demand; 2], true), [Grant::Paused; 2]);
     }
 }

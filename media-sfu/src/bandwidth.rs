@@ -16,7 +16,7 @@ impl Engine {
         if p.receiving_peer() != Some(key) {
             return;
         }
-        let before = std::mem::replace(&mut p.estimate, estimate);
+        let before = std::mem::replace(&mut p.path.estimate, estimate);
         // Falling is acted on at once; rising can wait for the next measurement.
         if estimate.is_none() || before.is_none_or(|before| estimate.is_some_and(|now| now < before)) {
             self.share_bandwidth(room, participant);
@@ -25,11 +25,13 @@ impl Engine {
 
     /// Give every subscription of a participant its share.
     pub(crate) fn share_bandwidth(&mut self, room: RoomId, participant: ParticipantId) {
+        let now = self.now;
         let Some(r) = self.rooms.get(&room) else { return };
         let Some(p) = r.participants.get(&participant) else {
             return;
         };
-        let (estimate, peer) = (p.estimate, p.receiving_peer());
+        let (estimate, peer) = (p.path.estimate, p.receiving_peer());
+        let (strained, try_again) = (p.path.is_strained(now), p.path.try_again(now));
         let (mut voices, mut tracks, mut demands) = (0, Vec::<TrackId>::new(), Vec::<Demand>::new());
         // In the order of publication, so that the outcome does not depend on chance.
         for id in p.wanted.keys() {
@@ -49,7 +51,10 @@ impl Engine {
             demands.push(Demand {
                 rates: track.rates(),
                 max: s.forwarder.max(),
-                granted: s.forwarder.grant(),
+                granted: match s.forwarder.grant() {
+                    Grant::Paused if try_again => Grant::UpTo(Layer::LOW),
+                    granted => granted,
+                },
             });
         }
         if tracks.is_empty() {
@@ -57,9 +62,13 @@ impl Engine {
         }
         let voice = voices * VOICE;
         let grants = match estimate {
-            Some(estimate) => allocate(estimate.saturating_sub(voice), &demands),
+            Some(estimate) => allocate(estimate.saturating_sub(voice), &demands, strained),
             None => vec![Grant::UpTo(Layer::HIGH); demands.len()],
         };
+        let withheld = grants.contains(&Grant::Paused);
+        if let Some(p) = self.participant(room, participant) {
+            p.path.withholds(now, withheld);
+        }
         for (track, grant) in tracks.into_iter().zip(grants) {
             if self.track(room, track).is_some_and(|t| t.grant(participant, grant)) {
                 let paused = grant == Grant::Paused;

@@ -236,6 +236,16 @@ impl Engine {
             }
             PeerEvent::KeyframeWanted { mid } => self.subscriber_wants_keyframe(room, participant, mid),
             PeerEvent::Estimate(estimate) => self.estimated(room, participant, key, estimate),
+            PeerEvent::Reported { loss, rtt } => {
+                let now = self.now;
+                let path = self
+                    .participant(room, participant)
+                    .filter(|p| p.receiving_peer() == Some(key))
+                    .map(|p| &mut p.path);
+                if let Some(path) = path {
+                    path.reported(now, loss, rtt);
+                }
+            }
             PeerEvent::Connected => self.events.push_back(Event::Connected {
                 room,
                 participant,

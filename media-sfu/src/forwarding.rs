@@ -65,13 +65,12 @@ impl Engine {
             return;
         };
         let Some(track) = self.track(room, id) else { return };
-        let layer = track
-            .subscriptions
-            .iter()
-            .find(|s| s.participant == participant)
-            .and_then(|s| s.forwarder.current().or(s.forwarder.wants_keyframe()));
-        let Some(layer) = layer else { return };
-        if track.open && track.keyframe_allowed(layer, now) {
+        if !track.open {
+            return;
+        }
+        let layers = track.layers_asked_by(participant);
+        let due: Vec<Layer> = layers.into_iter().filter(|l| track.keyframe_allowed(*l, now)).collect();
+        for layer in due {
             self.request_keyframe(room, id, layer);
         }
     }

@@ -27,6 +27,7 @@ mod negotiation;
 mod offering;
 mod packet;
 mod participant;
+mod path;
 mod peer;
 mod room;
 mod sdp;
@@ -36,6 +37,9 @@ mod stats;
 mod stun;
 mod thread;
 mod track;
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may fail")]
+mod virtual_network;
 
 pub use ids::{Layer, MediaKind, ParticipantId, RoomId, TrackId, Transport};
 pub use messages::{

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use str0m::format::Codec as LibraryCodec;
@@ -70,6 +70,11 @@ pub(crate) enum PeerEvent {
     },
     /// What the path to the subscriber carries, bits a second; `None` when that cannot be known.
     Estimate(Option<u64>),
+    /// What the subscriber reported of the packets sent to it: fraction lost, round trip.
+    Reported {
+        loss: Option<f32>,
+        rtt: Option<Duration>,
+    },
     Connected,
     Disconnected,
     Recovered,

@@ -6,6 +6,7 @@ use crate::engine::PeerKey;
 use crate::ids::{Layer, MediaKind, TrackId};
 use crate::messages::Permission;
 use crate::packet::Mid;
+use crate::path::Path;
 
 #[derive(Debug)]
 pub(crate) struct Participant {
@@ -20,8 +21,8 @@ pub(crate) struct Participant {
     /// Receiving sections asked of the client and not seen yet.
     pub asked_audio: u32,
     pub asked_video: u32,
-    /// Bits a second that the path to it carries, if known.
-    pub estimate: Option<u64>,
+    /// The path to it.
+    pub path: Path,
 }
 
 /// Where a participant receives.
@@ -80,7 +81,7 @@ impl Participant {
             unbound: Vec::new(),
             asked_audio: 0,
             asked_video: 0,
-            estimate: None,
+            path: Path::default(),
         }
     }
 

@@ -29,6 +29,16 @@ const LOSSY_LABEL: &str = "_lossy";
 /// Reliable data waiting for the association; beyond it the participant is told to start over.
 const DATA_QUEUE_BYTES: usize = 1 << 20;
 
+/// How often receiver reports are looked at.
+const REPORTS: Duration = Duration::from_secs(1);
+/// Sooner than this the library is not asked again: a deadline in the past would spin.
+const SOONEST: Duration = Duration::from_micros(500);
+/// After each packet the library wants to be asked again at once. The packets of a picture share one such wake-up; what may
+/// be due then, the next step of a probe, is not spaced closer.
+const AFTER_MEDIA: Duration = Duration::from_millis(2);
+/// Rounds that the library gets at one moment; it sends one paced packet in each.
+const ROUNDS: usize = 64;
+
 /// Bits a second assumed of a path that was not measured yet.
 const INITIAL_ESTIMATE: u64 = 2_000_000;
 
@@ -63,6 +73,7 @@ impl PeerFactory {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_dtls_version(DtlsVersion::Auto)
+            .set_stats_interval(Some(REPORTS))
             .enable_bwe(Some(Bitrate::bps(INITIAL_ESTIMATE)))
             .clear_codecs()
             .enable_opus(true, false)
@@ -82,7 +93,8 @@ impl PeerFactory {
         Peer {
             rtc,
             deadline: now,
-            dirty: false,
+            wanted: now,
+            written: 0,
             connected: false,
             sources: HashMap::new(),
             payload_types: HashMap::new(),
@@ -97,8 +109,10 @@ impl PeerFactory {
 pub(crate) struct Peer {
     rtc: Rtc,
     deadline: Instant,
-    /// RTP was written and not drained yet.
-    dirty: bool,
+    /// The deadline as the library named it.
+    wanted: Instant,
+    /// RTP packets that were written and not drained yet.
+    written: usize,
     connected: bool,
     /// SSRC to section and layer, so that the library's lookup is done once a stream.
     sources: HashMap<u32, (Mid, Layer)>,
@@ -131,10 +145,17 @@ impl Peer {
         self.drain(now, sink)
     }
 
-    /// Time passed.
+    /// Time passed. The library sends one packet of a burst at a time and wants to be asked again at once; a burst that
+    /// is drawn out would measure us and not the path.
     pub(crate) fn tick(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
-        self.rtc.handle_input(Input::Timeout(now))?;
-        self.drain(now, sink)
+        for _ in 0..ROUNDS {
+            self.rtc.handle_input(Input::Timeout(now))?;
+            self.drain(now, sink)?;
+            if self.wanted > now + Duration::from_micros(1) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Queue one RTP packet on a section; true when it was taken. Sent by the next [`Peer::flush`].
@@ -146,6 +167,8 @@ impl Peer {
         let Some(stream) = direct.stream_tx_by_mid(mid, None) else {
             return false;
         };
+        // A publisher paces what it sends, and so does what is forwarded. Held up again, it would only come later.
+        stream.set_unpaced(true);
         let mut out = RtpWrite::new(
             pt,
             rewrite.seq.into(),
@@ -160,7 +183,7 @@ impl Peer {
             out = out.vp8_patch(patch);
         }
         stream.write_rtp(out);
-        self.dirty = true;
+        self.written += 1;
         true
     }
 
@@ -176,11 +199,12 @@ impl Peer {
     }
 
     pub(crate) fn flush(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
-        if !self.dirty {
-            return Ok(());
+        for _ in 0..std::mem::take(&mut self.written) {
+            self.rtc.handle_input(Input::Timeout(now))?;
+            self.drain(now, sink)?;
+            self.deadline = self.deadline.max(now + AFTER_MEDIA);
         }
-        self.dirty = false;
-        self.tick(now, sink)
+        Ok(())
     }
 
     pub(crate) fn request_keyframe(
@@ -315,8 +339,9 @@ impl Peer {
         loop {
             match self.rtc.poll_output()? {
                 Output::Timeout(at) => {
-                    // A deadline in the past would spin; a far one is of no use.
-                    self.deadline = at.clamp(now + Duration::from_micros(100), now + Duration::from_secs(10));
+                    self.wanted = at;
+                    // A far deadline is of no use.
+                    self.deadline = at.clamp(now + SOONEST, now + Duration::from_secs(10));
                     return Ok(());
                 }
                 Output::Transmit(t) => {
@@ -343,6 +368,10 @@ impl Peer {
                 paused: p.paused,
             },
             Event::KeyframeRequest(request) => PeerEvent::KeyframeWanted { mid: request.mid },
+            Event::MediaEgressStats(stats) if stats.loss.is_some() || stats.rtt.is_some() => PeerEvent::Reported {
+                loss: stats.loss,
+                rtt: stats.rtt,
+            },
             Event::Connected => {
                 self.connected = true;
                 PeerEvent::Connected

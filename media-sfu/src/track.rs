@@ -175,6 +175,20 @@ impl Track {
         due
     }
 
+    /// Layers that a subscriber's own request for a key frame is about. Of a silent track it is about all: the request may
+    /// be what wakes the publisher, and no packet will come that could be waited for. A picture that is withheld needs none.
+    pub(crate) fn layers_asked_by(&self, participant: ParticipantId) -> Vec<Layer> {
+        let Some(subscription) = self.subscriptions.iter().find(|s| s.participant == participant) else {
+            return Vec::new();
+        };
+        let forwarder = &subscription.forwarder;
+        match forwarder.current().or(forwarder.wants_keyframe()) {
+            Some(layer) => vec![layer],
+            None if self.alive.iter().next().is_none() => (0u8..3).map(Layer).collect(),
+            None => Vec::new(),
+        }
+    }
+
     pub(crate) fn keyframe_allowed(&mut self, layer: Layer, now: std::time::Instant) -> bool {
         self.throttles
             .get_mut(layer.index())

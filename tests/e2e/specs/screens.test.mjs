@@ -59,6 +59,16 @@ async function alive(page, who) {
   }, 60_000);
 }
 
+/** Nothing comes any more: sound alone would bring a packet every 20 ms, and forty looks take longer than that. */
+async function silent(page, who) {
+  let [calm, last] = [0, -1];
+  await eventually(`nothing reaches ${who}`, async () => {
+    const { packets } = await received(page);
+    [calm, last] = [packets === last ? calm + 1 : 0, packets];
+    return calm >= 40;
+  });
+}
+
 const together = (clinician, patient) => Promise.all([alive(clinician, "the clinician"), alive(patient, "the patient")]);
 
 /** Cuts a page from the network; answers how to bring it back. */
@@ -191,8 +201,12 @@ test("a consultation under strain", async (t) => {
   await step("a session that ends is renewed in place, and the note stays", async () => {
     const used = await clinician.evaluate(() => JSON.parse(sessionStorage.getItem("medtech.session")).token);
     assert.equal((await server.api(used, "POST", "/api/identity/sign-out")).status, 204);
-    // Whoever has no session has no media either; it comes back with the new one, without a click.
+    // Whoever has no session has no media either, and the other is told; it comes back with the new one, without a click.
     await id(clinician, "reauth").waitFor();
+    await Promise.all([silent(clinician, "the clinician"), silent(patient, "the patient")]);
+    await id(patient, "remote-video").waitFor({ state: "detached" });
+    await id(patient, "stage").getByText("is not connected at the moment").waitFor();
+    assert.ok(await id(patient, "consult").isVisible(), "the visit goes on");
     await id(clinician, "signin-email").fill("marsh@harbour.example");
     await id(clinician, "signin-password").fill("not the right password");
     await id(clinician, "signin-submit").click();

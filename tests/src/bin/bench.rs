@@ -200,11 +200,12 @@ impl Bench {
                     match media::forward(&server, &label, shape, media_seconds()).await {
                         Ok(run) => {
                             say(&format!(
-                                "media, {name}, {who}: {:.1} µs a packet, {:.0} packets/s, {:.1} % delivered, {} missing, {:.1} / {:.1} ms added (p50 / p99)",
+                                "media, {name}, {who}: {:.1} µs a packet, {:.0} packets/s, {:.1} % delivered, {} missing, {} repeated, {:.1} / {:.1} ms added (p50 / p99)",
                                 run.us_per_packet,
                                 run.packets_per_second,
                                 run.delivered * 100.0,
                                 run.missing,
+                                run.repeated,
                                 run.p50_ms,
                                 run.p99_ms,
                             ));

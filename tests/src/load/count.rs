@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 const CLASS: Duration = Duration::from_micros(50);
 /// The last class takes everything over 200 ms.
 const CLASSES: usize = 4000;
+/// Sequence numbers remembered, to tell a late packet from a repeated one.
+const REMEMBERED: usize = 1024;
 
 /// Shared by all subscribers of one run.
 pub struct Counts {
@@ -15,6 +17,7 @@ pub struct Counts {
     video: AtomicU64,
     /// Net of packets that came late: sequence numbers that never came.
     missing: AtomicU64,
+    /// Packets that had come before: a server probes a path with repetitions of old ones.
     repeated: AtomicU64,
     latency: Vec<AtomicU64>,
     /// Subscribers to whom video came.
@@ -137,7 +140,10 @@ pub(super) struct Track<'a> {
     counts: &'a Counts,
     video: bool,
     next: Option<u16>,
-    number: Option<u32>,
+    /// Whether media came yet; padding is none.
+    began: bool,
+    /// The sequence number last seen in each place.
+    seen: Box<[Option<u16>; REMEMBERED]>,
 }
 
 impl<'a> Track<'a> {
@@ -146,29 +152,30 @@ impl<'a> Track<'a> {
             counts,
             video,
             next: None,
-            number: None,
+            began: false,
+            seen: Box::new([None; REMEMBERED]),
         }
     }
 
     /// A packet with RTP sequence number `sequence` came; `stamp` is none for padding, which keeps the sequence only.
     pub(super) fn packet(&mut self, sequence: u16, stamp: Option<(u32, Duration)>) {
+        let place = self.seen.get_mut(usize::from(sequence) % REMEMBERED);
+        if place.is_some_and(|place| place.replace(sequence) == Some(sequence)) {
+            self.counts.repeated.fetch_add(1, Relaxed);
+            return;
+        }
         let ahead = sequence.wrapping_sub(self.next.unwrap_or(sequence));
         if ahead < 0x8000 {
             self.counts.missing.fetch_add(ahead.into(), Relaxed);
             self.next = Some(sequence.wrapping_add(1));
         } else {
-            // It had been counted as missing; a repetition was not, and is seen below by its number.
+            // It had been counted as missing.
             self.counts.missing.fetch_sub(1, Relaxed);
         }
-        let Some((number, latency)) = stamp else { return };
-        if self.number.is_none() && self.video {
+        let Some((_, latency)) = stamp else { return };
+        if !std::mem::replace(&mut self.began, true) && self.video {
             self.counts.reached.fetch_add(1, Relaxed);
         }
-        if self.number == Some(number) {
-            self.counts.repeated.fetch_add(1, Relaxed);
-            return;
-        }
-        self.number = Some(number);
         self.counts.arrived(self.video, latency);
     }
 }
@@ -189,6 +196,11 @@ mod tests {
         assert_eq!((seen.packets, seen.missing, seen.repeated), (5, 2, 0));
         track.packet(5, None);
         assert_eq!(counts.seen().since(&seen).packets, 0, "padding is not media");
+        for (sequence, number) in [(4, 6), (0, 2), (65_534, 0)] {
+            track.packet(sequence, Some((number, ms)));
+        }
+        let repeated = counts.seen().since(&seen);
+        assert_eq!((repeated.packets, repeated.missing, repeated.repeated), (0, 0, 3));
         assert!(
             (0.99..=1.06).contains(&seen.latency_ms(0.5)),
             "{}",

@@ -29,6 +29,8 @@ pub struct Run {
     pub delivered: f64,
     /// Sequence numbers that never came.
     pub missing: i64,
+    /// Packets that came again; they count nowhere else.
+    pub repeated: u64,
     pub p50_ms: f64,
     pub p99_ms: f64,
 }
@@ -94,6 +96,7 @@ async fn measure(
         packets_per_second: seen.packets as f64 / seconds,
         delivered: seen.packets as f64 / (seconds * PUBLISHED_PER_SECOND as f64 * expected as f64),
         missing: seen.missing,
+        repeated: seen.repeated,
         p50_ms: seen.latency_ms(0.5),
         p99_ms: seen.latency_ms(0.99),
     })

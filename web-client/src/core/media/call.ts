@@ -163,9 +163,6 @@ export class Call {
   #makeRoom(): Room {
     const { speaker } = chosenDevices.read();
     const room = new Room({
-      // One connection each way. On a single one a media section is used again when a track comes back (admitted again, the
-      // other side reloaded), and Chromium then decodes the frames but shows none of them: a black picture.
-      singlePeerConnection: false,
       adaptiveStream: true,
       dynacast: true,
       // Back to the waiting room unpublishes; the patient keeps the self view.
