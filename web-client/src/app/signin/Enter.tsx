@@ -1,6 +1,6 @@
 // A sign-in link: gone from the address bar before anything else happens, and opened by a request that no mail scanner makes.
 import { useNavigate, useRouter } from '@tanstack/react-router';
-import { useEffect, useState, type FormEvent } from 'react';
+import { useCallback, useEffect, useState, type FormEvent } from 'react';
 import { asApiError, type ApiError } from '../../core/api/problem';
 import type { MessageKey } from '../../core/i18n/i18n';
 import { homeOf } from '../../core/session/hub';
@@ -29,12 +29,12 @@ export function Enter() {
   const [busy, setBusy] = useState(false);
   useTitle(t('signin.title'));
   /** To where somebody wanted to go before signing in, else to where their work begins. */
-  const onward = () => {
+  const onward = useCallback(() => {
     const user = hub.user.get();
     const path = wanted.take();
     if (user && path) router.history.replace(path);
     else void navigate({ to: user ? homeOf(user) : '/', replace: true });
-  };
+  }, [navigate, router]);
   useEffect(() => {
     const taken = takeLink();
     if (taken !== null) {
@@ -42,8 +42,7 @@ export function Enter() {
       exchange = hub.exchange(taken);
     }
     (exchange ?? Promise.resolve()).then(onward, (problem: unknown) => setError(asApiError(problem)));
-    // Once, when the page opens.
-  }, []);
+  }, [onward]);
   const born = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
     const date = String(new FormData(event.currentTarget).get('birth') ?? '');
