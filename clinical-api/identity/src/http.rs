@@ -3,7 +3,7 @@
 use crate::{
     Identity, Opened, User, access_log, account, agent, device_key, links, passkeys, people, sessions,
     sign_in::{Proof, Step, Ticket},
-    step_up, store,
+    sso, step_up, store,
 };
 use axum::{
     Json, Router,
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) fn routes(identity: Arc<Identity>) -> Router {
-    let oauth = identity.oauth.clone().api();
+    let applications = identity.oauth.clone().api().merge(sso::routes(identity.clone()));
     Router::new()
         .route("/sign-in", post(sign_in))
         .route("/sign-in/second", post(second))
@@ -39,7 +39,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/sign-out", post(sign_out))
         .merge(people::routes())
         .with_state(identity)
-        .merge(oauth)
+        .merge(applications)
 }
 
 #[derive(Deserialize)]
@@ -92,6 +92,10 @@ impl From<Opened> for SignedIn {
 
 /// Answers that carry a token are kept by nobody on the way.
 pub(crate) type Secret<T> = ([(header::HeaderName, HeaderValue); 1], Json<T>);
+
+pub(crate) fn signed_in(opened: Opened) -> Secret<SignedIn> {
+    secret(opened.into())
+}
 
 pub(crate) fn secret<T>(body: T) -> Secret<T> {
     (

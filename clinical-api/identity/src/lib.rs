@@ -18,6 +18,7 @@ mod people;
 mod seal;
 mod sessions;
 mod sign_in;
+mod sso;
 mod step_up;
 mod store;
 
@@ -66,6 +67,7 @@ pub struct Identity {
     records: Option<Fhir>,
     oauth: Arc<oauth::OAuth>,
     births: Option<Arc<dyn BirthDates>>,
+    sso: Arc<sso::Sso>,
 }
 
 /// A session just opened; the token is given once.
@@ -107,8 +109,10 @@ async fn tell(bus: &Bus, tx: &mut Tx, user: &User) -> Result<()> {
 impl Identity {
     #[must_use]
     pub fn new(ctx: Ctx) -> Self {
+        let oauth = oauth::OAuth::new(ctx.clone());
         Self {
-            oauth: oauth::OAuth::new(ctx.clone()),
+            sso: sso::Sso::new(oauth.clone()),
+            oauth,
             ctx,
             hasher: Hasher::new(),
             records: None,

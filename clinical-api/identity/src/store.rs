@@ -21,6 +21,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "identity",
+        number: 4,
+        sql: Script::Both(include_str!("../migrations/0004_sso.sql")),
+    },
+    Migration {
+        module: "identity",
         number: 5,
         sql: Script::Both(include_str!("../migrations/0005_people.sql")),
     },

@@ -2,10 +2,8 @@
 //! stays published until nothing it signed is good any more.
 
 use super::{ACCESS, DAY, HOUR, OAuth, store};
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
-    signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
-};
+use crate::seal;
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use medtech_kernel::{Error, Result, TenantId, clock::Millis, id, secret::Root};
 use serde_json::{Value, json};
@@ -16,7 +14,8 @@ const SIGNS: Millis = 90 * DAY;
 const AHEAD: Millis = DAY;
 /// How long after its last signature it stays: the longest life of a token, and an hour for clocks.
 const STAYS: Millis = ACCESS + HOUR;
-const NONCE: usize = 12;
+/// What the private parts are sealed for.
+const PURPOSE: &str = "oauth signing key";
 
 /// A key as it is stored.
 #[derive(Clone, Debug)]
@@ -70,7 +69,7 @@ impl OAuth {
         let key = key.ok_or_else(|| Error::internal("oauth.no_key", "there is no signing key"))?;
         Ok(Signer {
             kid: key.kid.clone(),
-            pkcs8: open(&self.ctx.root, tenant, &key.kid, &key.sealed)?,
+            pkcs8: seal::open(&self.ctx.root, PURPOSE, tenant, &key.kid, &key.sealed)?,
         })
     }
 
@@ -130,7 +129,7 @@ fn generate(root: &Root, tenant: TenantId, active_from: Millis) -> Result<Stored
     let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(failed)?;
     let kid = URL_SAFE_NO_PAD.encode(id::random::<12>());
     let document = pair.to_pkcs8v1().map_err(failed)?;
-    let sealed = seal(root, tenant, &kid, document.as_ref())?;
+    let sealed = seal::seal(root, PURPOSE, tenant, &kid, document.as_ref())?;
     // Uncompressed: 0x04, then two coordinates of 48 bytes.
     let point = pair.public_key().as_ref();
     let (x, y) = match point.split_first() {
@@ -147,37 +146,6 @@ fn generate(root: &Root, tenant: TenantId, active_from: Millis) -> Result<Stored
         jwk,
         active_from,
     })
-}
-
-/// The private part is bound to its clinic and its name: it opens nowhere else.
-fn context(tenant: TenantId, kid: &str) -> Aad<Vec<u8>> {
-    Aad::from(format!("oauth_key\0{tenant}\0{kid}").into_bytes())
-}
-
-fn sealing(root: &Root, tenant: TenantId) -> Result<RandomizedNonceKey> {
-    let key = root.derive("oauth signing key", tenant);
-    RandomizedNonceKey::new(&AES_256_GCM, &key)
-        .map_err(|_| Error::internal("oauth.seal", "the sealing key is malformed"))
-}
-
-/// Nonce, then ciphertext and tag. With [`open`] the one place that knows how keys are kept.
-fn seal(root: &Root, tenant: TenantId, kid: &str, clear: &[u8]) -> Result<Vec<u8>> {
-    let mut body = clear.to_vec();
-    let nonce = sealing(root, tenant)?
-        .seal_in_place_append_tag(context(tenant, kid), &mut body)
-        .map_err(|_| Error::internal("oauth.seal", "a key could not be sealed"))?;
-    Ok([nonce.as_ref().as_slice(), &body].concat())
-}
-
-fn open(root: &Root, tenant: TenantId, kid: &str, sealed: &[u8]) -> Result<Vec<u8>> {
-    let broken = || Error::internal("oauth.open", "a sealed key does not open");
-    let (nonce, body) = sealed.split_at_checked(NONCE).ok_or_else(broken)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;
-    let mut body = body.to_vec();
-    let clear = sealing(root, tenant)?
-        .open_in_place(nonce, context(tenant, kid), &mut body)
-        .map_err(|_| broken())?;
-    Ok(clear.to_vec())
 }
 
 #[cfg(test)]
@@ -217,22 +185,5 @@ mod tests {
             assert!(p.published.len() <= 3);
         }
         assert!(starts.len() > 10);
-    }
-
-    #[test]
-    fn a_sealed_key_opens_in_its_place_alone() {
-        let (root, tenant) = (Root::from_bytes([1; 32]), TenantId::from_number(1));
-        let sealed = seal(&root, tenant, "a", b"private").expect("sealed");
-        assert!(!sealed.windows(7).any(|w| w == b"private"));
-        assert_eq!(open(&root, tenant, "a", &sealed).expect("opens"), b"private");
-        assert!(open(&root, tenant, "b", &sealed).is_err());
-        assert!(open(&root, TenantId::from_number(2), "a", &sealed).is_err());
-        assert!(open(&Root::from_bytes([2; 32]), tenant, "a", &sealed).is_err());
-        for at in 0..sealed.len() {
-            let mut altered = sealed.clone();
-            altered[at] ^= 1;
-            assert!(open(&root, tenant, "a", &altered).is_err(), "byte {at}");
-        }
-        assert!(open(&root, tenant, "a", &sealed[..5]).is_err());
     }
 }

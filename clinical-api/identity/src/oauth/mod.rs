@@ -18,7 +18,7 @@ mod form;
 mod inspect;
 mod issuer;
 mod jwks;
-mod jwt;
+pub(crate) mod jwt;
 mod keys;
 mod launch;
 mod logout;
@@ -27,6 +27,9 @@ mod refusal;
 mod store;
 mod token;
 
+pub(crate) use consent::person;
+pub(crate) use issuer::Site;
+pub(crate) use jwt::Audience;
 pub(crate) use outbound::Outbound;
 
 use axum::{

@@ -3,7 +3,7 @@
 
 use super::{
     ACCESS, GRACE, OAuth, REFRESH,
-    client::{Client, GrantType},
+    client::{Client, GrantType, Method},
     form::Form,
     issuer::Site,
     jwt,
@@ -126,7 +126,10 @@ pub(crate) async fn token(
             ));
         }
     };
-    let client = oauth.client_of(&site, &headers, &form).await?;
+    let client = match kind {
+        GrantType::RefreshToken => oauth.refreshing(&site, &headers, &form).await?,
+        _ => oauth.client_of(&site, &headers, &form).await?,
+    };
     if !client.may(kind) {
         return Err(Refusal::new(
             "unauthorized_client",
@@ -197,6 +200,27 @@ impl OAuth {
             Some(issued) => self.answer(site, &signer, issued),
             None => Err(Refusal::grant()),
         }
+    }
+
+    /// A public client need not name itself when it refreshes (RFC 6749, 6; SMART apps do not): the token says whose it is.
+    async fn refreshing(&self, site: &Site, headers: &HeaderMap, form: &Form) -> Outcome<Client> {
+        let silent = [
+            "client_id",
+            "client_assertion",
+            "client_assertion_type",
+            "client_secret",
+        ];
+        if headers.contains_key(header::AUTHORIZATION) || silent.into_iter().any(|name| form.get(name).is_some()) {
+            return self.client_of(site, headers, form).await;
+        }
+        let hash = id::sha256(form.require("refresh_token")?.as_bytes());
+        let found = store::refresh(&self.ctx.db, site.id(), hash)
+            .await?
+            .ok_or_else(Refusal::grant)?;
+        let grant = store::grant(&self.ctx.db, site.id(), found.grant)
+            .await?
+            .ok_or_else(Refusal::grant)?;
+        self.registered(site, &grant.client, Method::None).await
     }
 
     async fn by_refresh(&self, site: &Site, client: &Client, form: &Form) -> Outcome<Answer> {

@@ -694,7 +694,7 @@ async fn assertions(kit: &Kit<'_>, cases: &mut Cases, w: &World, public_client: 
         "a keyed client by name alone",
         &kit.form(
             "/oauth2/token",
-            &vec![
+            &[
                 ("grant_type", "client_credentials".into()),
                 ("client_id", client.clone()),
                 ("scope", "system/*.rs".into()),
@@ -762,6 +762,17 @@ async fn assertions(kit: &Kit<'_>, cases: &mut Cases, w: &World, public_client: 
         &kit.form("/oauth2/token", &with(&redeems, "client_secret", &secret))
             .await,
     );
+    let given = kit
+        .form_to(HOST, "/oauth2/token", Some(&basic(&with_secret, &secret)), &redeems)
+        .await;
+    assert_eq!(given.status, StatusCode::OK, "{}", given.text);
+    let silent = without(&kit.refreshes("", &given.get("refresh_token")), "client_id");
+    cases.token(
+        "refresh of a client with a secret by nobody",
+        &kit.form("/oauth2/token", &silent).await,
+    );
+    let code = kit.code(&with_secret).await;
+    let redeems = kit.redeems(&with_secret, &code);
     let rotated = kit
         .api(
             "POST",

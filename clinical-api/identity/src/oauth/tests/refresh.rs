@@ -26,6 +26,13 @@ async fn a_lost_answer_is_given_again_and_a_replay_ends_the_family() {
             let client = kit.public().await;
             let first = kit.signed_in(&client).await;
             let refresh = async |token: &str| kit.form("/oauth2/token", &kit.refreshes(&client, token)).await;
+            // Without its name: a public client is known by its token.
+            let silent = [
+                ("grant_type", "refresh_token".into()),
+                ("refresh_token", first.get("refresh_token")),
+            ];
+            let unnamed = kit.form("/oauth2/token", &silent).await;
+            assert_eq!(unnamed.status, StatusCode::OK, "{}", unnamed.text);
             let second = refresh(&first.get("refresh_token")).await;
             assert_eq!(second.status, StatusCode::OK, "{}", second.text);
             assert_ne!(second.get("refresh_token"), first.get("refresh_token"));

@@ -1,0 +1,80 @@
+//! Who somebody of a provider is here: known by their identifier there, found by an address it has verified, or made.
+
+use super::{exchange::Person, provider::Provider, store};
+use crate::{Identity, NewUser, Opened, SESSION, User, store as people};
+use medtech_kernel::{
+    Error, Result, TenantId,
+    auth::{Assurance, Role},
+};
+
+fn unknown() -> Error {
+    Error::forbidden(
+        "sso.unknown_person",
+        "You have no account here. Please ask the clinic to invite you.",
+    )
+}
+
+impl Identity {
+    /// A session for a person of a provider.
+    pub(super) async fn enter(&self, tenant: TenantId, provider: &Provider, person: Person) -> Result<Opened> {
+        let user = self.someone(tenant, provider, &person).await?;
+        let assurance = match provider.settings.two_factors {
+            true => Assurance::Two,
+            false => Assurance::One,
+        };
+        let new = crate::session(&user, SESSION, assurance, provider.settings.name.clone());
+        let (sessions, provider) = (self.ctx.sessions.clone(), provider.id.clone());
+        self.ctx
+            .db
+            .write(tenant, move |tx| {
+                Box::pin(async move {
+                    // Locked a moment ago is locked.
+                    let user = people::by_id_in(tx, user.id)
+                        .await?
+                        .filter(|u| u.active)
+                        .ok_or_else(unknown)?;
+                    store::link(tx, &provider, &person.sub, user.id).await?;
+                    crate::audited(tx, &user.subject(), "execute", "sign-in", "success", "outside provider").await?;
+                    let (token, _) = sessions.issue(tx, new).await?;
+                    Ok(Opened {
+                        token,
+                        expires_at: tx.now() + SESSION,
+                        user,
+                    })
+                })
+            })
+            .await
+    }
+
+    async fn someone(&self, tenant: TenantId, provider: &Provider, person: &Person) -> Result<User> {
+        if let Some(id) = store::who(&self.ctx.db, tenant, &provider.id, &person.sub).await? {
+            let user = people::by_id(&self.ctx.db, tenant, id).await?;
+            return user.filter(|u| u.active).ok_or_else(unknown);
+        }
+        // A provider speaks for the domains it was given, and for no other address.
+        let email = person
+            .email
+            .as_deref()
+            .map(str::trim)
+            .unwrap_or_default()
+            .to_lowercase();
+        let domain = email.rsplit_once('@').map(|(_, domain)| domain).unwrap_or_default();
+        if !provider.settings.domains.iter().any(|d| d == domain) {
+            return Err(unknown());
+        }
+        if let Some(user) = self.find_by_email(tenant, &email).await? {
+            return Some(user).filter(|u| u.active).ok_or_else(unknown);
+        }
+        let role: Role = provider.settings.create.ok_or_else(unknown)?;
+        let name: String = person.name.as_deref().unwrap_or(&email).chars().take(200).collect();
+        let new = NewUser {
+            name: if name.trim().is_empty() { email.clone() } else { name },
+            email,
+            roles: vec![role],
+            password: None,
+            practitioner: None,
+            patient: None,
+        };
+        self.create_user(tenant, new).await
+    }
+}

@@ -1,0 +1,42 @@
+//! Sign-in through an outside OpenID provider, one or more a clinic: code, PKCE, nonce, and the answer's issuer checked.
+//!
+//! Read in this order: [`provider`] (what an administrator says of one), [`exchange`] (a code becomes who somebody says
+//! they are), [`enter`] (who that is here), [`http`].
+
+mod enter;
+mod exchange;
+mod http;
+mod provider;
+mod store;
+
+pub(crate) use self::http::routes;
+
+use crate::oauth::OAuth;
+use medtech_kernel::clock::Millis;
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+/// A sign-in at the provider ends within this time.
+const PATIENCE: Millis = 10 * 60_000;
+
+/// The service.
+pub(crate) struct Sso {
+    oauth: Arc<OAuth>,
+    /// Discovery documents by issuer, and when they were read.
+    documents: Mutex<HashMap<String, (Millis, Option<Arc<Value>>)>>,
+}
+
+impl Sso {
+    pub(crate) fn new(oauth: Arc<OAuth>) -> Arc<Self> {
+        Arc::new(Self {
+            oauth,
+            documents: Mutex::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! Every SQL text of sign-in through outside providers.
+
+use super::provider::Provider;
+use medtech_kernel::{Db, Error, Result, Row, TenantId, Tx, Val, clock::Millis};
+use uuid::Uuid;
+
+type Hash = [u8; 32];
+
+const PROVIDERS: &str =
+    "SELECT id, body, sealed, active, created_at FROM sso_provider WHERE tenant = $1 ORDER BY created_at, id";
+const PROVIDER: &str = "SELECT id, body, sealed, active, created_at FROM sso_provider WHERE tenant = $1 AND id = $2";
+const SAVE: &str =
+    "INSERT INTO sso_provider (tenant, id, body, sealed, active, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (tenant, id) DO UPDATE SET body = excluded.body, sealed = excluded.sealed, active = excluded.active";
+const DELETE: &str = "DELETE FROM sso_provider WHERE tenant = $1 AND id = $2";
+const NO_IDENTITIES: &str = "DELETE FROM sso_identity WHERE tenant = $1 AND provider = $2";
+const OLD: &str = "DELETE FROM sso_state WHERE tenant = $1 AND expires_at <= $2";
+const BEGIN: &str = "INSERT INTO sso_state (tenant, hash, provider, browser, nonce, verifier, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const TAKE: &str = "DELETE FROM sso_state WHERE tenant = $1 AND hash = $2 AND expires_at > $3
+    RETURNING provider, browser, nonce, verifier";
+const WHO: &str = "SELECT user_id FROM sso_identity WHERE tenant = $1 AND provider = $2 AND sub = $3";
+const LINK: &str = "INSERT INTO sso_identity (tenant, provider, sub, user_id, created_at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT DO NOTHING";
+
+fn provider_of(row: &Row) -> Result<Provider> {
+    Ok(Provider {
+        id: row.string(0)?,
+        settings: serde_json::from_str(row.text(1)?).map_err(|e| Error::internal("sso.stored", e))?,
+        sealed: row.opt_blob(2)?.map(<[u8]>::to_vec),
+        active: row.bool(3)?,
+        created_at: row.i64(4)?,
+    })
+}
+
+pub(super) async fn providers(db: &Db, tenant: TenantId) -> Result<Vec<Provider>> {
+    db.query(tenant, PROVIDERS, &[])
+        .await?
+        .iter()
+        .map(provider_of)
+        .collect()
+}
+
+pub(super) async fn provider(db: &Db, tenant: TenantId, id: &str) -> Result<Option<Provider>> {
+    let row = db.query_opt(tenant, PROVIDER, &[id.into()]).await?;
+    row.as_ref().map(provider_of).transpose()
+}
+
+pub(super) async fn save(tx: &mut Tx, p: &Provider) -> Result<()> {
+    let body = serde_json::to_string(&p.settings).map_err(|e| Error::internal("sso.stored", e))?;
+    let args: [Val; 5] = [
+        (&p.id).into(),
+        body.into(),
+        p.sealed.clone().into(),
+        p.active.into(),
+        p.created_at.into(),
+    ];
+    tx.exec(SAVE, &args).await.map(|_| ())
+}
+
+/// Forgets who somebody was at a provider: it, or the issuer behind it, is another now.
+pub(super) async fn forget(tx: &mut Tx, provider: &str) -> Result<()> {
+    tx.exec(NO_IDENTITIES, &[provider.into()]).await.map(|_| ())
+}
+
+pub(super) async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
+    forget(tx, id).await?;
+    tx.exec(DELETE, &[id.into()]).await.map(|_| ())
+}
+
+/// A sign-in under way.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) provider: String,
+    pub(super) browser: Hash,
+    pub(super) nonce: String,
+    pub(super) verifier: String,
+}
+
+pub(super) async fn begin(tx: &mut Tx, hash: Hash, s: &State, expires_at: Millis) -> Result<()> {
+    let now = tx.now();
+    tx.exec(OLD, &[now.into()]).await?;
+    let args: [Val; 6] = [
+        hash.into(),
+        (&s.provider).into(),
+        s.browser.into(),
+        (&s.nonce).into(),
+        (&s.verifier).into(),
+        expires_at.into(),
+    ];
+    tx.exec(BEGIN, &args).await.map(|_| ())
+}
+
+pub(super) async fn take(tx: &mut Tx, hash: Hash) -> Result<Option<State>> {
+    let now = tx.now();
+    let row = tx.query_opt(TAKE, &[hash.into(), now.into()]).await?;
+    row.map(|r| {
+        Ok(State {
+            provider: r.string(0)?,
+            browser: r.blob(1)?.try_into().unwrap_or_default(),
+            nonce: r.string(2)?,
+            verifier: r.string(3)?,
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn who(db: &Db, tenant: TenantId, provider: &str, sub: &str) -> Result<Option<Uuid>> {
+    let row = db.query_opt(tenant, WHO, &[provider.into(), sub.into()]).await?;
+    row.map(|r| r.uuid(0)).transpose()
+}
+
+pub(super) async fn link(tx: &mut Tx, provider: &str, sub: &str, user: Uuid) -> Result<()> {
+    let now = tx.now();
+    tx.exec(LINK, &[provider.into(), sub.into(), user.into(), now.into()])
+        .await
+        .map(|_| ())
+}
