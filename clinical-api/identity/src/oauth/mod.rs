@@ -123,4 +123,4 @@ impl OAuth {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

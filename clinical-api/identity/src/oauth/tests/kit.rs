@@ -21,59 +21,59 @@ use std::sync::Arc;
 use tower::ServiceExt;
 use url::form_urlencoded;
 
-pub(super) const TABLES: &[&[Migration]] = &[crate::store::MIGRATIONS];
-pub(super) const REDIRECT: &str = "https://app.example/cb";
-pub(super) const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-1234";
-pub(super) const HOST: &str = "north.localhost";
-pub(super) const ISSUER: &str = "http://north.localhost";
+pub(crate) const TABLES: &[&[Migration]] = &[crate::store::MIGRATIONS];
+pub(crate) const REDIRECT: &str = "https://app.example/cb";
+pub(crate) const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-1234";
+pub(crate) const HOST: &str = "north.localhost";
+pub(crate) const ISSUER: &str = "http://north.localhost";
 
-pub(super) fn challenge(verifier: &str) -> String {
+pub(crate) fn challenge(verifier: &str) -> String {
     B64.encode(id::sha256(verifier.as_bytes()))
 }
 
 /// An answer, read whole.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) json: Value,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub(super) fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.headers.get(header::LOCATION).map_or("", |l| l.to_str().unwrap())
     }
 
-    pub(super) fn get(&self, name: &str) -> String {
+    pub(crate) fn get(&self, name: &str) -> String {
         self.json[name].as_str().unwrap_or_default().to_owned()
     }
 }
 
-pub(super) fn encoded(pairs: &[(&str, String)]) -> String {
+pub(crate) fn encoded(pairs: &[(&str, String)]) -> String {
     form_urlencoded::Serializer::new(String::new())
         .extend_pairs(pairs)
         .finish()
 }
 
 /// Parameters of a query.
-pub(super) fn query(address: &str) -> std::collections::HashMap<String, String> {
+pub(crate) fn query(address: &str) -> std::collections::HashMap<String, String> {
     let (_, query) = address.split_once('?').unwrap_or_default();
     form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
-pub(super) struct Kit<'a> {
-    pub(super) w: &'a World,
-    pub(super) app: Router,
-    pub(super) identity: Arc<Identity>,
-    pub(super) admin: String,
-    pub(super) doctor: String,
-    pub(super) doctor_id: uuid::Uuid,
+pub(crate) struct Kit<'a> {
+    pub(crate) w: &'a World,
+    pub(crate) app: Router,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) admin: String,
+    pub(crate) doctor: String,
+    pub(crate) doctor_id: uuid::Uuid,
 }
 
-pub(super) type Pairs<'a> = Vec<(&'a str, String)>;
+pub(crate) type Pairs<'a> = Vec<(&'a str, String)>;
 
 impl<'a> Kit<'a> {
-    pub(super) async fn new(w: &'a World) -> Result<Self> {
+    pub(crate) async fn new(w: &'a World) -> Result<Self> {
         let identity = Arc::new(Identity::new(w.ctx.clone()));
         let app = Router::new()
             .nest("/api/identity", identity.clone().routes())
@@ -93,7 +93,7 @@ impl<'a> Kit<'a> {
     }
 
     /// A user, and a session of theirs.
-    pub(super) async fn person(&self, tenant: &Tenant, email: &str, role: Role) -> Result<(uuid::Uuid, String)> {
+    pub(crate) async fn person(&self, tenant: &Tenant, email: &str, role: Role) -> Result<(uuid::Uuid, String)> {
         let new = NewUser {
             email: email.into(),
             name: format!("Person {email}"),
@@ -106,7 +106,7 @@ impl<'a> Kit<'a> {
         Ok((user.id, self.session(tenant, &user).await?))
     }
 
-    pub(super) async fn session(&self, tenant: &Tenant, user: &crate::User) -> Result<String> {
+    pub(crate) async fn session(&self, tenant: &Tenant, user: &crate::User) -> Result<String> {
         let (sessions, user) = (self.w.ctx.sessions.clone(), user.clone());
         self.w
             .ctx
@@ -128,7 +128,7 @@ impl<'a> Kit<'a> {
             .await
     }
 
-    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let answer = self.app.clone().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -141,7 +141,7 @@ impl<'a> Kit<'a> {
         }
     }
 
-    pub(super) async fn api(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn api(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
         let request = Request::builder().method(method).uri(path).header("host", HOST);
         let request = request.header("authorization", format!("Bearer {token}"));
         let request = match body {
@@ -153,7 +153,7 @@ impl<'a> Kit<'a> {
         self.send(request.unwrap()).await
     }
 
-    pub(super) async fn form_to(&self, host: &str, path: &str, auth: Option<&str>, pairs: &[(&str, String)]) -> Answer {
+    pub(crate) async fn form_to(&self, host: &str, path: &str, auth: Option<&str>, pairs: &[(&str, String)]) -> Answer {
         let mut request = Request::builder().method("POST").uri(path).header("host", host);
         if let Some(auth) = auth {
             request = request.header("authorization", auth);
@@ -162,12 +162,12 @@ impl<'a> Kit<'a> {
         self.send(request.body(Body::from(encoded(pairs))).unwrap()).await
     }
 
-    pub(super) async fn form(&self, path: &str, pairs: &[(&str, String)]) -> Answer {
+    pub(crate) async fn form(&self, path: &str, pairs: &[(&str, String)]) -> Answer {
         self.form_to(HOST, path, None, pairs).await
     }
 
     /// Registers an application; (its id, its secret if it has one).
-    pub(super) async fn register(&self, metadata: Value) -> (String, String) {
+    pub(crate) async fn register(&self, metadata: Value) -> (String, String) {
         let _: Metadata = serde_json::from_value(metadata.clone()).expect("metadata");
         let answer = self
             .api("POST", "/api/identity/clients", &self.admin, Some(metadata))
@@ -176,12 +176,12 @@ impl<'a> Kit<'a> {
         (answer.get("client_id"), answer.get("client_secret"))
     }
 
-    pub(super) async fn public(&self) -> String {
+    pub(crate) async fn public(&self) -> String {
         self.register(public()).await.0
     }
 
     /// What a good client asks.
-    pub(super) fn asks(&self, client: &str) -> Pairs<'static> {
+    pub(crate) fn asks(&self, client: &str) -> Pairs<'static> {
         vec![
             ("response_type", "code".into()),
             ("client_id", client.into()),
@@ -198,14 +198,14 @@ impl<'a> Kit<'a> {
         ]
     }
 
-    pub(super) async fn authorize(&self, pairs: &[(&str, String)]) -> Answer {
+    pub(crate) async fn authorize(&self, pairs: &[(&str, String)]) -> Answer {
         let uri = format!("/oauth2/authorize?{}", encoded(pairs));
         let request = Request::builder().uri(uri).header("host", HOST);
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
     /// The handle of a request that came through.
-    pub(super) async fn request(&self, pairs: &[(&str, String)]) -> String {
+    pub(crate) async fn request(&self, pairs: &[(&str, String)]) -> String {
         let answer = self.authorize(pairs).await;
         let handle = answer.location().strip_prefix("/app/authorize?request=");
         handle
@@ -213,12 +213,12 @@ impl<'a> Kit<'a> {
             .to_owned()
     }
 
-    pub(super) async fn decide(&self, token: &str, request: &str, body: Value) -> Answer {
+    pub(crate) async fn decide(&self, token: &str, request: &str, body: Value) -> Answer {
         let path = format!("/api/identity/authorizations/{request}/decision");
         self.api("POST", &path, token, Some(body)).await
     }
 
-    pub(super) async fn allow(&self, request: &str) -> String {
+    pub(crate) async fn allow(&self, request: &str) -> String {
         let shown = self
             .api(
                 "GET",
@@ -240,12 +240,12 @@ impl<'a> Kit<'a> {
     }
 
     /// A fresh code of the doctor for a client.
-    pub(super) async fn code(&self, client: &str) -> String {
+    pub(crate) async fn code(&self, client: &str) -> String {
         let request = self.request(&self.asks(client)).await;
         query(&self.allow(&request).await)["code"].clone()
     }
 
-    pub(super) fn redeems(&self, client: &str, code: &str) -> Pairs<'static> {
+    pub(crate) fn redeems(&self, client: &str, code: &str) -> Pairs<'static> {
         vec![
             ("grant_type", "authorization_code".into()),
             ("client_id", client.into()),
@@ -255,7 +255,7 @@ impl<'a> Kit<'a> {
         ]
     }
 
-    pub(super) fn refreshes(&self, client: &str, token: &str) -> Pairs<'static> {
+    pub(crate) fn refreshes(&self, client: &str, token: &str) -> Pairs<'static> {
         vec![
             ("grant_type", "refresh_token".into()),
             ("client_id", client.into()),
@@ -264,19 +264,19 @@ impl<'a> Kit<'a> {
     }
 
     /// Signed in: the token answer.
-    pub(super) async fn signed_in(&self, client: &str) -> Answer {
+    pub(crate) async fn signed_in(&self, client: &str) -> Answer {
         let code = self.code(client).await;
         let answer = self.form("/oauth2/token", &self.redeems(client, &code)).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         answer
     }
 
-    pub(super) async fn is_good(&self, access_token: &str) -> bool {
+    pub(crate) async fn is_good(&self, access_token: &str) -> bool {
         self.w.ctx.sessions.verify(self.w.north.id, access_token).await.is_ok()
     }
 }
 
-pub(super) fn public() -> Value {
+pub(crate) fn public() -> Value {
     json!({
         "client_name": "Growth Chart",
         "token_endpoint_auth_method": "none",
@@ -288,7 +288,7 @@ pub(super) fn public() -> Value {
     })
 }
 
-pub(super) fn backend(jwks: Value) -> Value {
+pub(crate) fn backend(jwks: Value) -> Value {
     json!({
         "client_name": "Research Export",
         "token_endpoint_auth_method": "private_key_jwt",
@@ -299,7 +299,7 @@ pub(super) fn backend(jwks: Value) -> Value {
 }
 
 /// A key of a client.
-pub(super) enum Key {
+pub(crate) enum Key {
     Ec(EcdsaKeyPair),
     Rsa(RsaKeyPair),
     /// HMAC with these bytes.
@@ -308,15 +308,15 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) fn ec() -> Self {
+    pub(crate) fn ec() -> Self {
         Self::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap())
     }
 
-    pub(super) fn rsa() -> Self {
+    pub(crate) fn rsa() -> Self {
         Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
     }
 
-    pub(super) fn jwk(&self, kid: &str) -> Value {
+    pub(crate) fn jwk(&self, kid: &str) -> Value {
         match self {
             Self::Ec(pair) => {
                 let (x, y) = pair.public_key().as_ref()[1..].split_at(48);
@@ -334,7 +334,7 @@ impl Key {
     }
 
     /// The public part as bytes, as an attacker would put it into an HMAC.
-    pub(super) fn public_bytes(&self) -> Vec<u8> {
+    pub(crate) fn public_bytes(&self) -> Vec<u8> {
         match self {
             Self::Ec(pair) => pair.public_key().as_ref().to_vec(),
             Self::Rsa(pair) => pair.public_key().as_ref().to_vec(),
@@ -343,7 +343,7 @@ impl Key {
     }
 
     /// Signs whatever header and claims it is given.
-    pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = format!("{}.{}", B64.encode(header.to_string()), B64.encode(claims.to_string()));
         let rng = SystemRandom::new();
         let signature = match self {

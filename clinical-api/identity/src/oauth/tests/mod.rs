@@ -2,7 +2,7 @@
 
 mod backend;
 mod flow;
-mod kit;
+pub(crate) mod kit;
 mod negative;
 mod refresh;
 mod rotation;
