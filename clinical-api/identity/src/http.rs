@@ -93,10 +93,6 @@ impl From<Opened> for SignedIn {
 /// Answers that carry a token are kept by nobody on the way.
 pub(crate) type Secret<T> = ([(header::HeaderName, HeaderValue); 1], Json<T>);
 
-pub(crate) fn signed_in(opened: Opened) -> Secret<SignedIn> {
-    secret(opened.into())
-}
-
 pub(crate) fn secret<T>(body: T) -> Secret<T> {
     (
         [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],

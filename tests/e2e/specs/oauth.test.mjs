@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import * as jose from "jose";
 import * as oidc from "openid-client";
 import { accessible, launch, person } from "../lib/browser.mjs";
+import { outsideProvider } from "../lib/provider.mjs";
 import { Server } from "../lib/server.mjs";
 import { smartApp } from "../lib/smart.mjs";
 
@@ -239,4 +240,65 @@ test("a backend service comes with an assertion made by jose, and by openid-clie
   const token = await oidc.clientCredentialsGrant(config, { scope: "system/*.rs" });
   const known = await oidc.tokenIntrospection(config, token.access_token);
   assert.deepEqual([known.active, known.client_id, known.scope], [true, client_id, "system/*.rs"]);
+});
+
+test("an administrator adds an outside provider; a nurse signs in with it, is made a user, and comes back as the same", async () => {
+  const outside = await outsideProvider(`${server.url}/sso`);
+  try {
+    const page = await person(browser, { viewport: { width: 1280, height: 900 } });
+    await page.goto(server.addresses.admin);
+    await id(page, "nav-clients").click();
+    await id(page, "sso-add").click();
+    for (const [name, value] of [["name", "Harbour Hospital"], ["issuer", outside.issuer], ["client", "medtech"], ["secret", "a secret of some length"], ["domains", "hospital.example"]]) await id(page, `sso-${name}`).fill(value);
+    await id(page, "sso-create").selectOption("staff");
+    await accessible(page, "add a provider");
+    await shot(page, "sso-add");
+    await id(page, "sso-submit").click();
+    await id(page, "sso-provider").waitFor();
+    await accessible(page, "a provider is there");
+    await shot(page, "sso-provider");
+
+    const come = async (login) => {
+      const nurse = await person(browser, { viewport: { width: 390, height: 844 } });
+      await nurse.goto(server.url);
+      await id(nurse, "sso-start").waitFor();
+      if (login === "jo") {
+        await accessible(nurse, "sign in with a provider");
+        await shot(nurse, "sso-signin-phone");
+      }
+      await id(nurse, "sso-start").click();
+      // The provider's own pages.
+      await nurse.locator("input[name=login]").fill(login);
+      await nurse.locator("input[name=password]").fill("x");
+      await nurse.locator("button[type=submit]").click();
+      await nurse.getByRole("button", { name: "Continue" }).click();
+      return nurse;
+    };
+    const jo = await come("jo");
+    await id(jo, "nav-board").waitFor();
+    assert.equal(new URL(jo.url()).search, "", "the answer is gone from the address");
+    const who = await jo.evaluate(() => JSON.parse(sessionStorage.getItem("medtech.session")).user);
+    assert.deepEqual([who.name, who.roles], ["Nurse jo", ["staff"]]);
+    const again = await come("jo");
+    await id(again, "nav-board").waitFor();
+    assert.equal(await again.evaluate(() => JSON.parse(sessionStorage.getItem("medtech.session")).user.id), who.id);
+
+    // Somebody else's answer is worth nothing in this browser.
+    const thief = await person(browser);
+    await thief.goto(`${server.url}/sso?state=made-up&code=stolen&iss=${encodeURIComponent(outside.issuer)}`);
+    await id(thief, "sso-failed").waitFor();
+    assert.equal(await id(thief, "sso-failed").getAttribute("data-code"), "sso.over");
+    await accessible(thief, "a sign-in that failed");
+    await shot(thief, "sso-failed");
+    // Switched off, it is no way in.
+    await id(page, "sso-provider").locator(".toggle").click();
+    await page.locator("[data-testid=sso-provider][data-off]").waitFor();
+    await thief.goto(server.url);
+    await id(thief, "signin-email").waitFor();
+    const { body } = await server.api(null, "GET", "/api/identity/sso");
+    assert.deepEqual(body, { providers: [] });
+    assert.deepEqual([...page.problems, ...jo.problems], []);
+  } finally {
+    await outside.close();
+  }
 });

@@ -8,6 +8,7 @@ import { NotFound } from './shell/NotFound';
 import { Shell } from './shell/Shell';
 import { Enter } from './signin/Enter';
 import { SignIn } from './signin/SignIn';
+import { SsoReturn } from './signin/SsoReturn';
 import { readSearch } from './audit/search';
 import './app.css';
 
@@ -21,6 +22,7 @@ const signIn = createRoute({
   },
 });
 const enter = createRoute({ getParentRoute: () => root, path: '/enter', component: Enter });
+const ssoReturn = createRoute({ getParentRoute: () => root, path: '/sso', component: SsoReturn });
 /** Before anything behind the door: signed in, or first to the door and back here. */
 function signedIn() {
   if (!hub.user.get()) {
@@ -55,7 +57,7 @@ const clients = createRoute({ getParentRoute: () => app, path: '/clients', compo
 const security = createRoute({ getParentRoute: () => app, path: '/account/security', component: lazyRouteComponent(() => import('./account/Security'), 'Security') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, authorize, app.addChildren([index, today, queue, board, audit, clients, security, visit])]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, ssoReturn, authorize, app.addChildren([index, today, queue, board, audit, clients, security, visit])]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

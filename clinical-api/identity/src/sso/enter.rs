@@ -1,7 +1,7 @@
 //! Who somebody of a provider is here: known by their identifier there, found by an address it has verified, or made.
 
 use super::{exchange::Person, provider::Provider, store};
-use crate::{Identity, NewUser, Opened, SESSION, User, store as people};
+use crate::{Identity, NewUser, Opened, User, store as people};
 use medtech_kernel::{
     Error, Result, TenantId,
     auth::{Assurance, Role},
@@ -16,14 +16,19 @@ fn unknown() -> Error {
 
 impl Identity {
     /// A session for a person of a provider.
-    pub(super) async fn enter(&self, tenant: TenantId, provider: &Provider, person: Person) -> Result<Opened> {
+    pub(super) async fn enter(
+        &self,
+        tenant: TenantId,
+        provider: &Provider,
+        person: Person,
+        device: &str,
+    ) -> Result<Opened> {
         let user = self.someone(tenant, provider, &person).await?;
         let assurance = match provider.settings.two_factors {
             true => Assurance::Two,
             false => Assurance::One,
         };
-        let new = crate::session(&user, SESSION, assurance, provider.settings.name.clone());
-        let (sessions, provider) = (self.ctx.sessions.clone(), provider.id.clone());
+        let (this, provider, device) = (self.clone(), provider.id.clone(), device.to_owned());
         self.ctx
             .db
             .write(tenant, move |tx| {
@@ -34,13 +39,7 @@ impl Identity {
                         .filter(|u| u.active)
                         .ok_or_else(unknown)?;
                     store::link(tx, &provider, &person.sub, user.id).await?;
-                    crate::audited(tx, &user.subject(), "execute", "sign-in", "success", "outside provider").await?;
-                    let (token, _) = sessions.issue(tx, new).await?;
-                    Ok(Opened {
-                        token,
-                        expires_at: tx.now() + SESSION,
-                        user,
-                    })
+                    this.open(tx, user, assurance, "outside provider", &device).await
                 })
             })
             .await

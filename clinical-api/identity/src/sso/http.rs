@@ -18,7 +18,7 @@ use axum::{
     routing::{get, post, put},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use medtech_kernel::{
     Error, Result,
     auth::Principal,
@@ -104,7 +104,12 @@ struct Back {
     browser: String,
 }
 
-async fn finish(State(identity): State<Arc<Identity>>, site: Site, Body(back): Body<Back>) -> Result<Secret<SignedIn>> {
+async fn finish(
+    State(identity): State<Arc<Identity>>,
+    site: Site,
+    headers: HeaderMap,
+    Body(back): Body<Back>,
+) -> Result<Secret<SignedIn>> {
     let over = || {
         Error::forbidden(
             "sso.over",
@@ -138,7 +143,8 @@ async fn finish(State(identity): State<Arc<Identity>>, site: Site, Body(back): B
             &redirect_uri(&site),
         )
         .await?;
-    identity.enter(site.id(), &provider, who).await.map(signed_in)
+    let device = crate::agent::describe(&headers);
+    identity.enter(site.id(), &provider, who, &device).await.map(signed_in)
 }
 
 #[derive(Serialize)]

@@ -22,11 +22,14 @@ use std::{
 /// A sign-in at the provider ends within this time.
 const PATIENCE: Millis = 10 * 60_000;
 
+/// What an issuer says of itself, and when it was asked; `None`: it did not answer.
+type Document = (Millis, Option<Arc<Value>>);
+
 /// The service.
 pub(crate) struct Sso {
     oauth: Arc<OAuth>,
-    /// Discovery documents by issuer, and when they were read.
-    documents: Mutex<HashMap<String, (Millis, Option<Arc<Value>>)>>,
+    /// Discovery documents by issuer.
+    documents: Mutex<HashMap<String, Document>>,
 }
 
 impl Sso {

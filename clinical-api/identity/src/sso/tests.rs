@@ -82,6 +82,9 @@ async fn info(State(fake): State<Fake>) -> Json<Value> {
     Json(fake.info.lock().unwrap().clone())
 }
 
+/// Changes claims; knows the time in seconds.
+type Lie = fn(&mut Value, i64);
+
 struct Stand<'a> {
     kit: &'a Kit<'a>,
     fake: Fake,
@@ -215,7 +218,7 @@ async fn what_is_not_so_is_not_believed() {
             let s = stand(&kit, &key, Some("staff")).await;
             let now = w.ctx.clock.now_ms() / 1000;
             let mut seen = 0;
-            let lies: [(&str, fn(&mut Value, i64)); 16] = [
+            let lies: [(&str, Lie); 16] = [
                 ("another issuer", |c, _| c["iss"] = "https://evil.example".into()),
                 ("another audience", |c, _| c["aud"] = "them".into()),
                 ("two audiences, no azp", |c, _| c["aud"] = json!(["us", "them"])),

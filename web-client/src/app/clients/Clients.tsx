@@ -13,6 +13,7 @@ import { hub, queries } from '../hub';
 import { Sheet } from '../ui/Sheet';
 import { Toggle } from '../ui/Toggle';
 import { kindOf, updateOf, type Kind } from './form';
+import { Providers } from './Providers';
 import { Register } from './Register';
 import './clients.css';
 
@@ -36,6 +37,7 @@ export function Clients() {
         : all.data === undefined ? <Skeleton lines={4} />
         : all.data.clients.length === 0 ? <section className="card"><EmptyState icon="link" title={t('clients.none')}>{t('clients.none_text')}</EmptyState></section>
         : <ul className="client-list">{all.data.clients.map((c) => <Row key={c.client_id} client={c} onMade={setMade} />)}</ul>}
+      <Providers />
       <Sheet open={adding} title={t('clients.add')} onClose={() => setAdding(false)} testId="clients-register">
         <Register onCancel={() => setAdding(false)} onDone={(client) => { setAdding(false); setMade(client); void reload(); }} />
       </Sheet>

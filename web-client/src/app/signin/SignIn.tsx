@@ -7,6 +7,7 @@ import { Brand, Notice } from '../../ui/parts';
 import { useStore, useT, useTitle } from '../../ui/store';
 import { hub } from '../hub';
 import { SignInForm } from './SignInForm';
+import { Sso } from './Sso';
 
 export function SignIn() {
   const t = useT();
@@ -27,6 +28,7 @@ export function SignIn() {
         <h1>{t('signin.title')}</h1>
         {left === 'idle' ? <Notice testId="signin-left">{t('idle.ended')}</Notice> : null}
         <SignInForm onDone={done} links />
+        <Sso />
       </main>
       <p className="door-foot muted small">{t('signin.patient_hint')}</p>
     </div>

@@ -2,7 +2,7 @@
 import type { ApiClient } from './client';
 import type {
   Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
-  OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, Visit,
+  OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
 } from './types';
 import type { Finished, Started } from '../webauthn/passkeys';
 
@@ -111,3 +111,16 @@ export const oauth = {
   newSecret: (api: ApiClient, client: string) => api.post<OAuthClient>(`/api/identity/clients/${id(client)}/secret`),
   remove: (api: ApiClient, client: string) => api.delete<void>(`/api/identity/clients/${id(client)}`),
 };
+
+export const sso = {
+  buttons: (api: ApiClient) => api.get<{ providers: Array<{ id: string; name: string }> }>('/api/identity/sso'),
+  start: (api: ApiClient, provider: string) => api.post<{ redirect: string; browser: string }>(`/api/identity/sso/${id(provider)}/start`),
+  finish: (api: ApiClient, answer: SsoAnswer) => api.post<SignedIn>('/api/identity/sso/finish', answer),
+  providers: (api: ApiClient) => api.get<{ providers: SsoProvider[] }>('/api/identity/sso-providers'),
+  add: (api: ApiClient, change: SsoChange) => api.post<SsoProvider>('/api/identity/sso-providers', change),
+  update: (api: ApiClient, provider: string, change: SsoChange) => api.put<SsoProvider>(`/api/identity/sso-providers/${id(provider)}`, change),
+  remove: (api: ApiClient, provider: string) => api.delete<void>(`/api/identity/sso-providers/${id(provider)}`),
+};
+
+/** What an outside provider sent back, and the secret of the tab that asked. */
+export interface SsoAnswer { state: string; code: string; iss?: string; browser: string }

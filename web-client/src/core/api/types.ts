@@ -172,3 +172,7 @@ export interface OAuthMetadata {
   jwks_uri?: string;
 }
 export interface OAuthClient extends OAuthMetadata { client_id: string; active: boolean; created_at: string; updated_at: string; client_secret?: string }
+
+export interface SsoSettings { name: string; issuer: string; client_id: string; domains: string[]; create?: string; two_factors: boolean }
+export interface SsoProvider extends SsoSettings { id: string; active: boolean; created_at: string; has_secret: boolean; redirect_uri: string }
+export interface SsoChange { active: boolean; client_secret?: string; settings: SsoSettings }

@@ -1,6 +1,6 @@
 // The signed-in tab: API, live socket and who is here. Signing in again keeps everything that is on the screen.
 import { ApiClient } from '../api/client';
-import { identity } from '../api/endpoints';
+import { identity, sso, type SsoAnswer } from '../api/endpoints';
 import type { Role, SignedIn, Ticket, User } from '../api/types';
 import { openLive, type Live } from '../live/live';
 import { Store } from '../store/emitter';
@@ -61,6 +61,10 @@ export class Hub {
     const browser = linkSecret.read();
     this.#enter(await identity.exchange(new ApiClient(), link, { ...(browser ? { browser } : {}), ...(birthDate ? { birth_date: birthDate } : {}) }));
     linkSecret.clear();
+  }
+
+  async finishSso(answer: SsoAnswer): Promise<void> {
+    this.#enter(await sso.finish(new ApiClient(), answer));
   }
 
   async signOut(): Promise<void> {
