@@ -42,9 +42,18 @@ const today = createRoute({ getParentRoute: () => app, path: '/today', component
 const queue = createRoute({ getParentRoute: () => app, path: '/queue', component: lazyRouteComponent(() => import('./queue/Queue'), 'Queue') });
 const board = createRoute({ getParentRoute: () => app, path: '/board', component: lazyRouteComponent(() => import('./board/Board'), 'Board') });
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', validateSearch: readSearch, component: lazyRouteComponent(() => import('./audit/Audit'), 'Audit') });
+const people = createRoute({ getParentRoute: () => app, path: '/admin/people', component: lazyRouteComponent(() => import('./admin/People'), 'People') });
+const roles = createRoute({ getParentRoute: () => app, path: '/admin/roles', component: lazyRouteComponent(() => import('./admin/Roles'), 'Roles') });
+const clinics = createRoute({ getParentRoute: () => app, path: '/admin/clinics', component: lazyRouteComponent(() => import('./admin/Clinics'), 'Clinics') });
+const settings = createRoute({ getParentRoute: () => app, path: '/admin/settings', component: lazyRouteComponent(() => import('./admin/Settings'), 'Settings') });
+const data = createRoute({ getParentRoute: () => app, path: '/admin/data', component: lazyRouteComponent(() => import('./admin/Data'), 'Data') });
+const profile = createRoute({ getParentRoute: () => app, path: '/account/profile', component: lazyRouteComponent(() => import('./account/Profile'), 'Profile') });
+const preferences = createRoute({ getParentRoute: () => app, path: '/account/preferences', component: lazyRouteComponent(() => import('./account/Preferences'), 'Preferences') });
+const privacy = createRoute({ getParentRoute: () => app, path: '/account/privacy', component: lazyRouteComponent(() => import('./account/Privacy'), 'Privacy') });
+const welcome = createRoute({ getParentRoute: () => app, path: '/account/welcome', component: lazyRouteComponent(() => import('./account/Welcome'), 'Welcome') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, app.addChildren([index, today, queue, board, audit, visit])]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, app.addChildren([index, today, queue, board, audit, people, roles, clinics, settings, data, profile, preferences, privacy, welcome, visit])]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

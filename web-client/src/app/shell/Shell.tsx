@@ -9,6 +9,7 @@ import { has } from '../../core/session/hub';
 import { Icon, type IconName } from '../../ui/Icon';
 import { Brand } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { account } from '../account/api';
 import { hub, useUser } from '../hub';
 import { arrivalSound, useOpenVisits, waitingOf } from '../visits';
 import { BackToVisit } from './BackToVisit';
@@ -17,13 +18,15 @@ import { Notices } from './Notices';
 import { Reauth } from './Reauth';
 import { UserMenu } from './UserMenu';
 
-interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit'; icon: IconName; label: MessageKey }
+interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/admin/people' | '/app/account/privacy'; icon: IconName; label: MessageKey }
 const CLINICIAN: readonly Entry[] = [
   { to: '/app/today', icon: 'today', label: 'nav.today' },
   { to: '/app/queue', icon: 'queue', label: 'nav.queue' },
 ];
 const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
 const AUDIT: Entry = { to: '/app/audit', icon: 'shield', label: 'nav.audit' };
+const ADMIN: Entry = { to: '/app/admin/people', icon: 'settings', label: 'nav.admin' };
+const PRIVACY: Entry = { to: '/app/account/privacy', icon: 'shield', label: 'account.privacy' };
 
 export function Shell() {
   const t = useT();
@@ -31,9 +34,12 @@ export function Shell() {
   const navigate = useNavigate();
   const clinician = has(user, 'clinician');
   const { data: me } = useQuery({ queryKey: ['me'], queryFn: () => identity.me(hub.api), staleTime: Infinity, enabled: user !== null });
-  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? [AUDIT] : [])];
+  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? [AUDIT, ADMIN] : []), ...(has(user, 'patient') ? [PRIVACY] : [])];
 
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
+  // Somebody who was asked in first says how they will sign in from now on.
+  const { data: own } = useQuery({ queryKey: ['profile'], queryFn: () => account.profile(hub.api), staleTime: Infinity, enabled: user !== null });
+  useEffect(() => { if (own?.invited) void navigate({ to: '/app/account/welcome' }); }, [own?.invited, navigate]);
   if (!user) return null;
 
   return (
@@ -44,7 +50,7 @@ export function Shell() {
         <ul>
           {entries.map((entry) => (
             <li key={entry.to}>
-              <Link to={entry.to} className="nav-link" title={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5)}`}>
+              <Link to={entry.to} className="nav-link" title={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5).split('/')[0]}`}>
                 <Icon name={entry.icon} /><span>{t(entry.label)}</span>{entry.to === '/app/queue' ? <WaitingCount /> : null}
               </Link>
             </li>

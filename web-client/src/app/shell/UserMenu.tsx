@@ -1,5 +1,6 @@
 // The person's own menu: look, language, sign out.
 import { Button as AriaButton, Menu, MenuItem, MenuSection, Header, MenuTrigger, Popover, Separator } from 'react-aria-components';
+import { useNavigate } from '@tanstack/react-router';
 import { useState } from 'react';
 import type { User } from '../../core/api/types';
 import { LANGUAGES, switchLanguage, type Language } from '../../core/i18n/i18n';
@@ -15,6 +16,7 @@ const THEMES: Record<Theme, MessageKey> = { auto: 'menu.theme_auto', light: 'men
 export function UserMenu({ user }: { user: User }) {
   const t = useT();
   const language = useLanguage();
+  const navigate = useNavigate();
   const [theme, setTheme] = useState<Theme>(readTheme);
   return (
     <MenuTrigger>
@@ -35,6 +37,7 @@ export function UserMenu({ user }: { user: User }) {
             {Object.entries(LANGUAGES).map(([key, name]) => <MenuItem key={key} id={key} className="menu-item">{name}</MenuItem>)}
           </MenuSection>
           <Separator className="menu-line" />
+          <MenuItem className="menu-item" onAction={() => void navigate({ to: '/app/account/profile' })} data-testid="my-account">{t('account.title')}</MenuItem>
           <MenuItem className="menu-item" onAction={() => void hub.signOut()} data-testid="sign-out">{t('menu.sign_out')}</MenuItem>
         </Menu>
       </Popover>

@@ -43,6 +43,19 @@ export class ApiClient {
     }
   }
 
+  /** Replaces what is there; the same twice is the same. */
+  put<T>(path: string, body: unknown): Promise<T> {
+    return this.#send<T>('PUT', path, body, {});
+  }
+
+  patch<T>(path: string, body: unknown): Promise<T> {
+    return this.#send<T>('PATCH', path, body, {});
+  }
+
+  delete<T>(path: string): Promise<T> {
+    return this.#send<T>('DELETE', path, undefined, {});
+  }
+
   /** The bytes of a file that only members may read. */
   async blob(path: string, signal?: AbortSignal): Promise<Blob> {
     const response = await this.#fetch('GET', path, undefined, signal ? { signal } : {});
