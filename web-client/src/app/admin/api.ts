@@ -46,9 +46,9 @@ export const people = {
 
 export const clinics = {
   current: (api: ApiClient) => api.get<{ slug: string; home: boolean }>('/api/tenants/current'),
-  list: (api: ApiClient) => api.get<{ clinics: Clinic[] }>('/api/tenants/'),
+  list: (api: ApiClient) => api.get<{ clinics: Clinic[] }>('/api/tenants'),
   one: (api: ApiClient, clinic: number) => api.get<ClinicDetail>(`/api/tenants/${clinic}`),
-  create: (api: ApiClient, clinic: NewClinic) => api.post<MadeClinic>('/api/tenants/', clinic),
+  create: (api: ApiClient, clinic: NewClinic) => api.post<MadeClinic>('/api/tenants', clinic),
   edit: (api: ApiClient, clinic: number, edit: { name?: string; zone?: string; quotas?: Quotas }) => api.patch<Clinic>(`/api/tenants/${clinic}`, edit),
   act: (api: ApiClient, clinic: number, act: 'suspend' | 'resume') => api.post<Clinic>(`/api/tenants/${clinic}/${act}`),
   delete: (api: ApiClient, clinic: number, slug: string) => api.post<Clinic>(`/api/tenants/${clinic}/delete`, { slug }),
