@@ -58,16 +58,16 @@ function Detail({ clinic }: { clinic: ClinicDetail }) {
       <form className="choices" onSubmit={limits} key={JSON.stringify(quotas)}>
         <h3>{t('clinics.quotas')}</h3>
         <div className="form-grid">
-          <label className="field"><span className="small">{t('clinics.quota_users')}</span><input className="field-input" name="users" type="number" min={1} defaultValue={quotas.users ?? ''} /></label>
-          <label className="field"><span className="small">{t('clinics.quota_storage')}</span><input className="field-input" name="storage" type="number" min={1} defaultValue={quotas.storage_bytes === null ? '' : quotas.storage_bytes / MEGABYTE} /></label>
-          <label className="field"><span className="small">{t('clinics.quota_messages')}</span><input className="field-input" name="messages" type="number" min={1} defaultValue={quotas.messages_per_day ?? ''} /></label>
+          <label className="field"><span className="field-label">{t('clinics.quota_users')}</span><input className="field-input" name="users" type="number" min={1} defaultValue={quotas.users ?? ''} /></label>
+          <label className="field"><span className="field-label">{t('clinics.quota_storage')}</span><input className="field-input" name="storage" type="number" min={1} defaultValue={quotas.storage_bytes === null ? '' : quotas.storage_bytes / MEGABYTE} /></label>
+          <label className="field"><span className="field-label">{t('clinics.quota_messages')}</span><input className="field-input" name="messages" type="number" min={1} defaultValue={quotas.messages_per_day ?? ''} /></label>
         </div>
         <div className="form-acts"><Button type="submit" busy={act.isPending}>{t('clinics.save')}</Button></div>
       </form>
       <form className="choices" onSubmit={domain}>
         <h3>{t('clinics.domains')}</h3>
         {clinic.domains.map((host) => <div key={host} className="form-acts"><span className="copyable">{host}</span><Button size="s" icon="close" aria-label={t('clinics.domain_remove', { host })} onClick={() => act.mutate(() => clinics.removeDomain(hub.api, clinic.id, host))} /></div>)}
-        <label className="field"><span className="small">{t('clinics.domain_new')}</span><input className="field-input" name="host" required autoComplete="off" placeholder="clinic.example.org" data-testid="domain-host" /></label>
+        <label className="field"><span className="field-label">{t('clinics.domain_new')}</span><input className="field-input" name="host" required autoComplete="off" placeholder="clinic.example.org" data-testid="domain-host" /></label>
         <div className="form-acts"><Button type="submit" busy={act.isPending} data-testid="domain-add">{t('clinics.domain_add')}</Button></div>
       </form>
       {clinic.home ? <Notice>{t('clinics.home')}</Notice> : deleting ? (
