@@ -11,7 +11,7 @@ async function screen(): Promise<ReactNode> {
     const [{ VisitApp }] = await Promise.all([import('./visit/VisitApp'), loadLanguage(['common', 'visit'])]);
     return <VisitApp />;
   }
-  const [{ App }] = await Promise.all([import('./app/App'), loadLanguage(['common', 'app'])]);
+  const [{ App }] = await Promise.all([import('./app/App'), loadLanguage(['common', 'app', 'admin'])]);
   return <App />;
 }
 

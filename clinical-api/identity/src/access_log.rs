@@ -3,8 +3,10 @@
 use crate::{Identity, store};
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
 };
+use http::header;
 use medtech_kernel::{
     Error, Result,
     audit::{self, Entry, Found},
@@ -14,6 +16,7 @@ use medtech_kernel::{
     policy::Action,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -21,6 +24,8 @@ use std::{
 
 const PAGE: i64 = 50;
 const LONGEST: i64 = 200;
+/// Entries of a file, at most: the newest.
+const LONGEST_FILE: usize = 10_000;
 /// People asked after at once.
 const MOST_NAMES: usize = 200;
 
@@ -48,6 +53,8 @@ struct Line {
     /// Resource types that were seen or changed.
     what: BTreeSet<String>,
     outcome: String,
+    /// Somebody opened the record in an emergency, without being in charge of the patient.
+    emergency: bool,
 }
 
 #[derive(Serialize, Clone)]
@@ -73,15 +80,62 @@ pub(crate) async fn mine(
         let text = format!("A page has 1 to {LONGEST} entries.");
         return Err(Error::bad("identity.limit", text));
     }
-    let ctx = &identity.ctx;
-    let own = ctx.policy.objects_of(who.tenant, &who.subject, "self").await?;
-    let Some(patient) = own.iter().find_map(|o| o.strip_prefix("patient:")) else {
-        return Err(Error::forbidden(
-            "identity.no_record",
-            "There is no record of yours here.",
-        ));
+    let patient = own_record(&identity, &who).await?;
+    let (entries, next) = lines(&identity, &who, &patient, ask.after, limit).await?;
+    looked(&identity, &who, &patient, "access log").await?;
+    Ok(Json(Log { entries, next }))
+}
+
+/// `GET /me/access-log/{csv|fhir}`: the log as a file, to keep: a table, or a Bundle of AuditEvents.
+pub(crate) async fn file(
+    State(identity): State<Arc<Identity>>,
+    who: Principal,
+    Path(format): Path<String>,
+) -> Result<Response> {
+    let patient = own_record(&identity, &who).await?;
+    let (kind, name) = match format.as_str() {
+        "csv" => ("text/csv; charset=utf-8", "access-log.csv"),
+        "fhir" => ("application/fhir+json", "access-log.json"),
+        _ => return Err(Error::not_found("http.not_found", "There is nothing at this address.")),
     };
-    let mut found = audit::about(&ctx.db, who.tenant, patient, ask.after, limit + 1).await?;
+    let (mut all, mut after) = (Vec::new(), None);
+    while all.len() < LONGEST_FILE {
+        let (entries, next) = lines(&identity, &who, &patient, after, LONGEST).await?;
+        all.extend(entries);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    looked(&identity, &who, &patient, "access log, file").await?;
+    let body = if format == "csv" {
+        csv(&all)
+    } else {
+        bundle(&all, &patient)
+    };
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+async fn own_record(identity: &Identity, who: &Principal) -> Result<String> {
+    let own = identity.ctx.policy.objects_of(who.tenant, &who.subject, "self").await?;
+    let found = own.iter().find_map(|o| o.strip_prefix("patient:")).map(str::to_owned);
+    found.ok_or_else(|| Error::forbidden("identity.no_record", "There is no record of yours here."))
+}
+
+/// Some lines, newest first, and where older ones begin.
+async fn lines(
+    identity: &Identity,
+    who: &Principal,
+    patient: &str,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<(Vec<Line>, Option<i64>)> {
+    let ctx = &identity.ctx;
+    let mut found = audit::about(&ctx.db, who.tenant, patient, after, limit + 1).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = found.len() > wanted;
     found.truncate(wanted);
@@ -96,7 +150,7 @@ pub(crate) async fn mine(
         let person = match known.get(&f.actor) {
             Some(person) => person.clone(),
             None => {
-                let person = person(&identity, &who, &f.actor, &selves).await?;
+                let person = person(identity, who, &f.actor, &selves).await?;
                 known.insert(f.actor.clone(), person.clone());
                 person
             }
@@ -105,12 +159,20 @@ pub(crate) async fn mine(
             at: rfc3339(f.at),
             who: person,
             what: types(&f),
+            emergency: f.detail.contains("break-glass"),
             action: f.action,
             outcome: f.outcome,
         });
     }
-    let (actor, target) = (who.subject, format!("Patient/{patient}"));
-    ctx.db
+    Ok((entries, next))
+}
+
+/// Looking at the log is itself a look at the record.
+async fn looked(identity: &Identity, who: &Principal, patient: &str, detail: &'static str) -> Result<()> {
+    let (actor, target) = (who.subject.clone(), format!("Patient/{patient}"));
+    identity
+        .ctx
+        .db
         .write(who.tenant, move |tx| {
             Box::pin(async move {
                 let entry = Entry {
@@ -118,13 +180,67 @@ pub(crate) async fn mine(
                     action: "read",
                     target: &target,
                     outcome: "success",
-                    detail: "access log",
+                    detail,
                 };
                 audit::write(tx, entry).await
             })
         })
-        .await?;
-    Ok(Json(Log { entries, next }))
+        .await
+}
+
+/// RFC 4180. A cell that a table program would take for a formula begins with an apostrophe.
+fn csv(lines: &[Line]) -> String {
+    let cell = |text: &str| {
+        let text = match text.chars().next() {
+            Some('=' | '+' | '-' | '@' | '\t' | '\r') => format!("'{text}"),
+            _ => text.to_owned(),
+        };
+        format!("\"{}\"", text.replace('"', "\"\""))
+    };
+    let mut out = "at,who,role,action,what,outcome,emergency\r\n".to_owned();
+    for line in lines {
+        let what: Vec<&str> = line.what.iter().map(String::as_str).collect();
+        let cells = [
+            line.at.as_str(),
+            line.who.name.as_deref().unwrap_or_default(),
+            &line.who.role,
+            &line.action,
+            &what.join(" "),
+            &line.outcome,
+            if line.emergency { "yes" } else { "no" },
+        ];
+        out.push_str(&cells.map(cell).join(","));
+        out.push_str("\r\n");
+    }
+    out
+}
+
+/// A collection of R4 AuditEvents, as far as the patient may know: who, when, what kind, how it ended.
+fn bundle(lines: &[Line], patient: &str) -> String {
+    let entry = |line: &Line| {
+        let what = line
+            .what
+            .iter()
+            .map(|kind| json!({"type": {"system": "http://hl7.org/fhir/resource-types", "code": kind}}));
+        let about = json!({"what": {"reference": format!("Patient/{patient}")}, "role": {"system": "http://terminology.hl7.org/CodeSystem/object-role", "code": "1"}});
+        let mut event = json!({
+            "resourceType": "AuditEvent",
+            "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
+            "action": match line.action.as_str() { "create" => "C", "read" => "R", "update" => "U", "delete" => "D", _ => "E" },
+            "recorded": line.at,
+            "outcome": if line.outcome == "success" { "0" } else { "4" },
+            "agent": [{"who": {"display": line.who.name.as_deref().unwrap_or(&line.who.role)}, "role": [{"text": line.who.role}], "requestor": true}],
+            "source": {"observer": {"display": "MedTech"}},
+            "entity": std::iter::once(about).chain(what).collect::<Vec<_>>(),
+        });
+        if line.emergency {
+            event["purposeOfEvent"] =
+                json!([{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "BTG"}]}]);
+        }
+        json!({ "resource": event })
+    };
+    let entries: Vec<Value> = lines.iter().map(entry).collect();
+    json!({"resourceType": "Bundle", "type": "collection", "entry": entries}).to_string()
 }
 
 async fn person(identity: &Identity, who: &Principal, actor: &str, selves: &[String]) -> Result<Who> {
@@ -210,4 +326,32 @@ pub(crate) async fn names(
         }
     }
     Ok(Json(Names { people }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_no_formulas_and_every_quote_is_closed() {
+        let line = Line {
+            at: "2026-03-02T09:00:00.000Z".into(),
+            who: Who {
+                name: Some("=SUM(1) \"x\"".into()),
+                role: "clinician".into(),
+                you: false,
+            },
+            action: "read".into(),
+            what: BTreeSet::from(["Observation".into(), "Patient".into()]),
+            outcome: "success".into(),
+            emergency: true,
+        };
+        let table = csv(&[line]);
+        assert_eq!(
+            table.lines().nth(1),
+            Some(
+                r#""2026-03-02T09:00:00.000Z","'=SUM(1) ""x""","clinician","read","Observation Patient","success","yes""#
+            )
+        );
+    }
 }

@@ -35,6 +35,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/me", get(me))
         .route("/me/access-log", get(access_log::mine))
         .route("/me/device-key", get(device_key::mine))
+        .route("/me/access-log/{format}", get(access_log::file))
         .route("/names", get(access_log::names))
         .route("/sign-out", post(sign_out))
         .merge(people::routes())

@@ -55,9 +55,19 @@ const board = createRoute({ getParentRoute: () => app, path: '/board', component
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', validateSearch: readSearch, component: lazyRouteComponent(() => import('./audit/Audit'), 'Audit') });
 const clients = createRoute({ getParentRoute: () => app, path: '/clients', component: lazyRouteComponent(() => import('./clients/Clients'), 'Clients') });
 const security = createRoute({ getParentRoute: () => app, path: '/account/security', component: lazyRouteComponent(() => import('./account/Security'), 'Security') });
+const people = createRoute({ getParentRoute: () => app, path: '/admin/people', component: lazyRouteComponent(() => import('./admin/People'), 'People') });
+const roles = createRoute({ getParentRoute: () => app, path: '/admin/roles', component: lazyRouteComponent(() => import('./admin/Roles'), 'Roles') });
+const clinics = createRoute({ getParentRoute: () => app, path: '/admin/clinics', component: lazyRouteComponent(() => import('./admin/Clinics'), 'Clinics') });
+const settings = createRoute({ getParentRoute: () => app, path: '/admin/settings', component: lazyRouteComponent(() => import('./admin/Settings'), 'Settings') });
+const data = createRoute({ getParentRoute: () => app, path: '/admin/data', component: lazyRouteComponent(() => import('./admin/Data'), 'Data') });
+const profile = createRoute({ getParentRoute: () => app, path: '/account/profile', component: lazyRouteComponent(() => import('./account/Profile'), 'Profile') });
+const preferences = createRoute({ getParentRoute: () => app, path: '/account/preferences', component: lazyRouteComponent(() => import('./account/Preferences'), 'Preferences') });
+const privacy = createRoute({ getParentRoute: () => app, path: '/account/privacy', component: lazyRouteComponent(() => import('./account/Privacy'), 'Privacy') });
+const welcome = createRoute({ getParentRoute: () => app, path: '/account/welcome', component: lazyRouteComponent(() => import('./account/Welcome'), 'Welcome') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, ssoReturn, authorize, app.addChildren([index, today, queue, board, audit, clients, security, visit])]), defaultPreload: 'intent' });
+const screens = [index, today, queue, board, audit, clients, people, roles, clinics, settings, data, security, profile, preferences, privacy, welcome, visit];
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, ssoReturn, authorize, app.addChildren(screens)]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

@@ -9,6 +9,7 @@ import { has } from '../../core/session/hub';
 import { Icon, type IconName } from '../../ui/Icon';
 import { Brand } from '../../ui/parts';
 import { useStore, useT } from '../../ui/store';
+import { account } from '../account/api';
 import { hub, useUser } from '../hub';
 import { arrivalSound, useOpenVisits, waitingOf } from '../visits';
 import { BackToVisit } from './BackToVisit';
@@ -19,7 +20,8 @@ import { Reauth } from './Reauth';
 import { StepUp } from '../stepup/StepUp';
 import { UserMenu } from './UserMenu';
 
-interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/clients'; icon: IconName; label: MessageKey }
+type Place = '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/clients' | '/app/admin/people' | '/app/account/privacy';
+interface Entry { to: Place; icon: IconName; label: MessageKey }
 const CLINICIAN: readonly Entry[] = [
   { to: '/app/today', icon: 'today', label: 'nav.today' },
   { to: '/app/queue', icon: 'queue', label: 'nav.queue' },
@@ -27,8 +29,10 @@ const CLINICIAN: readonly Entry[] = [
 const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
 const ADMIN: readonly Entry[] = [
   { to: '/app/audit', icon: 'shield', label: 'nav.audit' },
+  { to: '/app/admin/people', icon: 'settings', label: 'nav.admin' },
   { to: '/app/clients', icon: 'link', label: 'nav.clients' },
 ];
+const PRIVACY: Entry = { to: '/app/account/privacy', icon: 'shield', label: 'account.privacy' };
 
 export function Shell() {
   const t = useT();
@@ -36,12 +40,15 @@ export function Shell() {
   const navigate = useNavigate();
   const clinician = has(user, 'clinician');
   const { data: me } = useQuery({ queryKey: ['me'], queryFn: () => identity.me(hub.api), staleTime: Infinity, enabled: user !== null });
-  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? ADMIN : [])];
+  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? ADMIN : []), ...(has(user, 'patient') ? [PRIVACY] : [])];
 
   const enrol = useStore(hub.enrol);
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
   // The clinic asks for a second step before clinical data: there is nothing else to do first.
   useEffect(() => { if (enrol) void navigate({ to: '/app/account/security' }); }, [enrol, navigate]);
+  // Somebody who was asked in first says how they will sign in from now on.
+  const { data: own } = useQuery({ queryKey: ['profile'], queryFn: () => account.profile(hub.api), staleTime: Infinity, enabled: user !== null });
+  useEffect(() => { if (own?.invited) void navigate({ to: '/app/account/welcome' }); }, [own?.invited, navigate]);
   if (!user) return null;
 
   return (
@@ -52,7 +59,7 @@ export function Shell() {
         <ul>
           {entries.map((entry) => (
             <li key={entry.to}>
-              <Link to={entry.to} className="nav-link" title={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5)}`}>
+              <Link to={entry.to} className="nav-link" title={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5).split('/')[0]}`}>
                 <Icon name={entry.icon} /><span>{t(entry.label)}</span>{entry.to === '/app/queue' ? <WaitingCount /> : null}
               </Link>
             </li>

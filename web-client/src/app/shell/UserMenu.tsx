@@ -37,6 +37,7 @@ export function UserMenu({ user }: { user: User }) {
             {Object.entries(LANGUAGES).map(([key, name]) => <MenuItem key={key} id={key} className="menu-item">{name}</MenuItem>)}
           </MenuSection>
           <Separator className="menu-line" />
+          <MenuItem className="menu-item" onAction={() => void navigate({ to: '/app/account/profile' })} data-testid="my-account">{t('account.title')}</MenuItem>
           <MenuItem className="menu-item" onAction={() => void navigate({ to: '/app/account/security' })} data-testid="menu-security">{t('security.title')}</MenuItem>
           <MenuItem className="menu-item" onAction={() => void hub.signOut()} data-testid="sign-out">{t('menu.sign_out')}</MenuItem>
         </Menu>

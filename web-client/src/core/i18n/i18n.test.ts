@@ -1,14 +1,16 @@
 import { describe, expect, it } from 'vitest';
+import enAdmin from '../../../locales/en/admin.json';
 import enApp from '../../../locales/en/app.json';
 import enCommon from '../../../locales/en/common.json';
 import enVisit from '../../../locales/en/visit.json';
+import esAdmin from '../../../locales/es/admin.json';
 import esApp from '../../../locales/es/app.json';
 import esCommon from '../../../locales/es/common.json';
 import esVisit from '../../../locales/es/visit.json';
 import { preferredLanguage, translator } from './i18n';
 
 const pairs: Array<[string, Record<string, string>, Record<string, string>]> = [
-  ['common', enCommon, esCommon], ['visit', enVisit, esVisit], ['app', enApp, esApp],
+  ['common', enCommon, esCommon], ['visit', enVisit, esVisit], ['app', enApp, esApp], ['admin', enAdmin, esAdmin],
 ];
 
 describe('messages', () => {

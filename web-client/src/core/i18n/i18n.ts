@@ -1,4 +1,5 @@
 // One typed `t()` over JSON messages. Plurals use the i18next v4 suffixes (`key_one`, `key_other`), values `{{name}}`.
+import type admin from '../../../locales/en/admin.json';
 import type app from '../../../locales/en/app.json';
 import type common from '../../../locales/en/common.json';
 import type visit from '../../../locales/en/visit.json';
@@ -7,9 +8,9 @@ import { device } from '../store/keep';
 
 type Keys<M> = keyof M & string;
 type Base<K extends string> = K extends `${infer Name}_one` | `${infer Name}_other` ? Name : K;
-export type MessageKey = Base<Keys<typeof common> | Keys<typeof visit> | Keys<typeof app>>;
+export type MessageKey = Base<Keys<typeof common> | Keys<typeof visit> | Keys<typeof app> | Keys<typeof admin>>;
 export type Values = Record<string, string | number>;
-export type Area = 'common' | 'visit' | 'app';
+export type Area = 'common' | 'visit' | 'app' | 'admin';
 export type T = (key: MessageKey, values?: Values) => string;
 
 export const LANGUAGES = { en: 'English', es: 'Español' } as const;
@@ -25,11 +26,13 @@ const load: Record<Language, Record<Area, () => Promise<{ default: Messages }>>>
     common: () => import('../../../locales/en/common.json'),
     visit: () => import('../../../locales/en/visit.json'),
     app: () => import('../../../locales/en/app.json'),
+    admin: () => import('../../../locales/en/admin.json'),
   },
   es: {
     common: () => import('../../../locales/es/common.json'),
     visit: () => import('../../../locales/es/visit.json'),
     app: () => import('../../../locales/es/app.json'),
+    admin: () => import('../../../locales/es/admin.json'),
   },
 };
 

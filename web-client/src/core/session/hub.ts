@@ -116,7 +116,7 @@ export const subjectOf = (user: User): string => `user:${user.id}`;
 export const has = (user: User | null, ...roles: Role[]): boolean => user?.roles.some((role) => roles.includes(role)) ?? false;
 
 /** Where a person's work begins. */
-export function homeOf(user: User): '/app/today' | '/app/board' | '/app/account/security' {
+export function homeOf(user: User): '/app/today' | '/app/board' | '/app/account/profile' {
   if (has(user, 'clinician')) return '/app/today';
-  return has(user, 'staff', 'admin') ? '/app/board' : '/app/account/security';
+  return has(user, 'staff', 'admin') ? '/app/board' : '/app/account/profile';
 }
