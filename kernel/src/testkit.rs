@@ -24,6 +24,8 @@ pub struct World {
     pub east: Tenant,
     /// Deleted when dropped.
     pub dir: tempfile::TempDir,
+    location: Location,
+    migrations: Vec<&'static [Migration]>,
 }
 
 impl World {
@@ -52,7 +54,7 @@ impl World {
         let clock = Clock::manual(START);
         let mut all = vec![crate::MIGRATIONS];
         all.extend_from_slice(migrations);
-        let db = Db::open(location, clock.clone(), all).await?;
+        let db = Db::open(location.clone(), clock.clone(), all.clone()).await?;
         let bus = Bus::new(db.clone(), clock.clone());
         let tenants = Tenants::open(db.clone()).await?;
         let north = tenants.create("north", "North Clinic", "Europe/Berlin", &[]).await?;
@@ -78,7 +80,29 @@ impl World {
             south,
             east,
             dir,
+            location,
+            migrations: all,
         })
+    }
+
+    /// The context of another server on the same database, with the same clock; `None` on SQLite, which has one server.
+    pub async fn another_server(&self) -> Result<Option<Ctx>> {
+        if self.ctx.db.engine() == Engine::Sqlite {
+            return Ok(None);
+        }
+        let clock = self.ctx.clock.clone();
+        let db = Db::open(self.location.clone(), clock.clone(), self.migrations.clone()).await?;
+        let bus = Bus::new(db.clone(), clock.clone());
+        Ok(Some(Ctx {
+            policy: Policy::new(db.clone(), clock.clone()),
+            sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()),
+            tenants: Tenants::open(db.clone()).await?,
+            db,
+            bus,
+            clock,
+            root: self.ctx.root.clone(),
+            config: self.ctx.config.clone(),
+        }))
     }
 
     /// Someone of a tenant, signed in: the principal and the bearer token.
