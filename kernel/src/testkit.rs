@@ -26,6 +26,8 @@ pub struct World {
     /// Deleted when dropped.
     pub dir: tempfile::TempDir,
     owner_url: Option<String>,
+    location: Location,
+    migrations: Vec<&'static [Migration]>,
 }
 
 impl World {
@@ -59,12 +61,19 @@ impl World {
         let clock = Clock::manual(START);
         let mut all = vec![crate::MIGRATIONS];
         all.extend_from_slice(migrations);
-        let root = Root::from_bytes([7; 32]);
-        let vault = Vault::new(root.clone(), Ledger::at(dir.path().join("erasures.jsonl")));
-        let db = Db::open(location, clock.clone(), all).await?.with_vault(vault.clone());
-        vault.load(&db).await?;
-        let bus = Bus::new(db.clone(), clock.clone());
-        let tenants = Tenants::open(db.clone()).await?;
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            ..Config::default()
+        };
+        let ctx = ground(
+            location.clone(),
+            clock,
+            all.clone(),
+            Root::from_bytes([7; 32]),
+            Arc::new(config),
+        )
+        .await?;
+        let tenants = &ctx.tenants;
         let north = tenants.create("north", "North Clinic", "Europe/Berlin", &[]).await?;
         let south = tenants.create("south", "South Clinic", "America/New_York", &[]).await?;
         let east = tenants.create("east", "East Clinic", "Asia/Kathmandu", &[]).await?;
@@ -76,21 +85,6 @@ impl World {
         for tenant in [&north, &south, &east] {
             tenants.set_settings(tenant.id, &settings).await?;
         }
-        let config = Config {
-            data_dir: dir.path().to_owned(),
-            ..Config::default()
-        };
-        let ctx = Ctx {
-            policy: Policy::new(db.clone(), bus.clone(), clock.clone(), tenants.clone()),
-            sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
-            db,
-            bus,
-            clock,
-            tenants,
-            root,
-            vault,
-            config: Arc::new(config),
-        };
         Ok(Self {
             ctx,
             north,
@@ -98,6 +92,8 @@ impl World {
             east,
             dir,
             owner_url,
+            location,
+            migrations: all,
         })
     }
 
@@ -120,6 +116,16 @@ impl World {
     /// From now on the tenant stands as a new one does: clinicians see the patients they treat.
     pub async fn demand_relationships(&self, tenant: &Tenant) -> Result<()> {
         self.ctx.tenants.set_settings(tenant.id, &Settings::default()).await
+    }
+
+    /// The context of another server on the same database, with the same clock; `None` on SQLite, which has one server.
+    pub async fn another_server(&self) -> Result<Option<Ctx>> {
+        if self.ctx.db.engine() == Engine::Sqlite {
+            return Ok(None);
+        }
+        let (location, migrations) = (self.location.clone(), self.migrations.clone());
+        let (clock, root, config) = (self.ctx.clock.clone(), self.ctx.root.clone(), self.ctx.config.clone());
+        ground(location, clock, migrations, root, config).await.map(Some)
     }
 
     /// Someone of a tenant, signed in: the principal and the bearer token.
@@ -146,6 +152,34 @@ impl World {
         let principal = self.ctx.sessions.verify(tenant.id, &token).await?;
         Ok((principal, token))
     }
+}
+
+/// What a server stands on.
+async fn ground(
+    location: Location,
+    clock: Clock,
+    migrations: Vec<&'static [Migration]>,
+    root: Root,
+    config: Arc<Config>,
+) -> Result<Ctx> {
+    let vault = Vault::new(root.clone(), Ledger::at(config.data_dir.join("erasures.jsonl")));
+    let db = Db::open(location, clock.clone(), migrations)
+        .await?
+        .with_vault(vault.clone());
+    vault.load(&db).await?;
+    let bus = Bus::new(db.clone(), clock.clone());
+    let tenants = Tenants::open(db.clone()).await?;
+    Ok(Ctx {
+        policy: Policy::new(db.clone(), bus.clone(), clock.clone(), tenants.clone()),
+        sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()).guarded(tenants.clone()),
+        db,
+        bus,
+        clock,
+        tenants,
+        root,
+        vault,
+        config,
+    })
 }
 
 /// Runs `body` on SQLite and, where `MEDTECH_TEST_PG` is set, on PostgreSQL too.

@@ -297,6 +297,42 @@ fn a_mail_is_given_up_when_refused_for_good_or_too_often() {
 }
 
 #[test]
+fn a_mail_about_an_account_carries_its_link_once_and_keeps_none() {
+    both(|w| {
+        Box::pin(async move {
+            let n = module(w, None)?;
+            know(
+                &n,
+                w,
+                &w.north,
+                json!({ "name": "Ana", "email": "old@north.example", "language": "es" }),
+            )
+            .await?;
+            let mail = json!({ "address": "ana@north.example", "name": "Ana", "letter": "sign_in_link",
+                "origin": "https://n.example", "path": "/enter#secret" });
+            let event = Event::new(&w.ctx.clock, w.north.id, "account.mail", DOCTOR, &mail)?;
+            for _ in 0..2 {
+                n.on_event(event.clone()).await?;
+            }
+            until_attempted(&n, w, 1).await?;
+            let sql = "SELECT recipient, subject, body FROM local_mail WHERE tenant = $1";
+            let kept = w.ctx.db.query(w.north.id, sql, &[]).await?;
+            assert_eq!(kept.len(), 1, "told twice, mailed once");
+            assert_eq!(kept[0].text(0)?, "ana@north.example");
+            assert_eq!(kept[0].text(1)?, "North Clinic: Su enlace de acceso");
+            assert!(kept[0].text(2)?.contains("\r\nhttps://n.example/enter#secret\r\n"));
+            let urls = w
+                .ctx
+                .db
+                .query(w.north.id, "SELECT url FROM delivery WHERE tenant = $1", &[])
+                .await?;
+            assert_eq!(urls[0].opt_text(0)?, None, "the secret is wiped when the mail is out");
+            Ok(())
+        })
+    });
+}
+
+#[test]
 fn without_a_mail_server_mails_are_kept_on_a_page_for_administrators() {
     both(|w| {
         Box::pin(async move {

@@ -59,13 +59,10 @@ impl BirthDates for Births {
     fn birth_date<'a>(&'a self, tenant: TenantId, patient: &'a str) -> BoxFuture<'a, Result<Option<String>>> {
         Box::pin(async move {
             let read = self.0.read(tenant, &Access::All, "Patient", patient).await;
-            let patient = match read.and_then(|r| r.value().map_err(Into::into)) {
-                Ok(patient) => patient,
+            let Ok(patient) = read.and_then(|r| r.value().map_err(Into::into)) else {
                 // Without a record there is no date to compare with.
-                Err(_) => {
-                    tracing::warn!(%tenant, "a date of birth could not be read");
-                    return Ok(None);
-                }
+                tracing::warn!(%tenant, "a date of birth could not be read");
+                return Ok(None);
             };
             let born = patient.get("birthDate").and_then(|b| b.as_str());
             // A year or a month alone proves too little.

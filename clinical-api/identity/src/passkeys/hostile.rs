@@ -229,6 +229,7 @@ fn altered(mut body: Value, part: &str) -> Value {
 }
 
 #[tokio::test]
+#[allow(clippy::print_stdout, reason = "the figure is the point of the run")]
 async fn none_of_these_ceremonies_is_accepted() {
     on_both_engines(TABLES, |w| {
         Box::pin(async move {
@@ -268,7 +269,7 @@ async fn none_of_these_ceremonies_is_accepted() {
 
             for (name, why, lie) in SIGN_IN {
                 let started = ring.sign_in_started().await;
-                let body = device.get(&started, ORIGIN, |s| lie(s));
+                let body = device.get(&started, ORIGIN, lie);
                 ring.no_entry(name, *why, body).await;
             }
             for (name, why, part) in [
@@ -378,7 +379,7 @@ async fn none_of_these_ceremonies_is_accepted() {
             let path = "/passkeys/register/finish";
             for (name, why, lie) in REGISTER {
                 let started = ring.begin(NORTH, "/passkeys/register/start", Some(&a)).await;
-                let body = Authenticator::new(Signer::es256()).create(&started, ORIGIN, |s| lie(s));
+                let body = Authenticator::new(Signer::es256()).create(&started, ORIGIN, lie);
                 ring.refuses(name, *why, path, Some(&a), body).await;
             }
             let started = ring.begin(NORTH, "/passkeys/register/start", Some(&a)).await;

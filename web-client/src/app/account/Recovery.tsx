@@ -29,9 +29,9 @@ export function Recovery({ left, possible }: { left: number; possible: boolean }
       {possible
         ? <Button busy={busy} onClick={() => void run(async () => setCodes((await account.newRecovery(hub.api)).codes))} data-testid="recovery-new">{t(left > 0 ? 'recovery.renew' : 'recovery.make')}</Button>
         : <p className="muted small">{t('recovery.first')}</p>}
-      <Sheet open={codes !== null} title={t('recovery.title')} onClose={() => setCodes(null)} testId="recovery-dialog">
+      <Sheet open={codes !== null} title={t('recovery.title')} onClose={() => setCodes(null)} testId="recovery-dialog" firm>
         <p>{t('recovery.once')}</p>
-        <ol className="sec-codes print" data-testid="recovery-codes">{codes?.map((code) => <li key={code}><code>{code}</code></li>)}</ol>
+        <ol className="sec-codes" data-testid="recovery-codes">{codes?.map((code) => <li key={code}><code>{code}</code></li>)}</ol>
         <div className="sec-acts">
           <Button icon="file" onClick={save} data-testid="recovery-save">{t('recovery.save')}</Button>
           <CopyButton text={text} words={t('recovery.copy')} testId="recovery-copy" />

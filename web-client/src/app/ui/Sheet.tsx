@@ -5,12 +5,12 @@ import { Dialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
 import { Icon } from '../../ui/Icon';
 import { useT } from '../../ui/store';
 
-export function Sheet({ open, title, onClose, children, testId, alert = false }: {
-  open: boolean; title: string; onClose: () => void; children: ReactNode; testId: string; alert?: boolean;
+export function Sheet({ open, title, onClose, children, testId, alert = false, firm = false }: {
+  open: boolean; title: string; onClose: () => void; children: ReactNode; testId: string; alert?: boolean; /** Only its buttons close it: what it shows is not shown again. */ firm?: boolean;
 }) {
   const t = useT();
   return (
-    <ModalOverlay className="overlay" isOpen={open} onOpenChange={(now) => { if (!now) onClose(); }} isDismissable>
+    <ModalOverlay className="overlay" isOpen={open} onOpenChange={(now) => { if (!now) onClose(); }} isDismissable={!firm} isKeyboardDismissDisabled={firm}>
       <Modal className="modal">
         <Dialog className="dialog" role={alert ? 'alertdialog' : 'dialog'} data-testid={testId}>
           <header className="sheet-head">
