@@ -1,6 +1,6 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
-use crate::{Identity, Opened, User, access_log, store};
+use crate::{Identity, Opened, User, access_log, decide, store};
 use axum::{
     Json, Router,
     extract::State,
@@ -24,6 +24,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/me", get(me))
         .route("/me/access-log", get(access_log::mine))
         .route("/names", get(access_log::names))
+        .route("/decide", post(decide::decide))
         .route("/sign-out", post(sign_out))
         .with_state(identity)
 }

@@ -4,6 +4,7 @@
 //! (`user:U self practitioner:ID`), which is how the other modules find the person behind a reference.
 
 mod access_log;
+mod decide;
 mod http;
 mod password;
 mod store;

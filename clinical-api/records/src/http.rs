@@ -3,6 +3,7 @@
 use crate::{
     Records,
     chart::{self, Chart},
+    glass,
     results,
 };
 use axum::{
@@ -44,6 +45,11 @@ const VITALS: [&str; 9] = [
 pub(crate) fn routes(records: Arc<Records>) -> Router {
     Router::new()
         .route("/patients/{id}/chart", get(chart_of))
+        .route("/patients/{id}/break-glass", post(glass::begin))
+        .route("/patients/{id}/break-glass/end", post(glass::end))
+        .route("/break-glass", get(glass::list))
+        .route("/break-glass/mine", get(glass::mine))
+        .route("/break-glass/{id}/review", post(glass::review))
         .route("/devices", post(register))
         .with_state(records)
 }
@@ -106,7 +112,7 @@ impl Records {
         })
     }
 
-    async fn patient(&self, tenant: TenantId, id: &str) -> Result<Value> {
+    pub(crate) async fn patient(&self, tenant: TenantId, id: &str) -> Result<Value> {
         let found = if is_id(id) {
             self.fhir.find(tenant, "Patient", id).await?
         } else {
@@ -117,7 +123,7 @@ impl Records {
 }
 
 /// R4 `id`: it goes into searches, so nothing else may.
-fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text
             .bytes()

@@ -42,9 +42,10 @@ const today = createRoute({ getParentRoute: () => app, path: '/today', component
 const queue = createRoute({ getParentRoute: () => app, path: '/queue', component: lazyRouteComponent(() => import('./queue/Queue'), 'Queue') });
 const board = createRoute({ getParentRoute: () => app, path: '/board', component: lazyRouteComponent(() => import('./board/Board'), 'Board') });
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', validateSearch: readSearch, component: lazyRouteComponent(() => import('./audit/Audit'), 'Audit') });
+const access = createRoute({ getParentRoute: () => app, path: '/access', component: lazyRouteComponent(() => import('./access/Access'), 'Access') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, app.addChildren([index, today, queue, board, audit, visit])]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, app.addChildren([index, today, queue, board, audit, access, visit])]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

@@ -17,7 +17,7 @@ import { Notices } from './Notices';
 import { Reauth } from './Reauth';
 import { UserMenu } from './UserMenu';
 
-interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit'; icon: IconName; label: MessageKey }
+interface Entry { to: '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/access'; icon: IconName; label: MessageKey }
 const CLINICIAN: readonly Entry[] = [
   { to: '/app/today', icon: 'today', label: 'nav.today' },
   { to: '/app/queue', icon: 'queue', label: 'nav.queue' },
@@ -25,13 +25,15 @@ const CLINICIAN: readonly Entry[] = [
 const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
 const AUDIT: Entry = { to: '/app/audit', icon: 'shield', label: 'nav.audit' };
 
+const ACCESS: Entry = { to: '/app/access', icon: 'door', label: 'nav.access' };
+
 export function Shell() {
   const t = useT();
   const user = useUser();
   const navigate = useNavigate();
   const clinician = has(user, 'clinician');
   const { data: me } = useQuery({ queryKey: ['me'], queryFn: () => identity.me(hub.api), staleTime: Infinity, enabled: user !== null });
-  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? [AUDIT] : [])];
+  const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? [AUDIT, ACCESS] : [])];
 
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
   if (!user) return null;

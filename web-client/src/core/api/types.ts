@@ -126,3 +126,14 @@ export interface AuditVerdict {
   vouched_at: string | null;
   file_begins_late: boolean;
 }
+
+/** One breaking of the glass. */
+export interface EmergencyAccess {
+  id: string; subject: string; name: string; patient_id: string; reason_code: string; text: string; at: string; until: string;
+}
+export type AccessReach = 'everyone' | 'some' | 'none';
+/** Why a decision of the policy is as it is, and what a user sees by type. */
+export interface AccessAnswer {
+  decision?: { allow: boolean; why: string; steps: { step: string; pass: boolean; because: string }[] };
+  sees: { kind: string; read: AccessReach; write: AccessReach; patients?: number }[];
+}
