@@ -1,7 +1,7 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
 use crate::{
-    Identity, Opened, User, access_log, account, agent, device_key, links, passkeys, people, sessions,
+    Identity, Opened, User, access_log, account, agent, decide, device_key, links, passkeys, people, sessions,
     sign_in::{Proof, Step, Ticket},
     sso, step_up, store,
 };
@@ -37,6 +37,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/me/device-key", get(device_key::mine))
         .route("/me/access-log/{format}", get(access_log::file))
         .route("/names", get(access_log::names))
+        .route("/decide", post(decide::decide))
         .route("/sign-out", post(sign_out))
         .merge(people::routes())
         .with_state(identity)

@@ -6,6 +6,7 @@
 mod access_log;
 mod account;
 mod agent;
+mod decide;
 mod device_key;
 mod factors;
 mod http;

@@ -9,10 +9,11 @@ use crate::{
 use medtech_fhir::Access;
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
+    auth::Role,
     bus::{Event, once},
     clock::{Millis, parse_rfc3339, rfc3339},
     id,
-    policy::label,
+    policy::{self, label},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,7 +77,72 @@ fn is_history(resource: &Value, at: Millis) -> bool {
         .is_some_and(|issued| issued < at - HISTORY)
 }
 
+/// Body of `break_glass.begun`, as far as it matters here.
+#[derive(Deserialize)]
+struct Begun {
+    patient: String,
+    often: bool,
+}
+
+/// Who hears of emergency access: administrators, as `user.changed` tells them.
+const PRIVACY: &str = "clinic:privacy";
+
+/// Body of `user.changed`, as far as it matters here; its key is the subject.
+#[derive(Deserialize)]
+struct UserChanged {
+    roles: Option<Vec<Role>>,
+    active: Option<bool>,
+}
+
 impl Records {
+    /// Administrators are the ones who hear of emergency access.
+    pub(crate) async fn on_user(&self, event: Event) -> Result<()> {
+        let user: UserChanged = event.parse()?;
+        let Some(roles) = user.roles else { return Ok(()) };
+        let officer = user.active != Some(false) && roles.contains(&Role::Admin);
+        let write = self.ctx.db.write(event.tenant, move |tx| {
+            Box::pin(async move {
+                match officer {
+                    true => policy::relate(tx, &event.key, "officer", PRIVACY, None).await,
+                    false => policy::unrelate(tx, &event.key, "officer", PRIVACY).await,
+                }
+            })
+        });
+        write.await
+    }
+
+    /// Somebody broke the glass: the staff board and the administrators hear of it; who and why stand in the review.
+    pub(crate) async fn on_glass(&self, event: Event) -> Result<()> {
+        let begun: Begun = event.parse()?;
+        let bus = self.ctx.bus.clone();
+        let recipients = self.ctx.policy.subjects_of(event.tenant, PRIVACY, "officer").await?;
+        self.ctx
+            .db
+            .write(event.tenant, move |tx| {
+                Box::pin(async move {
+                    if !once(tx, Self::NAME, event.id).await? {
+                        return Ok(());
+                    }
+                    let alert = Alert {
+                        id: id::uuid_v7(tx.now()),
+                        board: "main",
+                        severity: if begun.often { "critical" } else { "warning" },
+                        title: match begun.often {
+                            true => "Emergency access again and again by one person",
+                            false => "Emergency access to a record",
+                        },
+                        subject_ref: format!("Patient/{}", begun.patient),
+                        link: "/app/access".to_owned(),
+                        at: rfc3339(tx.now()),
+                    };
+                    let key = format!("alert:{}", alert.id);
+                    let raised = Event::of(tx, "alert.raised", key, &AlertRaised { alert, recipients })?;
+                    bus.record(tx, raised).await
+                })
+            })
+            .await
+    }
+
     /// A DiagnosticReport or an Observation was written.
     pub(crate) async fn on_result(&self, event: Event) -> Result<()> {
         let changed: Changed = event.parse()?;

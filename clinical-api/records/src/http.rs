@@ -4,6 +4,7 @@ use crate::{
     Records,
     chart::{self, Chart},
     fhirish::text,
+    glass,
     results::{self, Card},
 };
 use axum::{
@@ -47,6 +48,11 @@ const VITALS: [&str; 9] = [
 pub(crate) fn routes(records: Arc<Records>) -> Router {
     Router::new()
         .route("/patients/{id}/chart", get(chart_of))
+        .route("/patients/{id}/break-glass", post(glass::begin))
+        .route("/patients/{id}/break-glass/end", post(glass::end))
+        .route("/break-glass", get(glass::list))
+        .route("/break-glass/mine", get(glass::mine))
+        .route("/break-glass/{id}/review", post(glass::review))
         .route("/devices", post(register))
         .with_state(records)
 }
@@ -139,7 +145,7 @@ impl Records {
         Ok(cards)
     }
 
-    async fn patient(&self, tenant: TenantId, id: &str) -> Result<Value> {
+    pub(crate) async fn patient(&self, tenant: TenantId, id: &str) -> Result<Value> {
         let found = if is_id(id) {
             self.fhir.find(tenant, "Patient", id).await?
         } else {
@@ -150,7 +156,7 @@ impl Records {
 }
 
 /// R4 `id`: it goes into searches, so nothing else may.
-fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text
             .bytes()

@@ -6,6 +6,7 @@ mod chart;
 mod consume;
 mod encounter;
 mod fhirish;
+mod glass;
 mod http;
 mod message;
 mod results;
@@ -67,6 +68,8 @@ impl Module for Records {
             "device.readings",
             "fhir.DiagnosticReport.changed",
             "fhir.Observation.changed",
+            "break_glass.begun",
+            "user.changed",
         ]
     }
 
@@ -76,6 +79,8 @@ impl Module for Records {
             (_, Some(step)) => self.on_visit(event, step).await,
             ("message.created", _) => self.on_message(event).await,
             ("device.readings", _) => self.on_readings(event).await,
+            ("user.changed", _) => self.on_user(event).await,
+            ("break_glass.begun", _) => self.on_glass(event).await,
             ("fhir.DiagnosticReport.changed" | "fhir.Observation.changed", _) => self.on_result(event).await,
             _ => Ok(()),
         }

@@ -141,11 +141,7 @@ impl Policy {
             Rule::Allow(why) => decision.step("role", true, why),
             Rule::Deny(why) => decision.step("role", false, why),
             Rule::Related(wanted) => {
-                let mut object = what.object();
-                if super::seeded("relation object") {
-                    object = self.any_object(who, what.kind).await?.unwrap_or(object);
-                }
-                let args = [who.subject.as_str().into(), object.into(), self.clock.now_ms().into()];
+                let args = [who.subject.as_str().into(), what.object().into(), self.clock.now_ms().into()];
                 let rows = self.db.query(who.tenant, RELATED, &args).await?;
                 let mut found = None;
                 for row in &rows {
@@ -179,17 +175,6 @@ impl Policy {
             }
         }
         Ok(decision)
-    }
-
-    /// Something of that kind to which they do stand in a relation: the bug that forgets which one was asked for.
-    async fn any_object(&self, who: &Principal, kind: &str) -> Result<Option<String>> {
-        const ANY: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND object LIKE $3 LIMIT 1";
-        let args = [who.subject.as_str().into(), format!("{kind}:%").into()];
-        self.db
-            .query_opt(who.tenant, ANY, &args)
-            .await?
-            .map(|r| r.string(0))
-            .transpose()
     }
 
     /// The clinic, how surely they are known, and the client that acts for them.

@@ -18,7 +18,7 @@ pub const WEEK: Millis = 7 * 86_400_000;
 pub const OFTEN: i64 = 3;
 
 /// Reasons to choose from, by code.
-pub const REASONS: &[&str] = &["emergency", "covering", "patient_request", "safety", "other"];
+pub const REASONS: &[&str] = &["emergency", "covering", "patient_request", "safety", "unlisted"];
 
 /// Who asks for it, for whom, and why.
 pub struct Ask<'a> {

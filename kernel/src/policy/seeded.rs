@@ -27,7 +27,6 @@ pub fn seeded(check: &str) -> bool {
 pub const BUGS: &[&str] = &[
     "token tenant",
     "rule table",
-    "relation object",
     "scopes",
     "relationship",
     "consent",

@@ -18,7 +18,10 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// Refused commands in a row after which a client is cut: it does not listen.
 const PATIENCE: u32 = 200;
@@ -53,6 +56,8 @@ struct Client {
     /// Every channel that a shard may hold us in.
     channels: HashSet<Arc<str>>,
     bucket: Bucket,
+    /// Rung when access may have been withdrawn.
+    again: Arc<Notify>,
 }
 
 struct Identity {
@@ -80,6 +85,7 @@ impl Client {
             identity: None,
             channels: HashSet::new(),
             bucket,
+            again: Arc::default(),
         }
     }
 
@@ -99,7 +105,14 @@ impl Client {
     /// Handles what arrives next; `false` at the end of the connection.
     async fn next_frames(&mut self) -> Result<bool, Disconnect> {
         let mut inbox = Vec::new();
-        if let Err(end) = self.reader.next(&mut inbox).await {
+        let read = tokio::select! {
+            read = self.reader.next(&mut inbox) => read,
+            () = self.again.notified() => {
+                Box::pin(self.recheck()).await?;
+                return Ok(true);
+            }
+        };
+        if let Err(end) = read {
             if let End::Fault(_) = end {
                 add(&self.hub.counters.malformed, 1);
             }
@@ -353,6 +366,8 @@ impl Client {
             conn: self.conn,
             tenant: self.tenant,
             session: identity.principal.session,
+            subject: identity.principal.subject.clone(),
+            again: Arc::clone(&self.again),
             socket: Arc::clone(&self.socket),
         };
         self.hub.to_home(self.conn, Msg::Enter(conn)).await

@@ -20,7 +20,8 @@ use medtech_kernel::{
     BoxFuture, ChannelRule, Ctx, Error, Result, TenantId,
     auth::{Principal, Revoked},
     bus::Event,
-    policy::Resource,
+    policy::{AccessChanged, Resource},
+    tenant::Status,
 };
 use serde_json::value::RawValue;
 use std::{
@@ -52,6 +53,9 @@ pub struct Options {
     pub burst: u32,
     pub connect_deadline: Duration,
     pub rpc_timeout: Duration,
+    /// How often each clinic is asked whether access was withdrawn or came to its end, so that an event that was lost
+    /// still bites; `None` leaves it to [`Hub::watch`].
+    pub watch: Option<Duration>,
     /// One step of the 25-step ping wheel; `None` leaves the wheel to [`Hub::turn`].
     pub second: Option<Duration>,
 }
@@ -68,6 +72,7 @@ impl Default for Options {
             burst: 300,
             connect_deadline: Duration::from_secs(10),
             rpc_timeout: Duration::from_secs(10),
+            watch: Some(Duration::from_secs(10)),
             second: Some(Duration::from_secs(1)),
         }
     }
@@ -93,6 +98,8 @@ pub(super) struct Inner {
     pub(super) doubts: AtomicU64,
     /// A connection ended.
     pub(super) gone: Notify,
+    /// What the policy last said of each clinic's withdrawals.
+    epochs: Mutex<HashMap<TenantId, (i64, i64)>>,
     rules: HashMap<&'static str, &'static ChannelRule>,
     handlers: RwLock<HashMap<&'static str, Handler>>,
     listeners: RwLock<Vec<Listener>>,
@@ -145,6 +152,7 @@ impl Hub {
             withdrawals: AtomicU64::new(0),
             doubts: AtomicU64::new(0),
             gone: Notify::new(),
+            epochs: Mutex::default(),
             rules: rules.into_iter().map(|rule| (rule.kind, rule)).collect(),
             handlers: RwLock::default(),
             listeners: RwLock::default(),
@@ -155,6 +163,9 @@ impl Hub {
             threads: Mutex::new(threads),
         });
         tokio::spawn(feed(Arc::downgrade(&inner), live));
+        if let Some(every) = inner.options.watch {
+            tokio::spawn(watch(Arc::downgrade(&inner), every));
+        }
         if let Some(second) = second {
             tokio::spawn(wheel(Arc::downgrade(&inner), second));
         }
@@ -276,6 +287,11 @@ impl Hub {
         self.0.counters.snapshot()
     }
 
+    /// One look at every clinic, for those who keep time themselves.
+    pub async fn watch(&self) {
+        self.0.watch().await;
+    }
+
     /// One step of the ping wheel, for those who keep time themselves.
     pub async fn turn(&self) {
         self.0.to_all(|| Msg::Tick).await;
@@ -338,6 +354,33 @@ impl Inner {
         reach(self.at(conn), msg).await
     }
 
+    /// Connections of a subject, or of all of a clinic, ask again whether they may be where they are.
+    async fn look_again(&self, tenant: TenantId, subject: Option<String>) {
+        // A subscription under way asks again as well.
+        self.withdrawals.fetch_add(1, Ordering::AcqRel);
+        self.to_all(|| Msg::LookAgain {
+            tenant,
+            subject: subject.clone(),
+        })
+        .await;
+    }
+
+    async fn watch(&self) {
+        for tenant in self.ctx.tenants.all() {
+            let last = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant.id).copied();
+            match self.ctx.policy.epoch(tenant.id, last).await {
+                Ok((now, changed)) => {
+                    self.epochs.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.id, now);
+                    let suspended = tenant.status != Status::Active;
+                    if changed || suspended {
+                        self.look_again(tenant.id, None).await;
+                    }
+                }
+                Err(e) => tracing::warn!(tenant = %tenant.id, code = e.code, "live: withdrawals could not be looked for"),
+            }
+        }
+    }
+
     async fn to_all(&self, msg: impl Fn() -> Msg) {
         for lane in &self.shards {
             let _ = lane.inbox.send(msg()).await;
@@ -398,6 +441,10 @@ async fn feed(hub: Weak<Inner>, mut live: mpsc::Receiver<Event>) {
 }
 
 async fn deliver(hub: &Inner, event: &Event) {
+    if event.kind == "access.changed" {
+        let subject = event.parse::<AccessChanged>().ok().and_then(|c| c.subject);
+        hub.look_again(event.tenant, subject).await;
+    }
     if event.kind == "session.revoked" {
         match event.parse::<Revoked>() {
             Ok(Revoked { session, .. }) => {
@@ -441,6 +488,16 @@ async fn deliver(hub: &Inner, event: &Event) {
             },
         )
         .await;
+}
+
+async fn watch(hub: Weak<Inner>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(hub) = hub.upgrade() else { return };
+        hub.watch().await;
+    }
 }
 
 async fn wheel(hub: Weak<Inner>, second: Duration) {

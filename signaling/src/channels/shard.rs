@@ -18,7 +18,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
 /// Seconds between two pings of one connection, and slots of the wheel.
@@ -78,6 +78,9 @@ pub(super) struct Conn {
     pub(super) conn: u64,
     pub(super) tenant: TenantId,
     pub(super) session: Uuid,
+    pub(super) subject: String,
+    /// Makes the connection ask again whether it may be where it is.
+    pub(super) again: Arc<Notify>,
     pub(super) socket: Arc<Socket>,
 }
 
@@ -138,6 +141,11 @@ pub(super) enum Msg {
     Revoke {
         tenant: TenantId,
         session: Uuid,
+    },
+    /// Access may have been withdrawn: whoever is meant asks again.
+    LookAgain {
+        tenant: TenantId,
+        subject: Option<String>,
     },
     Tick,
     /// Publications were lost before they came here.
@@ -278,6 +286,13 @@ impl Shard {
                 for conn in self.wheel.iter().flat_map(HashMap::values) {
                     if conn.tenant == tenant && conn.session == session {
                         close(&conn.socket, Disconnect::REVOKED);
+                    }
+                }
+            }
+            Msg::LookAgain { tenant, subject } => {
+                for conn in self.wheel.iter().flat_map(HashMap::values) {
+                    if conn.tenant == tenant && subject.as_ref().is_none_or(|s| *s == conn.subject) {
+                        conn.again.notify_one();
                     }
                 }
             }

@@ -58,7 +58,8 @@ async function choosePatient(page) {
 test("an administrator registers an application on the screen; its secret is shown once", async () => {
   const page = await person(browser, { viewport: { width: 1280, height: 900 } });
   await page.goto(server.addresses.admin);
-  await id(page, "nav-clients").click();
+  await id(page, "nav-admin").click();
+  await id(page, "admin-clients").click();
   await page.locator(".empty").waitFor();
   await accessible(page, "no applications");
   await id(page, "clients-add").click();
@@ -247,7 +248,8 @@ test("an administrator adds an outside provider; a nurse signs in with it, is ma
   try {
     const page = await person(browser, { viewport: { width: 1280, height: 900 } });
     await page.goto(server.addresses.admin);
-    await id(page, "nav-clients").click();
+    await id(page, "nav-admin").click();
+  await id(page, "admin-clients").click();
     await id(page, "sso-add").click();
     for (const [name, value] of [["name", "Harbour Hospital"], ["issuer", outside.issuer], ["client", "medtech"], ["secret", "a secret of some length"], ["domains", "hospital.example"]]) await id(page, `sso-${name}`).fill(value);
     await id(page, "sso-create").selectOption("staff");

@@ -53,6 +53,7 @@ const today = createRoute({ getParentRoute: () => app, path: '/today', component
 const queue = createRoute({ getParentRoute: () => app, path: '/queue', component: lazyRouteComponent(() => import('./queue/Queue'), 'Queue') });
 const board = createRoute({ getParentRoute: () => app, path: '/board', component: lazyRouteComponent(() => import('./board/Board'), 'Board') });
 const audit = createRoute({ getParentRoute: () => app, path: '/audit', validateSearch: readSearch, component: lazyRouteComponent(() => import('./audit/Audit'), 'Audit') });
+const access = createRoute({ getParentRoute: () => app, path: '/access', component: lazyRouteComponent(() => import('./access/Access'), 'Access') });
 const clients = createRoute({ getParentRoute: () => app, path: '/clients', component: lazyRouteComponent(() => import('./clients/Clients'), 'Clients') });
 const security = createRoute({ getParentRoute: () => app, path: '/account/security', component: lazyRouteComponent(() => import('./account/Security'), 'Security') });
 const people = createRoute({ getParentRoute: () => app, path: '/admin/people', component: lazyRouteComponent(() => import('./admin/People'), 'People') });
@@ -66,7 +67,7 @@ const privacy = createRoute({ getParentRoute: () => app, path: '/account/privacy
 const welcome = createRoute({ getParentRoute: () => app, path: '/account/welcome', component: lazyRouteComponent(() => import('./account/Welcome'), 'Welcome') });
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
-const screens = [index, today, queue, board, audit, clients, people, roles, clinics, settings, data, security, profile, preferences, privacy, welcome, visit];
+const screens = [index, today, queue, board, audit, access, clients, people, roles, clinics, settings, data, security, profile, preferences, privacy, welcome, visit];
 const router = createRouter({ routeTree: root.addChildren([signIn, enter, ssoReturn, authorize, app.addChildren(screens)]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {

@@ -1,6 +1,8 @@
 //! Three clinics in one server: what is another clinic's is not there, whoever asks, at whatever route, however it is named.
 
 mod table;
+mod walk;
+mod world;
 
 use crate::{
     app::{self, Clinic, Running},
@@ -391,6 +393,7 @@ fn forget(value: &mut Value) {
         Value::Object(map) => {
             for key in [
                 "correlation",
+                "location",
                 "lastModified",
                 "lastUpdated",
                 "id",
@@ -413,9 +416,6 @@ async fn another_clinics_things_are_not_there() {
     on_both_engines(tables.get(1..).unwrap_or_default(), |w| {
         Box::pin(async move {
             let house = house(w).await?;
-            for r in table::of(&house.running.router) {
-                println!("{} {:?}", r.path, r.methods);
-            }
             let (north, south) = (house.stand(w, &w.north).await?, house.stand(w, &w.south).await?);
             let east = house.stand(w, &w.east).await?;
             for tenant in [&w.north, &w.south, &w.east] {

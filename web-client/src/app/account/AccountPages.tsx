@@ -7,6 +7,7 @@ export function AccountPages({ lead, children }: { lead: string; children: React
   const t = useT();
   const links = [
     { to: '/app/account/profile', name: t('account.profile'), testId: 'account-profile' },
+    { to: '/app/account/security', name: t('security.title'), testId: 'account-security' },
     { to: '/app/account/preferences', name: t('account.preferences'), testId: 'account-preferences' },
     { to: '/app/account/privacy', name: t('account.privacy'), testId: 'account-privacy' },
   ] as const;

@@ -2,8 +2,9 @@
 import { useQuery } from '@tanstack/react-query';
 import { account } from '../../core/api/endpoints';
 import { ErrorState, Notice, Skeleton } from '../../ui/parts';
-import { useStore, useT, useTitle } from '../../ui/store';
+import { useStore, useT } from '../../ui/store';
 import { hub } from '../hub';
+import { AccountPages } from './AccountPages';
 import { Passkeys } from './Passkeys';
 import { Password } from './Password';
 import { Recovery } from './Recovery';
@@ -14,15 +15,13 @@ import './account.css';
 export function Security() {
   const t = useT();
   const asked = useStore(hub.enrol);
-  useTitle(t('security.title'));
   const query = useQuery({ queryKey: ['security', 'all'], queryFn: () => account.security(hub.api) });
   if (query.isError && !query.data) return <ErrorState error={query.error} onRetry={() => void query.refetch()} />;
   if (!query.data) return <Skeleton lines={6} />;
   const s = query.data;
   const second = s.passkeys > 0 || s.totp;
   return (
-    <div className="security" data-testid="security">
-      <header className="screen-top"><div><h1>{t('security.title')}</h1><p className="muted">{t('security.lead')}</p></div></header>
+    <AccountPages lead={t('security.lead')}><div className="security" data-testid="security">
       {(asked || s.required) && !second
         ? <Notice tone="warn" title={t('security.required')} testId="security-required">{t('security.required_text')}</Notice>
         : asked && s.assurance !== 'two' ? <Notice tone="warn" testId="security-weak">{t('security.weak')}</Notice> : null}
@@ -31,6 +30,6 @@ export function Security() {
       <Recovery left={s.recovery} possible={second} />
       <Password set={s.password} />
       <Sessions />
-    </div>
+    </div></AccountPages>
   );
 }

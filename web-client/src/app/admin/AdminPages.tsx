@@ -13,6 +13,8 @@ export function AdminPages({ lead, action, children }: { lead: string; action?: 
     { to: '/app/admin/people', name: t('admin.people'), testId: 'admin-people' },
     { to: '/app/admin/roles', name: t('admin.roles'), testId: 'admin-roles' },
     ...(own?.home ? [{ to: '/app/admin/clinics', name: t('admin.clinics'), testId: 'admin-clinics' } as const] : []),
+    { to: '/app/access', name: t('nav.access'), testId: 'admin-access' },
+    { to: '/app/clients', name: t('nav.clients'), testId: 'admin-clients' },
     { to: '/app/admin/settings', name: t('admin.settings'), testId: 'admin-settings' },
     { to: '/app/admin/data', name: t('admin.data'), testId: 'admin-data' },
   ];

@@ -8,13 +8,14 @@ import type { MessageKey } from '../../core/i18n/i18n';
 import { CopyButton } from '../../ui/CopyButton';
 import { Icon } from '../../ui/Icon';
 import { Button, EmptyState, ErrorState, Notice, Skeleton } from '../../ui/parts';
-import { useT, useTitle } from '../../ui/store';
+import { useT } from '../../ui/store';
 import { hub, queries } from '../hub';
 import { Sheet } from '../ui/Sheet';
 import { Toggle } from '../ui/Toggle';
 import { kindOf, updateOf, type Kind } from './form';
 import { Providers } from './Providers';
 import { Register } from './Register';
+import { AdminPages } from '../admin/AdminPages';
 import './clients.css';
 
 const KIND: Record<Kind, MessageKey> = { public: 'clients.public', secret: 'clients.secret', key: 'clients.key', backend: 'clients.backend' };
@@ -22,16 +23,11 @@ const reload = () => queries.invalidateQueries({ queryKey: ['oauth-clients'] });
 
 export function Clients() {
   const t = useT();
-  useTitle(t('nav.clients'));
   const [adding, setAdding] = useState(false);
   const [made, setMade] = useState<OAuthClient | null>(null);
   const all = useQuery({ queryKey: ['oauth-clients'], queryFn: () => oauth.clients(hub.api) });
   return (
-    <div className="clients">
-      <header className="screen-top">
-        <div><h1>{t('nav.clients')}</h1><p className="muted">{t('clients.lead')}</p></div>
-        <Button variant="primary" icon="link" onClick={() => setAdding(true)} data-testid="clients-add">{t('clients.add')}</Button>
-      </header>
+    <AdminPages lead={t('clients.lead')} action={<Button variant="primary" icon="link" onClick={() => setAdding(true)} data-testid="clients-add">{t('clients.add')}</Button>}>
       {made ? <Made client={made} onClose={() => setMade(null)} /> : null}
       {all.isError ? <ErrorState error={all.error} onRetry={() => void all.refetch()} />
         : all.data === undefined ? <Skeleton lines={4} />
@@ -41,7 +37,7 @@ export function Clients() {
       <Sheet open={adding} title={t('clients.add')} onClose={() => setAdding(false)} testId="clients-register">
         <Register onCancel={() => setAdding(false)} onDone={(client) => { setAdding(false); setMade(client); void reload(); }} />
       </Sheet>
-    </div>
+    </AdminPages>
   );
 }
 

@@ -1,7 +1,8 @@
 // The chart beside the picture: who this is, allergies always in sight, vitals as they come, results, conditions, medicines.
 import { useQuery } from '@tanstack/react-query';
-import { useEffect, useState } from 'react';
+import { useCallback, useEffect, useState } from 'react';
 import { records } from '../../core/api/endpoints';
+import { asApiError } from '../../core/api/problem';
 import type { Coded, ResultReport } from '../../core/api/types';
 import type { PatientEvent } from '../../core/live/events';
 import { add, liveFirst, mergeChart, type Series } from '../../core/vitals/series';
@@ -9,6 +10,8 @@ import { yearsOld } from '../../core/time/time';
 import { Icon, type IconName } from '../../ui/Icon';
 import { ErrorState, Skeleton } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { BreakGlass } from '../breakglass/BreakGlass';
+import { GlassBanner } from '../breakglass/GlassBanner';
 import { hub, queries, useChannel } from '../hub';
 import { sexKey } from '../today/NextPatient';
 import { ResultCard } from './ResultCard';
@@ -25,6 +28,7 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
     const vitals = chart.data?.vitals;
     if (vitals) setSeries((all) => mergeChart(all, vitals));
   }, [chart.data]);
+  const ended = useCallback(() => void queries.resetQueries({ queryKey: ['chart', patient] }), [patient]);
   useChannel<PatientEvent>(patient === null ? null : `patient:${patient}`, (event) => {
     if (event.kind === 'reading') setSeries((all) => add(all, event));
     else if (event.kind === 'result.card') {
@@ -35,6 +39,8 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
   }, () => void queries.invalidateQueries({ queryKey: key }));
 
   if (patient === null) return <section className="chart"><p className="muted chart-none">{t('chart.none')}</p></section>;
+  const refused = chart.isError && asApiError(chart.error).code === 'policy.relationship';
+  if (refused) return <section className="chart"><BreakGlass patient={patient} onOpen={() => void chart.refetch()} /></section>;
   if (chart.isError && !chart.data) return <section className="chart"><ErrorState error={chart.error} onRetry={() => void chart.refetch()} /></section>;
   const data = chart.data;
   const birth = data?.patient.birth_date;
@@ -53,6 +59,7 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
   const results = every.filter((r) => !within.has(r.id)).toSorted((a, b) => Date.parse(b.at) - Date.parse(a.at));
   return (
     <section className="chart" data-testid="chart">
+      <GlassBanner patient={patient} onEnd={ended} />
       <header className="chart-top">
         <div className="chart-who"><h2>{data?.patient.name ?? name}</h2><p className="muted small num">{facts.join(' · ')}</p></div>
         <Allergies list={data?.allergies} />

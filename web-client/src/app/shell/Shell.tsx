@@ -20,7 +20,7 @@ import { Reauth } from './Reauth';
 import { StepUp } from '../stepup/StepUp';
 import { UserMenu } from './UserMenu';
 
-type Place = '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/clients' | '/app/admin/people' | '/app/account/privacy';
+type Place = '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/admin/people' | '/app/account/privacy';
 interface Entry { to: Place; icon: IconName; label: MessageKey }
 const CLINICIAN: readonly Entry[] = [
   { to: '/app/today', icon: 'today', label: 'nav.today' },
@@ -30,7 +30,6 @@ const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
 const ADMIN: readonly Entry[] = [
   { to: '/app/audit', icon: 'shield', label: 'nav.audit' },
   { to: '/app/admin/people', icon: 'settings', label: 'nav.admin' },
-  { to: '/app/clients', icon: 'link', label: 'nav.clients' },
 ];
 const PRIVACY: Entry = { to: '/app/account/privacy', icon: 'shield', label: 'account.privacy' };
 

@@ -1,7 +1,7 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
+  AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, EmergencyAccess, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
   OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
 } from './types';
 import type { Finished, Started } from '../webauthn/passkeys';
@@ -25,6 +25,9 @@ export const identity = {
   /** Names and roles of subjects, for administrators. */
   names: (api: ApiClient, subjects: readonly string[]) =>
     api.get<{ people: Record<string, AuditPerson> }>(`/api/identity/names?of=${id(subjects.join(','))}`),
+  /** What a user can see; with a patient, why they may or may not see that record. */
+  decide: (api: ApiClient, user: string, patient: string) => api.post<AccessAnswer>('/api/identity/decide',
+    patient === '' ? { user } : { user, action: 'read', resource: { kind: 'patient', id: patient } }),
   signOut: (api: ApiClient) => api.post<void>('/api/identity/sign-out'),
 };
 
@@ -82,6 +85,17 @@ export const messaging = {
 
 export const records = {
   chart: (api: ApiClient, patient: string) => api.get<Chart>(`/api/records/patients/${id(patient)}/chart`),
+};
+
+/** Emergency access to one patient's record. */
+export const glass = {
+  begin: (api: ApiClient, patient: string, reason: string, text: string) =>
+    api.post<EmergencyAccess>(`/api/records/patients/${id(patient)}/break-glass`, { reason_code: reason, text }),
+  end: (api: ApiClient, patient: string) => api.post<void>(`/api/records/patients/${id(patient)}/break-glass/end`),
+  mine: (api: ApiClient) => api.get<{ accesses: EmergencyAccess[] }>('/api/records/break-glass/mine'),
+  list: (api: ApiClient) => api.get<{ accesses: EmergencyAccess[] }>('/api/records/break-glass'),
+  review: (api: ApiClient, access: string, review: string) =>
+    api.post<void>(`/api/records/break-glass/${id(access)}/review`, { review }),
 };
 
 export const notices = {

@@ -176,3 +176,14 @@ export interface OAuthClient extends OAuthMetadata { client_id: string; active: 
 export interface SsoSettings { name: string; issuer: string; client_id: string; domains: string[]; create?: string; two_factors: boolean }
 export interface SsoProvider extends SsoSettings { id: string; active: boolean; created_at: string; has_secret: boolean; redirect_uri: string }
 export interface SsoChange { active: boolean; client_secret?: string; settings: SsoSettings }
+
+/** One breaking of the glass. */
+export interface EmergencyAccess {
+  id: string; subject: string; name: string; patient_id: string; reason_code: string; text: string; at: string; until: string;
+}
+export type AccessReach = 'everyone' | 'some' | 'none';
+/** Why a decision of the policy is as it is, and what a user sees by type. */
+export interface AccessAnswer {
+  decision?: { allow: boolean; why: string; steps: { step: string; pass: boolean; because: string }[] };
+  sees: { kind: string; read: AccessReach; write: AccessReach; patients?: number }[];
+}
