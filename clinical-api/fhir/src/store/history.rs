@@ -36,6 +36,7 @@ fn old(bodies: &Bodies, row: &medtech_kernel::Row) -> Result<Version> {
         updated: row.i64(2)?,
         deleted: op == Op::Delete || body.is_none(),
         ord: 0,
+        sealed: false,
         body: body.unwrap_or_default(),
     };
     Ok(Version { stored, op, seq: 0 })
@@ -111,6 +112,7 @@ pub(crate) async fn type_history(
                 updated: row.i64(2)?,
                 deleted: op == Op::Delete || body.is_none(),
                 ord: 0,
+                sealed: false,
                 body: body.unwrap_or_default(),
             };
             Ok(Version {

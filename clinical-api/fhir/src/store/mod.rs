@@ -4,11 +4,13 @@ mod exec;
 mod history;
 mod sealed;
 mod shelf;
+mod veil;
 mod write;
 
 pub(crate) use exec::Exec;
 pub(crate) use history::{Version, instance_history, type_history, version};
 pub(crate) use shelf::{Shelf, resolve};
+pub(crate) use veil::Veil;
 pub(crate) use write::{Body, Change, Op, Target, Written, about, apply, patients};
 
 use crate::{codec, definitions::ResourceDef};
@@ -23,6 +25,8 @@ pub(crate) struct Stored {
     pub(crate) updated: i64,
     pub(crate) deleted: bool,
     pub(crate) ord: i64,
+    /// Was it written since bodies are sealed? Its index rows are blinded then, where they are.
+    pub(crate) sealed: bool,
     /// The stored form; empty where nothing is left.
     pub(crate) body: String,
 }
@@ -49,6 +53,7 @@ pub(crate) async fn stored_all(exec: &mut Exec<'_>, rows: &[Row]) -> Result<Vec<
             updated: row.i64(2)?,
             deleted: row.i64(3)? != 0 || body.is_none(),
             ord: row.i64(4)?,
+            sealed: sealed::is_sealed(row, 6)?,
             body: body.unwrap_or_default(),
         })
     };

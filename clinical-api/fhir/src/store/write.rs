@@ -14,7 +14,7 @@ use medtech_kernel::{
     db::{Insert, Ty},
 };
 use serde::Serialize;
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 /// What a change does, as numbered in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,11 @@ pub(crate) async fn apply(
         let old_rows = match alive {
             None => None,
             Some(o) => {
-                let found = change.def.plan().run(&o.value()?, base);
+                let mut found = change.def.plan().run(&o.value()?, base);
+                // Rows of an older release are not blinded: they go as they came.
+                if let Some(veil) = shelf.veil.as_ref().filter(|_| o.sealed) {
+                    veil.over(change.def, &mut found)?;
+                }
                 concerned.extend(patients(change.def, &found).map(str::to_owned));
                 state.intern(tx, shelf, &found).await?;
                 Some(Rows::build(change.def, rid, o.updated, &found, &state.names))
@@ -227,7 +231,15 @@ pub(crate) async fn apply(
             Some(body) => {
                 concerned.extend(patients(change.def, &body.found).map(str::to_owned));
                 state.intern(tx, shelf, &body.found).await?;
-                Some(Rows::build(change.def, rid, now, &body.found, &state.names))
+                let found = match &shelf.veil {
+                    Some(veil) => {
+                        let mut found = body.found.clone();
+                        veil.over(change.def, &mut found)?;
+                        Cow::Owned(found)
+                    }
+                    None => Cow::Borrowed(&body.found),
+                };
+                Some(Rows::build(change.def, rid, now, &found, &state.names))
             }
         };
         let op = match (&change.body, &old) {
