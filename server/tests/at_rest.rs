@@ -1,4 +1,11 @@
 //! What lies on the disk after a day at the demo clinic, and after a restored copy.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a failed test panics; another process is polled"
+)]
 
 mod common;
 

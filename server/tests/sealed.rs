@@ -1,4 +1,11 @@
 //! The real program without its root key.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a failed test panics; another process is polled"
+)]
 
 mod common;
 

@@ -101,10 +101,10 @@ impl House {
 }
 
 async fn requested(w: &World) -> Vec<Value> {
-    const REQUESTED: &str = "SELECT body FROM outbox WHERE tenant = $1 AND grp = 'probe' ORDER BY seq";
-    let rows = w.ctx.db.query(w.north.id, REQUESTED, &[]).await.unwrap();
-    rows.iter()
-        .map(|r| serde_json::from_str(r.text(0).unwrap()).unwrap())
+    let events = w.ctx.bus.waiting(w.north.id, "probe").await.unwrap();
+    events
+        .iter()
+        .map(|e| serde_json::from_str(e.body.get()).unwrap())
         .collect()
 }
 

@@ -383,7 +383,7 @@ impl Fhir {
             return Arc::clone(shelf);
         }
         let mut shelves = self.0.shelves.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Shelf::new(tenant, &self.0.ctx.root));
+        let new = || Arc::new(Shelf::new(tenant, &self.0.ctx));
         Arc::clone(shelves.entry(tenant).or_insert_with(new))
     }
 

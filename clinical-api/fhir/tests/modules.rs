@@ -79,20 +79,14 @@ async fn together(world: &World) -> Result<()> {
             assert!(r.value()?["valueQuantity"]["value"].as_i64() >= Some(71));
         }
     }
-    let event = ctx
-        .db
-        .query_one(
-            tenant,
-            "SELECT body, ekey, kind FROM outbox WHERE tenant = $1 ORDER BY seq LIMIT 1",
-            &[],
-        )
-        .await?;
-    let body: Value = serde_json::from_str(event.text(0)?).unwrap();
+    let events = ctx.bus.waiting(tenant, "watcher").await?;
+    let event = events.first().unwrap();
+    let body: Value = serde_json::from_str(event.body.get()).unwrap();
     assert_eq!(
         (body["type"].as_str(), body["op"].as_str(), body["patient"].as_str()),
         (Some("Observation"), Some("create"), Some(patient.id.as_str()))
     );
-    assert_eq!(event.text(1)?, format!("Observation/{}", body["id"].as_str().unwrap()));
+    assert_eq!(event.key, format!("Observation/{}", body["id"].as_str().unwrap()));
 
     let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
         {"fullUrl": "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a", "resource": {"resourceType": "Encounter", "status": "finished", "class": {"code": "VR"}, "subject": {"reference": patient.reference()}}, "request": {"method": "POST", "url": "Encounter"}},

@@ -209,12 +209,11 @@ async fn events_that_make_no_sense_are_errors_and_change_nothing() {
     .await;
 }
 
-const ALERTS: &str = "SELECT body FROM outbox WHERE tenant = $1 AND grp = 'probe' ORDER BY seq";
-
 async fn alerts(w: &World) -> Vec<Value> {
-    let rows = w.ctx.db.query(w.north.id, ALERTS, &[]).await.unwrap();
-    rows.iter()
-        .map(|r| serde_json::from_str(r.text(0).unwrap()).unwrap())
+    let events = w.ctx.bus.waiting(w.north.id, "probe").await.unwrap();
+    events
+        .iter()
+        .map(|e| serde_json::from_str(e.body.get()).unwrap())
         .collect()
 }
 

@@ -241,6 +241,12 @@ impl Bus {
         outbox::backlog(&self.0.db, tenant).await
     }
 
+    /// For tests: what waits for a group, in order, opened.
+    #[cfg(feature = "testkit")]
+    pub async fn waiting(&self, tenant: TenantId, group: &'static str) -> Result<Vec<Event>> {
+        outbox::waiting(&self.0.db, tenant, group).await
+    }
+
     /// What was given up, newest first.
     pub async fn dead_letters(&self, tenant: TenantId) -> Result<Vec<DeadLetter>> {
         outbox::dead_letters(&self.0.db, tenant).await

@@ -305,6 +305,15 @@ async fn fail(bus: &Bus, tenant: TenantId, group: &'static str, seq: i64, attemp
         .map(|_| ())
 }
 
+#[cfg(feature = "testkit")]
+pub(super) async fn waiting(db: &Db, tenant: TenantId, group: &'static str) -> Result<Vec<Event>> {
+    const WAITING: &str =
+        "SELECT seq, id, kind, ekey, actor, at, body FROM outbox WHERE tenant = $1 AND grp = $2 ORDER BY seq";
+    let rows = db.query(tenant, WAITING, &[group.into()]).await?;
+    let texts = Texts::of(db, tenant, &rows, 6).await?;
+    rows.iter().map(|row| event(tenant, row, &texts)).collect()
+}
+
 /// Where an event's body is sealed to: every group's row, and the dead letter it may become.
 fn place(event: Uuid) -> String {
     format!("outbox/{event}")

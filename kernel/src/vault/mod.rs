@@ -228,7 +228,7 @@ impl Vault {
         }
         let keys = self.tenant(tenant)?;
         let secret = keys.page.as_ref().ok_or_else(no_key)?;
-        Ok(expand(&**secret, &[label.as_bytes()]))
+        Ok(expand(secret, &[label.as_bytes()]))
     }
 
     /// What stands in an index for a value: the same value in the same field of the same tenant gives the same bytes,

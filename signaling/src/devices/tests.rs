@@ -92,11 +92,9 @@ impl Door<'_> {
     }
 
     async fn recorded(&self, tenant: &Tenant) -> Result<Vec<Value>> {
-        let sql = "SELECT body FROM outbox WHERE tenant = $1 AND grp = 'probe' ORDER BY seq";
-        let rows = self.world.ctx.db.query(tenant.id, sql, &[]).await?;
-        rows.iter()
-            .map(|r| Ok(serde_json::from_str(r.text(0)?).expect("json")))
-            .collect()
+        let events = self.world.ctx.bus.waiting(tenant.id, "probe").await?;
+        let json = |e: &Event| serde_json::from_str(e.body.get()).expect("json");
+        Ok(events.iter().map(json).collect())
     }
 
     async fn mosquitto_pub(&self, w: &Wearable, more: &[&str]) -> (bool, String) {

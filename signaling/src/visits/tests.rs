@@ -209,19 +209,9 @@ impl Stage<'_> {
     }
 
     async fn facts(&self, tenant: &Tenant) -> Result<Vec<(String, Value)>> {
-        let rows = self
-            .world
-            .ctx
-            .db
-            .query(
-                tenant.id,
-                "SELECT kind, body FROM outbox WHERE tenant = $1 AND grp = 'probe' ORDER BY seq",
-                &[],
-            )
-            .await?;
-        rows.iter()
-            .map(|r| Ok((r.string(0)?, serde_json::from_str(r.text(1)?).expect("json"))))
-            .collect()
+        let events = self.world.ctx.bus.waiting(tenant.id, "probe").await?;
+        let fact = |e: Event| (e.kind.to_string(), serde_json::from_str(e.body.get()).expect("json"));
+        Ok(events.into_iter().map(fact).collect())
     }
 
     /// To the waiting room; answers the guest's token.

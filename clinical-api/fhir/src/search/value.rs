@@ -11,7 +11,7 @@ use crate::{
     extract::{LONGEST, SEPARATOR, fold, hash, local_reference, point, string_row},
     index::clip,
     outcome::Failure,
-    store::resolve,
+    store::{Veil, resolve},
 };
 use medtech_kernel::Val;
 
@@ -61,7 +61,19 @@ pub(super) async fn clause(
             Ok(Clause::Date { k: param.k, main, any })
         }
         (Kind::String, _) => {
-            let any = values.iter().map(|v| string(v, modifier)).collect::<Result<_, _>>()?;
+            let veil = context.shelf.veil.as_ref().filter(|_| Veil::covers(def));
+            let one = |v: &String| match (string(v, modifier)?, veil) {
+                (plain, None) => Ok(plain),
+                // A blinded row has no other form than its own.
+                (Text::Prefix(p), Some(veil)) if !p.is_empty() => Ok(Text::Exact(veil.beginning(param.k, &p)?)),
+                (Text::Prefix(p), Some(_)) => Ok(Text::Prefix(p)),
+                (Text::Exact(row), Some(veil)) => Ok(Text::Exact(veil.exact(param.k, &row)?)),
+                (Text::Contains(_), Some(_)) => Err(unsupported(format!(
+                    "{}:contains, where the texts of records are sealed",
+                    param.code
+                ))),
+            };
+            let any = values.iter().map(one).collect::<Result<_, Failure>>()?;
             Ok(Clause::String { k: param.k, any })
         }
         (Kind::Quantity | Kind::Number, _) => {
@@ -112,7 +124,7 @@ async fn tokens(
                     } else {
                         first.clone()
                     };
-                    codes.push(hash(&["value", &value]));
+                    codes.push(context.shelf.number(hash(&["value", &value]))?);
                 }
                 if coded {
                     for row in context.exec.query(CODES, &[clip(&first).into()]).await? {
@@ -122,7 +134,7 @@ async fn tokens(
             }
             Some(code) if code.is_empty() => {
                 if hashed {
-                    codes.push(hash(&["system", &first]));
+                    codes.push(context.shelf.number(hash(&["system", &first]))?);
                 }
                 if coded {
                     systems.push(clip(&first).to_owned());
@@ -135,7 +147,7 @@ async fn tokens(
                     } else {
                         code.clone()
                     };
-                    codes.push(hash(&["both", &first, &code]));
+                    codes.push(context.shelf.number(hash(&["both", &first, &code]))?);
                 }
                 if coded {
                     codes.extend(interned(context, &code, &first).await?);
@@ -180,12 +192,12 @@ async fn references(
         let mut codes = Vec::new();
         for value in values {
             let parts: Vec<String> = split(value, '|').iter().map(|p| unescape(p)).collect();
-            codes.push(match parts.as_slice() {
+            codes.push(context.shelf.number(match parts.as_slice() {
                 [value] => hash(&["value", value]),
                 [system, value] if value.is_empty() => hash(&["system", system]),
                 [system, value] => hash(&["both", system, value]),
                 _ => return Err(refuse("an identifier is system|value")),
-            });
+            })?);
         }
         return Ok(Clause::Token {
             k: param.k,

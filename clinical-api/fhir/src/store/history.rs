@@ -35,6 +35,7 @@ fn old(bodies: &Bodies, row: &medtech_kernel::Row) -> Result<Version> {
         version: row.i64(1)?,
         updated: row.i64(2)?,
         deleted: op == Op::Delete || body.is_none(),
+        sealed: false,
         body: body.unwrap_or_default(),
     };
     Ok(Version { stored, op, seq: 0 })
@@ -109,6 +110,7 @@ pub(crate) async fn type_history(
                 version: row.i64(1)?,
                 updated: row.i64(2)?,
                 deleted: op == Op::Delete || body.is_none(),
+                sealed: false,
                 body: body.unwrap_or_default(),
             };
             Ok(Version {

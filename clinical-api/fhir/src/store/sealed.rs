@@ -22,6 +22,11 @@ pub(crate) async fn seal(tx: &mut Tx, patients: &[String], rid: i64, version: i6
     Ok([(codec::CURRENT | SEALED).into(), sealed.into()])
 }
 
+/// Is the body at this column sealed?
+pub(crate) fn is_sealed(row: &Row, at: usize) -> Result<bool> {
+    Ok(row.opt_i64(at - 1)?.is_some_and(|dict| dict & SEALED != 0))
+}
+
 fn place(rid: i64, version: i64) -> String {
     format!("fhir/{rid}/{version}")
 }

@@ -1,8 +1,8 @@
 //! What is kept in memory of one tenant: its id permutation, interned codes, client ids, and a block of row numbers.
 
-use super::Exec;
+use super::{Exec, Veil};
 use crate::{definitions::ResourceDef, ids::Permutation, index::clip};
-use medtech_kernel::{Db, Result, TenantId, Tx, secret::Root};
+use medtech_kernel::{Ctx, Db, Result, TenantId, Tx, db::Engine};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError, RwLock},
@@ -26,6 +26,8 @@ pub(crate) type XidKey = (i64, String);
 pub(crate) struct Shelf {
     pub(crate) tenant: TenantId,
     pub(crate) ids: Permutation,
+    /// Where index rows are blinded.
+    pub(crate) veil: Option<Veil>,
     codes: RwLock<HashMap<CodeKey, i64>>,
     xids: RwLock<HashMap<XidKey, i64>>,
     /// (next, end)
@@ -33,14 +35,20 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    pub(crate) fn new(tenant: TenantId, root: &Root) -> Self {
+    pub(crate) fn new(tenant: TenantId, ctx: &Ctx) -> Self {
         Self {
             tenant,
-            ids: Permutation::new(&root.derive("fhir.ids", tenant)),
+            ids: Permutation::new(&ctx.root.derive("fhir.ids", tenant)),
+            veil: (ctx.db.engine() == Engine::Postgres).then(|| Veil::new(ctx.vault.clone(), tenant)),
             codes: RwLock::default(),
             xids: RwLock::default(),
             block: Mutex::new((0, 0)),
         }
+    }
+
+    /// A number that stands for a text, as it stands in the index.
+    pub(crate) fn number(&self, hash: i64) -> Result<i64> {
+        self.veil.as_ref().map_or(Ok(hash), |veil| veil.number(hash))
     }
 
     fn take(&self, n: i64) -> Option<i64> {

@@ -19,7 +19,7 @@ use medtech_kernel::{
     scope::Letter,
 };
 use serde::Serialize;
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 /// Who writes, and what they may see and change.
 #[derive(Clone, Debug)]
@@ -253,8 +253,12 @@ pub(crate) async fn apply(
         let old_rows = match alive {
             None => None,
             Some(o) => {
-                let found = change.def.plan().run(&o.value()?, base);
+                let mut found = change.def.plan().run(&o.value()?, base);
                 gate.may(op, change.def, &id, &found)?;
+                // Rows of an older release are not blinded: they go as they came.
+                if let Some(veil) = shelf.veil.as_ref().filter(|_| o.sealed) {
+                    veil.over(change.def, &mut found)?;
+                }
                 concerned.extend(patients(change.def, &found).map(str::to_owned));
                 state.intern(tx, shelf, &found).await?;
                 Some(Rows::build(change.def, rid, o.updated, &found, &state.names))
@@ -266,7 +270,15 @@ pub(crate) async fn apply(
                 gate.may(op, change.def, &id, &body.found)?;
                 concerned.extend(patients(change.def, &body.found).map(str::to_owned));
                 state.intern(tx, shelf, &body.found).await?;
-                Some(Rows::build(change.def, rid, now, &body.found, &state.names))
+                let found = match &shelf.veil {
+                    Some(veil) => {
+                        let mut found = body.found.clone();
+                        veil.over(change.def, &mut found)?;
+                        Cow::Owned(found)
+                    }
+                    None => Cow::Borrowed(&body.found),
+                };
+                Some(Rows::build(change.def, rid, now, &found, &state.names))
             }
         };
         if change.def.name == "Patient" {
