@@ -72,6 +72,7 @@ impl Engine {
         for (track, grant) in tracks.into_iter().zip(grants) {
             if self.track(room, track).is_some_and(|t| t.grant(participant, grant)) {
                 let paused = grant == Grant::Paused;
+                tracing::debug!(%participant, %track, paused, estimate, "a picture is withheld or comes back");
                 self.events.push_back(Event::StreamPaused {
                     room,
                     participant,
