@@ -5,7 +5,7 @@ use crate::{
     auth::{Assurance, NewSession, Principal, Role, Sessions},
     bus::Bus,
     config::Config,
-    db::{Engine, Location},
+    db::{Engine, Location, PageKeys},
     id,
     policy::Policy,
     secret::Root,
@@ -52,7 +52,8 @@ impl World {
         let clock = Clock::manual(START);
         let mut all = vec![crate::MIGRATIONS];
         all.extend_from_slice(migrations);
-        let db = Db::open(location, clock.clone(), all).await?;
+        let root = Root::from_bytes([7; 32]);
+        let db = Db::open(location, PageKeys::of(&root), clock.clone(), all).await?;
         let bus = Bus::new(db.clone(), clock.clone());
         let tenants = Tenants::open(db.clone()).await?;
         let north = tenants.create("north", "North Clinic", "Europe/Berlin", &[]).await?;
@@ -69,7 +70,7 @@ impl World {
             bus,
             clock,
             tenants,
-            root: Root::from_bytes([7; 32]),
+            root,
             config: Arc::new(config),
         };
         Ok(Self {

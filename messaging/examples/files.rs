@@ -9,7 +9,7 @@ use medtech_kernel::{
     auth::{Assurance, NewSession, Role, Sessions},
     bus::Bus,
     config::Config,
-    db::Location,
+    db::{Location, PageKeys},
     policy::Policy,
     secret::Root,
     tenant::Tenants,
@@ -28,7 +28,9 @@ async fn main() -> Result<()> {
 
     let clock = Clock::system();
     let all = vec![medtech_kernel::MIGRATIONS, Messaging::migrations()];
-    let db = Db::open(Location::Sqlite(data_dir.join("db")), clock.clone(), all).await?;
+    let root = Root::open(&data_dir.join("root.key"))?;
+    let location = Location::Sqlite(data_dir.join("db"));
+    let db = Db::open(location, PageKeys::of(&root), clock.clone(), all).await?;
     let bus = Bus::new(db.clone(), clock.clone());
     let tenants = Tenants::open(db.clone()).await?;
     let fresh = tenants.all().is_empty();
@@ -39,7 +41,7 @@ async fn main() -> Result<()> {
     let ctx = Ctx {
         policy: Policy::new(db.clone(), clock.clone()),
         sessions: Sessions::new(db.clone(), bus.clone(), clock.clone()),
-        root: Root::open(&data_dir.join("root.key"))?,
+        root,
         config: Arc::new(Config {
             data_dir: data_dir.clone(),
             ..Config::default()

@@ -10,6 +10,7 @@ use medtech_kernel::{
     auth::Sessions,
     bus::{Bus, Event},
     config::Config,
+    db::PageKeys,
     policy::Policy,
     secret::Root,
     tenant::Tenants,
@@ -51,7 +52,7 @@ pub(crate) fn migrations() -> Vec<&'static [Migration]> {
 pub(crate) async fn open(config: Config) -> Result<Ctx> {
     let clock = Clock::system();
     let root = Root::open(&config.data_dir.join("secrets").join("root.key"))?;
-    let db = Db::open(config.location(), clock.clone(), migrations()).await?;
+    let db = Db::open(config.location(), PageKeys::of(&root), clock.clone(), migrations()).await?;
     let bus = Bus::new(db.clone(), clock.clone());
     let tenants = Tenants::open(db.clone()).await?;
     let ctx = Ctx {

@@ -51,6 +51,8 @@ impl fmt::Display for Refused {
     }
 }
 
+impl std::error::Error for Refused {}
+
 thread_local! {
     static LAST: RefCell<Option<Refused>> = const { RefCell::new(None) };
 }

@@ -19,24 +19,10 @@ pub const BATCH: u32 = 64;
 /// The page where SQLite's locks lie; it has no content.
 const LOCK_PAGE: u32 = (1 << 30) / PAGE as u32 + 1;
 
-/// Writes `BATCH` pages from `from` on through the log, unchanged, in a transaction of its own, so that they are sealed in
-/// the ring's epoch now. Answers where to go on; nothing when all are done. Readers and other writers go on between calls.
+/// Writes `BATCH` pages from `from` on through the log, unchanged, so that they are sealed in the ring's epoch now. Answers
+/// where to go on; nothing when all are done. The caller's transaction is around it; readers and other writers go on
+/// between the batches.
 pub fn rewrite(conn: &Connection, from: u32) -> Result<Option<u32>> {
-    conn.execute_batch("BEGIN IMMEDIATE")?;
-    match rewrite_within(conn, from) {
-        Ok(next) => {
-            conn.execute_batch("COMMIT")?;
-            Ok(next)
-        }
-        Err(e) => {
-            // Refused where SQLite has rolled back by itself.
-            let _ = conn.execute_batch("ROLLBACK");
-            Err(e)
-        }
-    }
-}
-
-fn rewrite_within(conn: &Connection, from: u32) -> Result<Option<u32>> {
     let pages: u32 = conn.query_row("PRAGMA page_count", [], |r| r.get(0))?;
     let next = from.saturating_add(BATCH);
     // One statement for each page: a range would make SQLite walk through all pages.

@@ -1,6 +1,6 @@
 //! The one door to storage: one SQL text, two engines.
 //!
-//! * **SQLite**: a file for each tenant; writes on that file's writer thread in group commits ([`sqlite`]), reads inline
+//! * **SQLite**: a sealed file for each tenant ([`PageKeys`]); writes on that file's writer thread in group commits ([`sqlite`]), reads inline
 //!   on the caller's thread.
 //! * **PostgreSQL**: one shared schema behind forced row-level security ([`postgres`]).
 //!
@@ -8,6 +8,7 @@
 //! start at `$2`. A statement that does not name `$1` is refused.
 
 mod migrate;
+mod pages;
 mod postgres;
 mod row;
 mod sqlite;
@@ -15,6 +16,7 @@ mod tx;
 mod value;
 
 pub use migrate::{Migration, Script};
+pub use pages::{PageKeys, Rekeyed};
 pub use row::Row;
 pub use tx::{Column, Insert, Tx};
 pub use value::{Ty, Val};
@@ -72,12 +74,17 @@ enum Inner {
 }
 
 impl Db {
-    /// Opens the store and brings every tenant's schema up to date.
-    pub async fn open(location: Location, clock: Clock, migrations: Vec<&'static [Migration]>) -> Result<Self> {
+    /// Opens the store and brings every tenant's schema up to date. `keys` seal the pages of SQLite's files.
+    pub async fn open(
+        location: Location,
+        keys: PageKeys,
+        clock: Clock,
+        migrations: Vec<&'static [Migration]>,
+    ) -> Result<Self> {
         let migrations: Vec<&'static Migration> = migrations.into_iter().flatten().collect();
         migrate::check(&migrations)?;
         Ok(Self(Arc::new(match location {
-            Location::Sqlite(dir) => Inner::Sqlite(sqlite::Sqlite::open(dir, clock, migrations)?),
+            Location::Sqlite(dir) => Inner::Sqlite(sqlite::Sqlite::open(dir, keys, clock, migrations)?),
             Location::Postgres { url, owner_url } => {
                 Inner::Postgres(postgres::Postgres::open(&url, owner_url.as_deref(), clock, &migrations).await?)
             }
@@ -139,10 +146,25 @@ impl Db {
         }
     }
 
+    /// Gives a tenant's pages a new key while everything runs: what is written from now on is sealed in epoch `to` (without
+    /// one: the next), the rest is written anew. `None` on PostgreSQL, which has no pages of ours. The caller audits it.
+    pub async fn rekey_tenant(&self, tenant: TenantId, to: Option<u32>) -> Result<Option<Rekeyed>> {
+        match &*self.0 {
+            Inner::Sqlite(db) => db.rekey(tenant, to).await.map(Some),
+            Inner::Postgres(_) => Ok(None),
+        }
+    }
+
     /// Facts for the operator (`medtech doctor`): engine, version, dangers such as a role that bypasses row security.
     pub async fn inspect(&self) -> Result<Vec<(String, String)>> {
         match &*self.0 {
-            Inner::Sqlite(_) => Ok(vec![("engine".into(), format!("SQLite {}", rusqlite::version()))]),
+            Inner::Sqlite(_) => Ok(vec![
+                ("engine".into(), format!("SQLite {}", rusqlite::version())),
+                (
+                    "files".into(),
+                    "encrypted page by page, the write-ahead log included".into(),
+                ),
+            ]),
             Inner::Postgres(db) => db.inspect().await,
         }
     }
