@@ -254,8 +254,8 @@ unsafe extern "C" fn control(file: *mut sqlite3_file, op: c_int, arg: *mut c_voi
     }
 }
 
-/// Pages are sealed whole, so no part of one can be read below, and no layer below may write a batch of them behind us.
-/// A frame is never smaller than the sector it lies in needs: without the power-safe flag SQLite would split writes.
+/// Pages are sealed whole: no part of one can be read, and no layer below may take a batch of them as one write. Without the
+/// power-safe promise SQLite would pad the log to whole sectors and cut a frame's write in two.
 unsafe extern "C" fn characteristics(file: *mut sqlite3_file) -> c_int {
     let kept = SQLITE_IOCAP_SAFE_APPEND
         | SQLITE_IOCAP_SEQUENTIAL

@@ -260,3 +260,164 @@ fn checksum(log: &LogHeader, from: (u32, u32), bytes: &[u8]) -> (u32, u32) {
 }
 
 const _: () = assert!(FRAME == FRAME_HEADER + PAGE && RESERVE < PAGE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Header = [u8; FRAME_HEADER];
+
+    fn ring(key: u8) -> Ring {
+        Ring::new("t", move |_| Some([key; 32]))
+    }
+
+    /// A log's header with SQLite's own checksum, in little-endian words.
+    fn log_header(salt: u8) -> LogHeader {
+        let mut header = [0; LOG_HEADER];
+        header[..4].copy_from_slice(&0x377f_0682_u32.to_be_bytes());
+        header[16..24].fill(salt);
+        let (a, b) = checksum(&header, (0, 0), &header[..24]);
+        header[24..28].copy_from_slice(&a.to_be_bytes());
+        header[28..].copy_from_slice(&b.to_be_bytes());
+        header
+    }
+
+    fn page(fill: u8) -> PageBytes {
+        let mut page = [fill; PAGE];
+        page[PAGE - RESERVE..].fill(0);
+        page
+    }
+
+    /// The header SQLite would write for this page after a frame with the checksum `before`.
+    fn header(
+        log: &LogHeader,
+        before: (u32, u32),
+        number: u32,
+        commit: bool,
+        page: &PageBytes,
+    ) -> (Header, (u32, u32)) {
+        let mut header = [0; FRAME_HEADER];
+        header[..4].copy_from_slice(&number.to_be_bytes());
+        header[4..8].copy_from_slice(&u32::from(commit).to_be_bytes());
+        let (a, b) = checksum(log, checksum(log, before, &header[..8]), page);
+        header[8..16].copy_from_slice(&log[16..24]);
+        header[16..20].copy_from_slice(&a.to_be_bytes());
+        header[20..].copy_from_slice(&b.to_be_bytes());
+        (header, (a, b))
+    }
+
+    /// A log of six frames, each a transaction.
+    fn written(log: &mut Log) -> Vec<u8> {
+        let (mut disk, head) = (Vec::new(), log_header(7));
+        log.write(&mut disk, &head, 0).unwrap();
+        let mut sum = checksum(&head, (0, 0), &head[..24]);
+        for number in 1..=6 {
+            let content = page(number as u8);
+            let (frame, next) = header(&head, sum, number, true, &content);
+            sum = next;
+            log.write(&mut disk, &frame, offset_of(number)).unwrap();
+            log.write(&mut disk, &content, offset_of(number) + 24).unwrap();
+        }
+        disk
+    }
+
+    fn frame(log: &mut Log, disk: &mut Vec<u8>, number: u32, proved: bool) -> Result<FrameBytes, Fault> {
+        let mut whole = [0xee; FRAME];
+        log.read(disk, &mut whole, offset_of(number), || proved)?;
+        Ok(whole)
+    }
+
+    #[test]
+    fn header_and_page_come_back_together_and_apart() {
+        let mut log = Log::new(ring(1));
+        let mut disk = written(&mut log);
+        assert_eq!(disk.len() as u64, offset_of(7));
+        let whole = frame(&mut log, &mut disk, 3, false).unwrap();
+        assert_eq!(whole[FRAME_HEADER..], page(3));
+        let mut content = [0; PAGE];
+        log.read(&mut disk, &mut content, offset_of(3) + 24, || false).unwrap();
+        assert_eq!(content, page(3));
+        let mut sum = [0; 8];
+        log.read(&mut disk, &mut sum, offset_of(3) + 16, || false).unwrap();
+        assert_eq!(sum, whole[16..24]);
+        assert_eq!(frame(&mut log, &mut disk, 7, false), Err(Fault::Short));
+    }
+
+    #[test]
+    fn a_page_overwritten_before_its_commit_gets_its_new_header_at_the_commit() {
+        let mut log = Log::new(ring(1));
+        let mut disk = written(&mut log);
+        let old = frame(&mut log, &mut disk, 5, false).unwrap();
+        log.write(&mut disk, &page(0x55), offset_of(5) + 24).unwrap();
+        let between = frame(&mut log, &mut disk, 5, false).unwrap();
+        assert_eq!((&between[..24], &between[24..]), (&old[..24], &page(0x55)[..]));
+        let new = [3; FRAME_HEADER];
+        log.write(&mut disk, &new, offset_of(5)).unwrap();
+        let after = frame(&mut log, &mut disk, 5, false).unwrap();
+        assert_eq!((&after[..24], &after[24..]), (&new[..], &page(0x55)[..]));
+        // A frame that does not open must never be given a header: its content would be lost for good.
+        disk[offset_of(6) as usize + 100] ^= 1;
+        assert_eq!(
+            frame(&mut log, &mut disk, 6, true),
+            Err(Fault::Refused(Refusal::NotAuthentic))
+        );
+    }
+
+    #[test]
+    fn recovery_ends_at_a_torn_frame_unless_two_transactions_follow() {
+        let mut log = Log::new(ring(1));
+        let good = written(&mut log);
+        for (torn, ends) in [(6, true), (5, true), (4, false), (1, false)] {
+            let mut disk = good.clone();
+            disk[offset_of(torn) as usize + 2000] ^= 1;
+            log.read(&mut disk, &mut [0; LOG_HEADER], 0, || false).unwrap();
+            let found = frame(&mut log, &mut disk, torn, false);
+            let wanted = if ends {
+                Ok([0; FRAME])
+            } else {
+                Err(Fault::Refused(Refusal::LogBroken))
+            };
+            assert_eq!(found, wanted, "frame {torn}");
+        }
+    }
+
+    #[test]
+    fn frames_of_an_earlier_log_end_the_new_one_and_a_wrong_key_ends_nothing() {
+        let mut log = Log::new(ring(1));
+        let mut disk = written(&mut log);
+        disk[..LOG_HEADER].copy_from_slice(&log_header(8));
+        // None of the frames belongs to this log: only the database can prove the key.
+        assert_eq!(frame(&mut log, &mut disk, 1, true), Ok([0; FRAME]));
+        let mut disk = written(&mut log);
+        let mut wrong = Log::new(ring(2));
+        let refused = Err(Fault::Refused(Refusal::NotAuthentic));
+        assert_eq!(frame(&mut wrong, &mut disk, 1, false), refused);
+    }
+
+    #[test]
+    fn a_damaged_log_header_is_refused_and_an_empty_one_is_an_empty_log() {
+        let mut log = Log::new(ring(1));
+        let mut disk = written(&mut log);
+        for at in 0..LOG_HEADER {
+            disk[at] ^= 4;
+            let read = log.read(&mut disk, &mut [0; LOG_HEADER], 0, || true);
+            assert_eq!(read, Err(Fault::Refused(Refusal::LogBroken)), "byte {at}");
+            disk[at] ^= 4;
+        }
+        disk[..LOG_HEADER].fill(0);
+        log.read(&mut disk, &mut [0; LOG_HEADER], 0, || true).unwrap();
+    }
+
+    #[test]
+    fn accesses_outside_of_the_layout_are_errors() {
+        let mut log = Log::new(ring(1));
+        let mut disk = written(&mut log);
+        let io = Err(Fault::Io(SQLITE_IOERR_WRITE));
+        assert_eq!(log.write(&mut disk, &[0; 10], offset_of(1)), io);
+        assert_eq!(log.write(&mut disk, &page(1), offset_of(1) + 8), io);
+        assert_eq!(log.write(&mut disk, &[0; 16], 8), io);
+        let io = Err(Fault::Io(SQLITE_IOERR_READ));
+        assert_eq!(log.read(&mut disk, &mut [0; PAGE], offset_of(1) + 25, || true), io);
+        assert_eq!(log.read(&mut disk, &mut [0; 64], 0, || true), io);
+    }
+}

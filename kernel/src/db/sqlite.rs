@@ -506,7 +506,6 @@ fn numbered(sql: &Sql) -> Arc<str> {
     made
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn sql_error(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
