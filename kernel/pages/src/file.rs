@@ -33,12 +33,12 @@ pub(crate) enum Kind {
     Database(Database),
     /// With its database, which is closed after it.
     Log(Log, *mut File),
-    /// The journal of a database that is still empty: a header and nothing else.
+    /// The journal of a database that is still empty: headers, one for each time it is synced, and nothing else.
     Journal(Ring),
 }
 
-/// Bytes of a journal's header, given that we promise power-safe overwriting.
-const JOURNAL_HEADER: u64 = 512;
+/// Bytes of a journal's header, given that we promise power-safe overwriting. A page would be a longer write.
+const JOURNAL_HEADER: usize = 512;
 
 /// What we do ourselves; every other method is the one below. Version 2: SQLite never maps such a file into memory.
 pub(crate) static METHODS: sqlite3_io_methods = sqlite3_io_methods {
@@ -209,7 +209,7 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, buf: *const c_void, length: 
     let outcome = match kind {
         Kind::Database(d) => d.write(&mut Below(file), buf, offset),
         Kind::Log(l, _) => l.write(&mut Below(file), buf, offset),
-        Kind::Journal(_) if offset.saturating_add(length as u64) <= JOURNAL_HEADER => Below(file).write(buf, offset),
+        Kind::Journal(_) if length <= JOURNAL_HEADER => Below(file).write(buf, offset),
         Kind::Journal(_) => Err(Refusal::Malformed.into()),
     };
     answer(kind, offset, outcome)

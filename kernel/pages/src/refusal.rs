@@ -11,6 +11,8 @@ pub enum Refusal {
     KeyUnknown(u32),
     /// A file that is not one of our sealed databases.
     NotSealed,
+    /// A rollback journal (one lies beside the file, or is asked for) or a temporary file: both would hold plain pages.
+    PlainFile,
     /// The log breaks off, and yet whole commits follow: no crash leaves that behind.
     LogBroken,
     /// SQLite asked for something that this layout has no room for.
@@ -26,6 +28,7 @@ impl fmt::Display for Refusal {
             }
             Self::KeyUnknown(epoch) => write!(f, "sealed in epoch {epoch}, whose key is not known"),
             Self::NotSealed => f.write_str("not a sealed database"),
+            Self::PlainFile => f.write_str("a journal or temporary file would hold plain pages"),
             Self::LogBroken => f.write_str("the write-ahead log is damaged before its end"),
             Self::Malformed => f.write_str("an access outside of the sealed layout"),
             Self::NoRandomness => f.write_str("the system gives no random bytes"),

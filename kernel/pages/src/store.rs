@@ -123,13 +123,14 @@ pub fn convert(ring: &Ring, path: &Path) -> Result<bool> {
     vfs::register().map_err(|_| Error::Unusable("the sealed file system layer could not be registered"))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let plain = Connection::open_with_flags(path, flags)?;
-    // Takes in the old log, deletes it, and keeps everybody else out until the connection closes.
+    // Takes in the old log and deletes it; then keeps everybody else out until the connection closes. In this order, since
+    // in exclusive mode the journal of the first step would stay beside the file.
     plain.execute_batch(
-        "PRAGMA busy_timeout=2000; PRAGMA temp_store=MEMORY; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=DELETE;
-         BEGIN EXCLUSIVE; COMMIT;",
+        "PRAGMA busy_timeout=2000; PRAGMA temp_store=MEMORY; PRAGMA journal_mode=DELETE;
+         PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT;",
     )?;
     let mode: String = plain.query_row("PRAGMA journal_mode", [], |r| r.get(0))?;
-    if mode != "delete" {
+    if mode != "delete" || with_suffix(path, "-wal").exists() || with_suffix(path, "-journal").exists() {
         return Err(Error::Unusable("another process uses the plain database"));
     }
     let building = Building::start(path)?;

@@ -2,7 +2,7 @@
 //!
 //! Locks, shared memory, names and syncs stay the work of the layer below. Opened are the database and its log, nothing
 //! else: a rollback journal or a temporary file would hold plain pages. One exception: while a database is still empty,
-//! a journal has nothing to hold but its header, and `VACUUM INTO` insists on one.
+//! a journal has nothing to hold but its headers, and `VACUUM INTO` insists on one.
 #![allow(unsafe_code, reason = "the interface of SQLite's VFS is C")]
 
 use crate::{
@@ -79,11 +79,12 @@ unsafe extern "C" fn open(
     // SAFETY: SQLite gives `szOsFile` bytes for the file; null methods tell it that nothing needs closing.
     unsafe { (*file).base.pMethods = ptr::null() };
     if name.is_null() || flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL) == 0 {
+        note("SQLite", "temporary file".into(), Refusal::PlainFile);
         return SQLITE_CANTOPEN;
     }
     // SAFETY: the name is one that SQLite made for a database or its log, as both functions demand.
     let Some(ring) = (unsafe { ring_of(name) }) else {
-        note("", "database".into(), Refusal::NotSealed);
+        note("SQLite", "database".into(), Refusal::NotSealed);
         return SQLITE_CANTOPEN;
     };
     let kind = if flags & SQLITE_OPEN_MAIN_DB != 0 {
@@ -97,6 +98,7 @@ unsafe extern "C" fn open(
         } else if unsafe { is_empty(database) } {
             Kind::Journal(ring)
         } else {
+            note(ring.name(), "journal".into(), Refusal::PlainFile);
             return SQLITE_CANTOPEN;
         }
     };

@@ -9,8 +9,8 @@
 
 mod common;
 
-use common::{Dice, add, check, count, crash_copy, fresh, log_of, ring, writer};
-use medtech_pages::store;
+use common::{Dice, MARKER, add, check, contains, count, crash_copy, files, fresh, log_of, ring, writer};
+use medtech_pages::{Form, store};
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
@@ -109,6 +109,63 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
         check(&conn);
     }
     println!("{rounds} rounds, {acknowledged} acknowledged, none lost");
+}
+
+/// The child: says that it begins, and seals a plain file.
+#[test]
+#[ignore = "runs only as the child of the test below"]
+fn seals_a_plain_file() {
+    let Ok(path) = std::env::var("MEDTECH_PAGES_CHILD") else {
+        return;
+    };
+    println!("begin ");
+    store::convert(&ring(1), Path::new(&path)).unwrap();
+}
+
+#[test]
+fn a_plain_file_survives_a_kill_at_any_moment_of_its_sealing() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = dir.path().join("plain.db");
+    let conn = rusqlite::Connection::open(&plain).unwrap();
+    conn.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT NOT NULL)")
+        .unwrap();
+    add(&conn, 6000);
+    let mut dice = Dice(0x5eed_0006 ^ u64::from(std::process::id()));
+    let (mut before, mut after) = (0, 0);
+    for round in 0..12 {
+        let path = crash_copy(&plain, &dir.path().join(format!("round {round}")));
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "seals_a_plain_file", "--nocapture"])
+            .env("MEDTECH_PAGES_CHILD", &path)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.by_ref().map_while(Result::ok).any(|l| l.contains("begin ")));
+        let (_keep, wait) = std::sync::mpsc::channel::<()>();
+        let _ = wait.recv_timeout(Duration::from_millis(dice.below(80) as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        match Form::of(&path).unwrap() {
+            Form::Plain => before += 1,
+            Form::Sealed => after += 1,
+            Form::Absent => panic!("round {round}: the file is gone"),
+        }
+        store::convert(&ring(1), &path).unwrap();
+        let sealed = writer(&ring(1), &path);
+        assert_eq!(count(&sealed), 6000, "round {round}");
+        check(&sealed);
+        drop(sealed);
+        for file in files(path.parent().unwrap()) {
+            assert!(
+                !contains(&fs::read(&file).unwrap(), MARKER.as_bytes()),
+                "{}",
+                file.display()
+            );
+        }
+    }
+    println!("{before} killed before the new file had the name, {after} after");
 }
 
 #[test]
