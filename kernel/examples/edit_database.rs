@@ -16,7 +16,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The keys as `PageKeys::of` derives them.
     let key = move |epoch| Some(root.derive(&format!("sqlite pages {epoch}"), TenantId::from_number(tenant)));
     let name = format!("tenant-{tenant}.db");
-    let conn = store::open(&Ring::new(&name, key), &dir.join("db").join(&name), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let conn = store::open(
+        &Ring::new(&name, key),
+        &dir.join("db").join(&name),
+        OpenFlags::SQLITE_OPEN_READ_WRITE,
+    )?;
     conn.execute_batch(&sql)?;
     Ok(())
 }
