@@ -5,7 +5,7 @@ use crate::{
     auth::{Assurance, NewSession, Principal, Role, Sessions},
     bus::Bus,
     config::Config,
-    db::{Engine, Location},
+    db::{Engine, Location, PageKeys},
     id,
     policy::Policy,
     secret::Root,
@@ -106,7 +106,7 @@ impl World {
                     url: url.clone(),
                     owner_url: None,
                 };
-                Db::open(location, self.ctx.clock.clone(), Vec::new()).await?
+                Db::open(location, PageKeys::none(), self.ctx.clock.clone(), Vec::new()).await?
             }
         };
         db.write(tenant, move |tx| Box::pin(async move { tx.exec(sql, &args).await }))
@@ -163,7 +163,7 @@ async fn ground(
     config: Arc<Config>,
 ) -> Result<Ctx> {
     let vault = Vault::new(root.clone(), Ledger::at(config.data_dir.join("erasures.jsonl")));
-    let db = Db::open(location, clock.clone(), migrations)
+    let db = Db::open(location, PageKeys::of_vault(&vault), clock.clone(), migrations)
         .await?
         .with_vault(vault.clone());
     vault.load(&db).await?;

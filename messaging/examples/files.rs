@@ -9,7 +9,7 @@ use medtech_kernel::{
     auth::{Assurance, NewSession, Role, Sessions},
     bus::Bus,
     config::Config,
-    db::Location,
+    db::{Location, PageKeys},
     policy::Policy,
     secret::Root,
     tenant::Tenants,
@@ -31,7 +31,13 @@ async fn main() -> Result<()> {
     let all = vec![medtech_kernel::MIGRATIONS, Messaging::migrations()];
     let root = Root::open(&data_dir.join("root.key"))?;
     let vault = Vault::new(root.clone(), Ledger::at(data_dir.join("erasures.jsonl")));
-    let db = Db::open(Location::Sqlite(data_dir.join("db")), clock.clone(), all).await?;
+    let db = Db::open(
+        Location::Sqlite(data_dir.join("db")),
+        PageKeys::of_vault(&vault),
+        clock.clone(),
+        all,
+    )
+    .await?;
     let db = db.with_vault(vault.clone());
     vault.load(&db).await?;
     let bus = Bus::new(db.clone(), clock.clone());

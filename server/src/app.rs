@@ -10,7 +10,7 @@ use medtech_kernel::{
     auth::Sessions,
     bus::{Bus, Event},
     config::Config,
-    db::Location,
+    db::{Location, PageKeys},
     policy::Policy,
     secret::Root,
     tenant::Tenants,
@@ -66,7 +66,7 @@ pub(crate) async fn unlock(config: &Config, given: Option<Zeroizing<String>>) ->
         _ if key_at_hand => true,
         Location::Sqlite(dir) => dir.join("system.db").exists(),
         location => {
-            let db = Db::open(location, Clock::system(), migrations()).await?;
+            let db = Db::open(location, PageKeys::none(), Clock::system(), migrations()).await?;
             !Tenants::open(db).await?.all().is_empty()
         }
     };
@@ -81,7 +81,13 @@ pub(crate) async fn unlock(config: &Config, given: Option<Zeroizing<String>>) ->
 pub(crate) async fn open_with(config: Config, root: Root) -> Result<Ctx> {
     let clock = Clock::system();
     let vault = Vault::new(root.clone(), Ledger::at(config.vault.erasure_ledger(&config.data_dir)));
-    let db = Db::open(config.location(), clock.clone(), migrations()).await?;
+    let db = Db::open(
+        config.location(),
+        PageKeys::of_vault(&vault),
+        clock.clone(),
+        migrations(),
+    )
+    .await?;
     let db = db.with_vault(vault.clone());
     vault.load(&db).await?;
     let bus = Bus::new(db.clone(), clock.clone());

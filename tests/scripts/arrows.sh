@@ -12,15 +12,16 @@ allow() {
     case " $* " in *" $inner "*) ;; *) echo "forbidden arrow: $crate -> $inner"; failed=1 ;; esac
   done
 }
-allow medtech-kernel
+allow medtech-pages
+allow medtech-kernel medtech-pages
 allow medtech-media-sfu
 allow medtech-web-client
-allow medtech-messaging medtech-kernel
-allow medtech-notifications medtech-kernel
-allow medtech-signaling medtech-kernel medtech-media-sfu
-allow medtech-fhir medtech-kernel
+allow medtech-messaging medtech-kernel medtech-pages
+allow medtech-notifications medtech-kernel medtech-pages
+allow medtech-signaling medtech-kernel medtech-pages medtech-media-sfu
+allow medtech-fhir medtech-kernel medtech-pages
 for module in identity tenants records appointments; do
-  allow "medtech-$module" medtech-kernel medtech-fhir
+  allow "medtech-$module" medtech-kernel medtech-pages medtech-fhir
 done
 # Every crate of the workspace is named above, or is one of those that may see everything.
 for crate in $(cargo metadata --offline --no-deps --format-version 1 | grep -o '"name":"medtech[a-z-]*","version"' | cut -d'"' -f4 | sort -u); do

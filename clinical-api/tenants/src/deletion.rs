@@ -51,6 +51,8 @@ impl TenantsModule {
             .into_iter()
             .filter(|(_, n)| *n > 0)
             .collect();
+        // What a backup still holds cannot be read any more.
+        self.ctx.vault.shred_tenant(&self.ctx.db, id).await?;
         let certificate = json!({
             "clinic": id,
             "slug": tenant.slug,

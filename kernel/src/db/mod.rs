@@ -1,6 +1,6 @@
 //! The one door to storage: one SQL text, two engines.
 //!
-//! * **SQLite**: a file for each tenant; writes on that file's writer thread in group commits ([`sqlite`]), reads inline
+//! * **SQLite**: a sealed file for each tenant ([`PageKeys`]); writes on that file's writer thread in group commits ([`sqlite`]), reads inline
 //!   on the caller's thread.
 //! * **PostgreSQL**: one shared schema behind forced row-level security ([`postgres`]).
 //!
@@ -8,6 +8,7 @@
 //! start at `$2`. A statement that does not name `$1` is refused.
 
 mod migrate;
+mod pages;
 mod postgres;
 mod row;
 mod sqlite;
@@ -15,6 +16,7 @@ mod tx;
 mod value;
 
 pub use migrate::{Migration, Script};
+pub use pages::{PageKeys, Rekeyed};
 pub use row::Row;
 pub use tx::{Column, Insert, Tx};
 pub use value::{Ty, Val};
@@ -80,12 +82,17 @@ enum Inner {
 }
 
 impl Db {
-    /// Opens the store and brings every tenant's schema up to date.
-    pub async fn open(location: Location, clock: Clock, migrations: Vec<&'static [Migration]>) -> Result<Self> {
+    /// Opens the store and brings every tenant's schema up to date. `keys` seal the pages of SQLite's files.
+    pub async fn open(
+        location: Location,
+        keys: PageKeys,
+        clock: Clock,
+        migrations: Vec<&'static [Migration]>,
+    ) -> Result<Self> {
         let migrations: Vec<&'static Migration> = migrations.into_iter().flatten().collect();
         migrate::check(&migrations)?;
         let inner = match location {
-            Location::Sqlite(dir) => Inner::Sqlite(sqlite::Sqlite::open(dir, clock.clone(), migrations)?),
+            Location::Sqlite(dir) => Inner::Sqlite(sqlite::Sqlite::open(dir, keys, clock.clone(), migrations)?),
             Location::Postgres { url, owner_url } => {
                 Inner::Postgres(postgres::Postgres::open(&url, owner_url.as_deref(), clock.clone(), &migrations).await?)
             }
@@ -203,10 +210,34 @@ impl Db {
         }
     }
 
+    /// Seals the plain files of tenants that an earlier build left, once their keys are at hand. Happens once in the life of
+    /// a directory; after that a plain file is one that somebody has put there, and is refused.
+    pub fn seal_plain_files(&self) -> Result<()> {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.seal_plain_files(),
+            Inner::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Gives a tenant's pages a new key while everything runs: what is written from now on is sealed in epoch `to` (without
+    /// one: the next), the rest is written anew. `None` on PostgreSQL, which has no pages of ours. The caller audits it.
+    pub async fn rekey_tenant(&self, tenant: TenantId, to: Option<u32>) -> Result<Option<Rekeyed>> {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.rekey(tenant, to).await.map(Some),
+            Inner::Postgres(_) => Ok(None),
+        }
+    }
+
     /// Facts for the operator (`medtech doctor`): engine, version, dangers such as a role that bypasses row security.
     pub async fn inspect(&self) -> Result<Vec<(String, String)>> {
         match &*self.inner {
-            Inner::Sqlite(_) => Ok(vec![("engine".into(), format!("SQLite {}", rusqlite::version()))]),
+            Inner::Sqlite(_) => Ok(vec![
+                ("engine".into(), format!("SQLite {}", rusqlite::version())),
+                (
+                    "files".into(),
+                    "encrypted page by page, the write-ahead log included".into(),
+                ),
+            ]),
             Inner::Postgres(db) => db.inspect().await,
         }
     }

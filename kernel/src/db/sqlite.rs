@@ -1,11 +1,13 @@
-//! SQLite behind the door: one file and one writer thread for each tenant, group commits, readers inline.
+//! SQLite behind the door: one sealed file and one writer thread for each tenant, group commits, readers inline.
 
 use super::{
     Insert, Job, Migration, Row, Sql, Tx, Ty, Val, migrate,
+    pages::{self, PageKeys, Rekeyed},
     tx::{CHUNK, TxInner},
 };
 use crate::{Clock, Error, Result, TenantId, clock::Millis, id};
-use rusqlite::{Connection, OpenFlags, config::DbConfig, types::ValueRef};
+use medtech_pages::{Ring, rekey};
+use rusqlite::{Connection, config::DbConfig, types::ValueRef};
 use std::{
     any::Any,
     cell::RefCell,
@@ -33,6 +35,7 @@ const READERS_PER_THREAD: usize = 16;
 
 pub(crate) struct Sqlite {
     dir: PathBuf,
+    keys: PageKeys,
     clock: Clock,
     migrations: Vec<&'static Migration>,
     writers: Mutex<HashMap<TenantId, Writer>>,
@@ -46,6 +49,7 @@ pub(crate) struct Sqlite {
 struct Writer {
     jobs: tokio::sync::mpsc::Sender<WriterJob>,
     path: Arc<Path>,
+    ring: Ring,
 }
 
 type Answer = Result<Box<dyn Any + Send>>;
@@ -58,11 +62,18 @@ struct WriterJob {
 static STORES: AtomicU64 = AtomicU64::new(0);
 
 impl Sqlite {
-    pub(crate) fn open(dir: PathBuf, clock: Clock, migrations: Vec<&'static Migration>) -> Result<Self> {
+    pub(crate) fn open(
+        dir: PathBuf,
+        keys: PageKeys,
+        clock: Clock,
+        migrations: Vec<&'static Migration>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(&dir).map_err(|e| Error::internal("db.directory", e))?;
+        pages::seal_system(&dir, &keys)?;
         let store = STORES.fetch_add(1, Ordering::Relaxed);
         let db = Self {
             dir,
+            keys,
             clock,
             migrations,
             writers: Mutex::default(),
@@ -87,13 +98,10 @@ impl Sqlite {
         {
             return Err(Error::gone("db.tenant_erased", "This clinic has been deleted."));
         }
-        let name = if tenant == TenantId::SYSTEM {
-            "system.db".to_owned()
-        } else {
-            format!("tenant-{tenant}.db")
-        };
-        let path: Arc<Path> = self.dir.join(name).into();
-        let mut conn = Connection::open(&path).map_err(sql_error)?;
+        let name = pages::file_name(tenant);
+        let path: Arc<Path> = self.dir.join(&name).into();
+        let ring = self.keys.ring(tenant, &name);
+        let mut conn = pages::open_writer(&ring, &path)?;
         configure(&conn)?;
         run_migrations(&mut conn, &self.migrations, self.clock.now_ms())?;
         let (jobs, inbox) = tokio::sync::mpsc::channel(QUEUE);
@@ -102,9 +110,13 @@ impl Sqlite {
             .name(format!("db-writer-{tenant}"))
             .spawn(move || write_loop(conn, tenant, &clock, inbox))
             .map_err(|e| Error::internal("db.writer_thread", e))?;
-        let writer = Writer { jobs, path };
+        let writer = Writer { jobs, path, ring };
         writers.insert(tenant, writer.clone());
         Ok(writer)
+    }
+
+    pub(crate) fn seal_plain_files(&self) -> Result<()> {
+        pages::seal_plain_files(&self.dir, &self.keys)
     }
 
     pub(crate) fn close(&self, tenant: TenantId) -> Result<()> {
@@ -155,11 +167,15 @@ impl Sqlite {
     }
 
     pub(crate) async fn query(&self, tenant: TenantId, sql: Sql, args: &[Val]) -> Result<Vec<Row>> {
-        let path = self.writer(tenant)?.path;
-        match read(self.store, tenant, &path, &sql, args, Some(INLINE_STEPS)) {
+        let Writer { path, ring, .. } = self.writer(tenant)?;
+        let at = Place {
+            store: self.store,
+            tenant,
+        };
+        match read(at, &ring, &path, &sql, args, Some(INLINE_STEPS)) {
             Err(ReadError::TooLong) => {
-                let (store, args) = (self.store, args.to_vec());
-                tokio::task::spawn_blocking(move || read(store, tenant, &path, &sql, &args, None))
+                let args = args.to_vec();
+                tokio::task::spawn_blocking(move || read(at, &ring, &path, &sql, &args, None))
                     .await
                     .map_err(|e| Error::internal("db.read_task", e))?
                     .map_err(ReadError::into_error)
@@ -167,12 +183,41 @@ impl Sqlite {
             other => other.map_err(ReadError::into_error),
         }
     }
+
+    /// Seals under `to` from now on (without one: the next epoch) and writes every page anew, a few in each transaction,
+    /// between the other jobs of the tenant's writer.
+    pub(crate) async fn rekey(&self, tenant: TenantId, to: Option<u32>) -> Result<Rekeyed> {
+        let Writer { path, ring, .. } = self.writer(tenant)?;
+        let epoch = to.unwrap_or_else(|| rekey::next_epoch(&ring));
+        if epoch < ring.epoch() {
+            return Err(Error::conflict(
+                "db.epoch_past",
+                "The pages are sealed with a later key already.",
+            ));
+        }
+        ring.set_epoch(epoch).map_err(|e| Error::internal("db.page_key", e))?;
+        let mut next = Some(1);
+        while let Some(from) = next {
+            let batch: Job<Option<u32>> = Box::new(move |tx| {
+                Box::pin(async move {
+                    match &tx.inner {
+                        TxInner::Sqlite(open) => rekey::rewrite(&open.conn, from).map_err(pages::page_error),
+                        TxInner::Postgres(_) => Ok(None),
+                    }
+                })
+            });
+            next = self.write(tenant, batch).await?;
+        }
+        tokio::task::spawn_blocking(move || pages::finish_rekey(&ring, &path))
+            .await
+            .map_err(|e| Error::internal("db.rekey_task", e))?
+    }
 }
 
 fn configure(conn: &Connection) -> Result<()> {
     keep_plans(conn).map_err(sql_error)?;
     conn.execute_batch(
-        "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;
          PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=2097152; PRAGMA foreign_keys=ON;
          PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=10000;",
     )
@@ -406,58 +451,66 @@ fn rows(conn: &Connection, tenant: TenantId, sql: &Sql, args: &[Val]) -> rusqlit
 
 enum ReadError {
     TooLong,
-    Sql(rusqlite::Error),
+    Failed(Error),
 }
 
 impl ReadError {
+    /// On the reading thread: there SQLite's layer has noted why a page was refused.
+    fn of(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::TooLong,
+            _ => Self::Failed(sql_error(error)),
+        }
+    }
+
     fn into_error(self) -> Error {
         match self {
             Self::TooLong => Error::unavailable(
                 "db.query_too_long",
                 "This question takes too long to answer. Narrow it.",
             ),
-            Self::Sql(e) => sql_error(e),
+            Self::Failed(e) => e,
         }
     }
 }
 
+/// A tenant in one of the process's stores.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    store: u64,
+    tenant: TenantId,
+}
+
 thread_local! {
-    static READERS: RefCell<HashMap<(u64, TenantId), Connection>> = RefCell::new(HashMap::new());
+    static READERS: RefCell<HashMap<Place, Connection>> = RefCell::new(HashMap::new());
 }
 
 /// Reads on this thread's own read-only connection. With a limit of steps, a longer query gives up as `TooLong`.
 fn read(
-    store: u64,
-    tenant: TenantId,
+    at: Place,
+    ring: &Ring,
     path: &Path,
     sql: &Sql,
     args: &[Val],
     steps: Option<i32>,
 ) -> Result<Vec<Row>, ReadError> {
     READERS.with_borrow_mut(|readers| {
-        let key = (store, tenant);
-        if !readers.contains_key(&key) {
+        if !readers.contains_key(&at) {
             if readers.len() >= READERS_PER_THREAD {
                 readers.clear();
             }
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let conn = Connection::open_with_flags(path, flags).map_err(ReadError::Sql)?;
-            keep_plans(&conn).map_err(ReadError::Sql)?;
-            conn.execute_batch(
-                "PRAGMA cache_size=-8000; PRAGMA query_only=ON; PRAGMA busy_timeout=10000; PRAGMA temp_store=MEMORY;",
-            )
-            .map_err(ReadError::Sql)?;
-            readers.insert(key, conn);
+            let conn = pages::open_reader(ring, path).map_err(ReadError::Failed)?;
+            keep_plans(&conn).map_err(ReadError::of)?;
+            conn.execute_batch("PRAGMA cache_size=-8000; PRAGMA query_only=ON; PRAGMA busy_timeout=10000;")
+                .map_err(ReadError::of)?;
+            readers.insert(at, conn);
         }
-        let Some(conn) = readers.get(&key) else {
+        let Some(conn) = readers.get(&at) else {
             return Err(ReadError::TooLong);
         };
         conn.progress_handler(steps.unwrap_or(0), steps.map(|_| || true))
-            .map_err(ReadError::Sql)?;
-        rows(conn, tenant, sql, args).map_err(|e| match e.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::OperationInterrupted) => ReadError::TooLong,
-            _ => ReadError::Sql(e),
-        })
+            .map_err(ReadError::of)?;
+        rows(conn, at.tenant, sql, args).map_err(ReadError::of)
     })
 }
 
@@ -488,7 +541,6 @@ fn numbered(sql: &Sql) -> Arc<str> {
     made
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn sql_error(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
@@ -496,9 +548,7 @@ fn sql_error(error: rusqlite::Error) -> Error {
             e.source = Some(error.to_string().into());
             e
         }
-        Some(rusqlite::ErrorCode::DiskFull) => {
-            Error::unavailable("db.disk_full", "The disk is full. Nothing was saved.")
-        }
-        _ => Error::internal("db.sqlite", error.to_string()),
+        Some(rusqlite::ErrorCode::DiskFull) => pages::disk_full(),
+        _ => pages::sql_page_error(error),
     }
 }

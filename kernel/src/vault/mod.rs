@@ -137,6 +137,7 @@ impl Vault {
         })
         .await?;
         self.reload(db).await?;
+        db.seal_plain_files()?;
         ledger::replay(self, db).await
     }
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { accessible, launch, person } from "../lib/browser.mjs";
 import { Server, binary, eventually } from "../lib/server.mjs";
@@ -113,8 +113,9 @@ test("at the machine: export is whole, and an edit or a cut made while the serve
   assert.ok(events.every((e) => e.resourceType === "AuditEvent"));
   assert.equal(audit("export", "--tenant", "nobody").status, 1);
 
-  const file = join(server.dir, "db", "tenant-1.db");
-  const sql = (text) => execFileSync("python3", ["-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2]); c.commit()", file, text]);
+  // The file is encrypted: only somebody who also has the root key can do this.
+  const editor = join(dirname(binary), "examples", "edit_database");
+  const sql = (text) => execFileSync(editor, [server.dir, "1", text]);
   sql("UPDATE audit SET actor = 'user:somebody-else' WHERE seq = 5");
   const edited = audit("verify", "--tenant", slug);
   assert.equal(edited.status, 1);

@@ -1,7 +1,7 @@
 //! What administrators do with the people of their clinic. Whatever takes rights away ends that person's sessions in the
 //! same transaction, and with them their sockets and media.
 
-use super::{Standing, forget_proofs, name, roles, store, words};
+use super::{Standing, name, roles, store, words};
 use crate::{Identity, User, audited, unknown_user};
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
@@ -113,6 +113,7 @@ impl Identity {
         }
         let parts = self.clone_parts(&self.clinic(who.tenant)?);
         let (bus, sessions, actor) = (self.ctx.bus.clone(), self.ctx.sessions.clone(), who.subject.clone());
+        let this = self.clone();
         self.ctx
             .db
             .write(who.tenant, move |tx| {
@@ -139,7 +140,7 @@ impl Identity {
                         Act::Reset => {
                             store::set_password(tx, id, None).await?;
                             store::drop_links(tx, id).await?;
-                            forget_proofs(tx, id).await?;
+                            this.reset_second_factors(tx, id).await?;
                             "sign-in reset"
                         }
                     };

@@ -15,8 +15,7 @@ pub(crate) use http::routes;
 pub use invitation::Invited;
 pub(crate) use me::contact_in;
 
-use medtech_kernel::{Error, Result, Tx, auth::Role};
-use uuid::Uuid;
+use medtech_kernel::{Error, Result, auth::Role};
 
 /// How a person stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -55,17 +54,6 @@ pub(crate) fn name(name: &str) -> Result<String> {
 pub(crate) fn words(roles: &[Role]) -> String {
     let names: Vec<&str> = roles.iter().map(|r| r.name()).collect();
     names.join(" ")
-}
-
-/// What proves a person besides the password: one statement for each table of proofs, `$2` the user.
-const PROOFS: &[&str] = &[];
-
-/// Takes every proof of a person away, so that they begin anew.
-async fn forget_proofs(tx: &mut Tx, user: Uuid) -> Result<()> {
-    for sql in PROOFS {
-        tx.exec(*sql, &[user.into()]).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,254 @@
+//! Making, opening and converting sealed files.
+//!
+//! A sealed file appears under its name whole or not at all: it is built under another name, synced, and renamed. So page 1
+//! of a file that exists was always once on the disk, and its opening proves a key (`log` leans on that).
+
+use crate::{
+    Refused, Ring,
+    codec::{PAGE, RESERVE},
+    take_refused, vfs,
+};
+use rusqlite::{Connection, OpenFlags, ffi};
+use std::{
+    ffi::{c_int, c_void},
+    fmt,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// What can go wrong with a sealed file.
+#[derive(Debug)]
+pub enum Error {
+    Refused(Refused),
+    Sqlite(rusqlite::Error),
+    Io(io::Error),
+    /// A path that no URI can name, or a layout SQLite did not accept.
+    Unusable(&'static str),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<rusqlite::Error> for Error {
+    /// A refusal on this thread explains SQLite's code better than SQLite does.
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error().map(|e| e.extended_code);
+        match take_refused() {
+            Some(refused) if matches!(code, Some(ffi::SQLITE_IOERR_DATA | ffi::SQLITE_CANTOPEN)) => {
+                Self::Refused(refused)
+            }
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(e) => e.fmt(f),
+            Self::Sqlite(e) => e.fmt(f),
+            Self::Io(e) => e.fmt(f),
+            Self::Unusable(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What lies under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Absent,
+    /// A database that any SQLite can read.
+    Plain,
+    /// Anything else: a sealed database, or one too damaged to tell.
+    Sealed,
+}
+
+impl Form {
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let mut header = Vec::new();
+        match File::open(path) {
+            Ok(file) => file.take(21).read_to_end(&mut header)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::Absent),
+            Err(e) => return Err(e),
+        };
+        let plain = match header.as_slice() {
+            // SQLite makes an empty file when it opens one for the first time.
+            [] => true,
+            [.., reserve] if header.len() == 21 => {
+                header.starts_with(b"SQLite format 3\0") && usize::from(*reserve) != RESERVE
+            }
+            _ => false,
+        };
+        Ok(if plain { Self::Plain } else { Self::Sealed })
+    }
+}
+
+/// Opens a sealed file that exists. Everything SQLite might put into files of its own is kept in memory.
+pub fn open(ring: &Ring, path: &Path, flags: OpenFlags) -> Result<Connection> {
+    vfs::register().map_err(|_| Error::Unusable("the sealed file system layer could not be registered"))?;
+    let flags = flags.difference(OpenFlags::SQLITE_OPEN_CREATE) | OpenFlags::SQLITE_OPEN_URI;
+    let conn = Connection::open_with_flags_and_vfs(uri(ring, path, "")?, flags, vfs::VFS)?;
+    conn.execute_batch("PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;")?;
+    Ok(conn)
+}
+
+/// Makes an empty sealed file in log mode. Where one exists already, that one stays.
+pub fn create(ring: &Ring, path: &Path) -> Result<()> {
+    let _lock = Setup::lock(path)?;
+    if Form::of(path)? != Form::Absent {
+        return Ok(());
+    }
+    let building = Building::start(path)?;
+    let conn = begin(ring, &building.0)?;
+    enter_log_mode(&conn)?;
+    conn.close().map_err(|(_, e)| e)?;
+    building.finish(path)
+}
+
+/// Seals a plain file of an earlier build under its own name. After a kill at any point the plain file or the sealed one
+/// is there, whole, and the next call goes on. `Ok(false)`: there was no plain file.
+pub fn convert(ring: &Ring, path: &Path) -> Result<bool> {
+    let _lock = Setup::lock(path)?;
+    if Form::of(path)? != Form::Plain {
+        return Ok(false);
+    }
+    vfs::register().map_err(|_| Error::Unusable("the sealed file system layer could not be registered"))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let plain = Connection::open_with_flags(path, flags)?;
+    // Takes in the old log and deletes it; then keeps everybody else out until the connection closes. In this order, since
+    // in exclusive mode the journal of the first step would stay beside the file.
+    plain.execute_batch(
+        "PRAGMA busy_timeout=2000; PRAGMA temp_store=MEMORY; PRAGMA journal_mode=DELETE;
+         PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT;",
+    )?;
+    let mode: String = plain.query_row("PRAGMA journal_mode", [], |r| r.get(0))?;
+    if mode != "delete" || with_suffix(path, "-wal").exists() || with_suffix(path, "-journal").exists() {
+        return Err(Error::Unusable("another process uses the plain database"));
+    }
+    let building = Building::start(path)?;
+    reserve(&plain)?;
+    copy(&plain, ring, &building.0)?;
+    let sealed = open(ring, &building.0, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let found: String = sealed.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
+    if found != "ok" {
+        return Err(Error::Unusable("the sealed copy does not check"));
+    }
+    enter_log_mode(&sealed)?;
+    sealed.close().map_err(|(_, e)| e)?;
+    building.finish(path)?;
+    drop(plain);
+    Ok(true)
+}
+
+/// Writes a sealed copy of what `conn` sees, as one file, for a backup: under the same ring or another one.
+pub fn copy(conn: &Connection, ring: &Ring, to: &Path) -> Result<()> {
+    conn.execute("VACUUM INTO ?1", [uri(ring, to, "&vfs=medtech-pages")?])?;
+    File::open(to)?.sync_all()?;
+    Ok(())
+}
+
+/// A file to build in, with room for our trailer in each page.
+fn begin(ring: &Ring, path: &Path) -> Result<Connection> {
+    vfs::register().map_err(|_| Error::Unusable("the sealed file system layer could not be registered"))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
+    let conn = Connection::open_with_flags_and_vfs(uri(ring, path, "")?, flags, vfs::VFS)?;
+    conn.execute_batch(&format!("PRAGMA page_size={PAGE};"))?;
+    reserve(&conn)?;
+    Ok(conn)
+}
+
+#[allow(unsafe_code, reason = "rusqlite has no call for this file control")]
+fn reserve(conn: &Connection) -> Result<()> {
+    let mut bytes = c_int::try_from(RESERVE).map_err(|_| Error::Unusable("reserve"))?;
+    let to: *mut c_void = (&raw mut bytes).cast();
+    // SAFETY: the connection is open; for this operation the argument is an integer, which lives until the call ends.
+    let rc = unsafe { ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_RESERVE_BYTES, to) };
+    if rc == ffi::SQLITE_OK {
+        Ok(())
+    } else {
+        Err(Error::Unusable("SQLite reserves no room in its pages"))
+    }
+}
+
+/// Before the log exists SQLite wants a rollback journal, which would be a plain file: it is kept in memory. The file is
+/// one nobody knows yet.
+fn enter_log_mode(conn: &Connection) -> Result<()> {
+    conn.execute_batch("PRAGMA temp_store=MEMORY; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=FULL;")?;
+    let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |r| r.get(0))?;
+    if mode == "wal" {
+        Ok(())
+    } else {
+        Err(Error::Unusable("SQLite does not enter log mode"))
+    }
+}
+
+fn uri(ring: &Ring, path: &Path, extra: &str) -> Result<String> {
+    let path = std::path::absolute(path)?;
+    let path = path.to_str().ok_or(Error::Unusable("the path is not UTF-8"))?;
+    let mut uri = String::from("file:");
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(byte)),
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str(&format!("?ring={}{extra}", ring.id()));
+    Ok(uri)
+}
+
+/// The file that is being built; what an earlier attempt left is removed first.
+struct Building(PathBuf);
+
+impl Building {
+    fn start(target: &Path) -> Result<Self> {
+        let building = Self(with_suffix(target, ".sealing"));
+        building.clear()?;
+        Ok(building)
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            match fs::remove_file(with_suffix(&self.0, suffix)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Content first, then the name, then the directory: after each step a power cut leaves something whole.
+    fn finish(self, target: &Path) -> Result<()> {
+        File::open(&self.0)?.sync_all()?;
+        fs::rename(&self.0, target)?;
+        if let Some(dir) = target.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// One process at a time makes or converts files of a directory.
+struct Setup(#[expect(dead_code, reason = "the lock ends when the file closes")] File);
+
+impl Setup {
+    fn lock(target: &Path) -> Result<Self> {
+        let path = target.parent().unwrap_or(Path::new(".")).join("setup.lock");
+        let file = File::options().create(true).append(true).open(path)?;
+        file.lock()?;
+        Ok(Self(file))
+    }
+}
