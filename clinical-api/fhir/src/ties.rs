@@ -19,7 +19,10 @@ const EVER: Millis = i64::MAX / 4;
 
 /// Does a resource of this type ever say who treats whom?
 pub(crate) fn says(kind: &str) -> bool {
-    matches!(kind, "Patient" | "Appointment" | "Encounter" | "CareTeam" | "EpisodeOfCare" | "ServiceRequest")
+    matches!(
+        kind,
+        "Patient" | "Appointment" | "Encounter" | "CareTeam" | "EpisodeOfCare" | "ServiceRequest"
+    )
 }
 
 /// Who treats whom by this resource, written at `now`.
@@ -27,7 +30,12 @@ pub(crate) fn treatments(kind: &str, id: &str, body: &Value, now: Millis) -> Vec
     let status = body.get("status").and_then(Value::as_str).unwrap_or("active");
     let (from, until) = match kind {
         "Patient" if body.get("active").and_then(Value::as_bool) != Some(false) => (0, EVER),
-        "Appointment" if !matches!(status, "proposed" | "cancelled" | "entered-in-error" | "waitlist" | "noshow") => {
+        "Appointment"
+            if !matches!(
+                status,
+                "proposed" | "cancelled" | "entered-in-error" | "waitlist" | "noshow"
+            ) =>
+        {
             match (instant(body, "/start"), instant(body, "/end")) {
                 (Some(start), end) => (start - AROUND, end.unwrap_or(start) + AROUND),
                 _ => return Vec::new(),
@@ -52,10 +60,22 @@ pub(crate) fn treatments(kind: &str, id: &str, body: &Value, now: Millis) -> Vec
     let inside = |name: &'static str, part: &'static str| list(name).filter_map(move |p| p.get(part));
     let (people, patients): (Vec<&Value>, Vec<&Value>) = match kind {
         "Patient" => (list("generalPractitioner").collect(), Vec::new()),
-        "Appointment" => (inside("participant", "actor").collect(), inside("participant", "actor").collect()),
-        "Encounter" => (inside("participant", "individual").collect(), body.get("subject").into_iter().collect()),
-        "CareTeam" => (inside("participant", "member").collect(), body.get("subject").into_iter().collect()),
-        "EpisodeOfCare" => (body.get("careManager").into_iter().collect(), body.get("patient").into_iter().collect()),
+        "Appointment" => (
+            inside("participant", "actor").collect(),
+            inside("participant", "actor").collect(),
+        ),
+        "Encounter" => (
+            inside("participant", "individual").collect(),
+            body.get("subject").into_iter().collect(),
+        ),
+        "CareTeam" => (
+            inside("participant", "member").collect(),
+            body.get("subject").into_iter().collect(),
+        ),
+        "EpisodeOfCare" => (
+            body.get("careManager").into_iter().collect(),
+            body.get("patient").into_iter().collect(),
+        ),
         _ => (list("performer").collect(), body.get("subject").into_iter().collect()),
     };
     let mut patients: Vec<String> = patients.into_iter().filter_map(|r| target(r, "Patient")).collect();
@@ -115,19 +135,35 @@ mod tests {
 
     #[test]
     fn encounters_teams_episodes_referrals_and_the_patients_own_practitioner() {
-        let (p, d) = (json!({"reference": "Patient/p"}), json!({"reference": "http://x/fhir/R4/Practitioner/d"}));
+        let (p, d) = (
+            json!({"reference": "Patient/p"}),
+            json!({"reference": "http://x/fhir/R4/Practitioner/d"}),
+        );
         for (kind, body) in [
-            ("Encounter", json!({"status": "in-progress", "subject": p, "participant": [{"individual": d}]})),
-            ("CareTeam", json!({"status": "active", "subject": p, "participant": [{"member": d}]})),
-            ("EpisodeOfCare", json!({"status": "active", "patient": p, "careManager": d})),
-            ("ServiceRequest", json!({"status": "active", "subject": p, "performer": [d]})),
+            (
+                "Encounter",
+                json!({"status": "in-progress", "subject": p, "participant": [{"individual": d}]}),
+            ),
+            (
+                "CareTeam",
+                json!({"status": "active", "subject": p, "participant": [{"member": d}]}),
+            ),
+            (
+                "EpisodeOfCare",
+                json!({"status": "active", "patient": p, "careManager": d}),
+            ),
+            (
+                "ServiceRequest",
+                json!({"status": "active", "subject": p, "performer": [d]}),
+            ),
             ("Patient", json!({"generalPractitioner": [d]})),
         ] {
             let all = treatments(kind, "p", &body, NOW);
             assert!(all.len() == 1 && all[0].from <= NOW && NOW < all[0].until, "{kind}");
             assert_eq!((all[0].who.as_str(), all[0].patient.as_str()), ("practitioner:d", "p"));
         }
-        let over = json!({"status": "active", "subject": p, "participant": [{"member": d}], "period": {"end": "2026-02-01"}});
+        let over =
+            json!({"status": "active", "subject": p, "participant": [{"member": d}], "period": {"end": "2026-02-01"}});
         assert!(treatments("CareTeam", "c", &over, NOW)[0].until < NOW);
     }
 }

@@ -16,13 +16,38 @@ use uuid::Uuid;
 
 /// Kinds that can be asked about by name.
 const KINDS: &[&str] = &[
-    "patient", "visit", "encounter", "conversation", "device", "board", "alert", "queue", "appointment", "user", "tenant",
-    "audit", "outbox", "metrics", "oauth_client", "key", "visits", "break_glass", "policy",
+    "patient",
+    "visit",
+    "encounter",
+    "conversation",
+    "device",
+    "board",
+    "alert",
+    "queue",
+    "appointment",
+    "user",
+    "tenant",
+    "audit",
+    "outbox",
+    "metrics",
+    "oauth_client",
+    "key",
+    "visits",
+    "break_glass",
+    "policy",
 ];
 /// Types that stand for their class in the overview.
 const TYPES: &[&str] = &[
-    "Patient", "Appointment", "Encounter", "Observation", "Condition", "MedicationRequest", "DiagnosticReport", "Consent",
-    "AuditEvent", "Practitioner",
+    "Patient",
+    "Appointment",
+    "Encounter",
+    "Observation",
+    "Condition",
+    "MedicationRequest",
+    "DiagnosticReport",
+    "Consent",
+    "AuditEvent",
+    "Practitioner",
 ];
 
 #[derive(Deserialize)]
@@ -103,7 +128,9 @@ pub(crate) async fn decide(
 ) -> Result<Json<Answer>> {
     let ctx = &identity.ctx;
     require(ctx, &who, Action::Administer, "policy", "*").await?;
-    let user = store::by_id(&ctx.db, who.tenant, ask.user).await?.ok_or_else(crate::unknown_user)?;
+    let user = store::by_id(&ctx.db, who.tenant, ask.user)
+        .await?
+        .ok_or_else(crate::unknown_user)?;
     // As they would be, signed in with all that they have.
     let subject = Principal {
         tenant: who.tenant,
@@ -119,10 +146,14 @@ pub(crate) async fn decide(
     };
     let decision = match (ask.action, ask.resource) {
         (Some(action), Some(what)) => {
-            let unknown = || Error::unprocessable("policy.question", "This is no action or kind that can be asked about.");
+            let unknown =
+                || Error::unprocessable("policy.question", "This is no action or kind that can be asked about.");
             let action = Action::parse(&action).ok_or_else(unknown)?;
             let kind = KINDS.iter().find(|k| **k == what.kind).ok_or_else(unknown)?;
-            let d = ctx.policy.decide(&subject, action, &Resource::new(kind, what.id)).await?;
+            let d = ctx
+                .policy
+                .decide(&subject, action, &Resource::new(kind, what.id))
+                .await?;
             Some(Explained {
                 allow: d.allow,
                 why: d.why,

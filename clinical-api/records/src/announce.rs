@@ -6,6 +6,7 @@ use crate::{
     results::{self, Card},
     store,
 };
+use medtech_fhir::Access;
 use medtech_kernel::{
     Module, Result, TenantId,
     auth::Role,
@@ -14,7 +15,6 @@ use medtech_kernel::{
     id,
     policy::{self, label},
 };
-use medtech_fhir::Access;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -218,19 +218,16 @@ impl Records {
             resource: format!("{kind}/{}", card.id),
             card,
             patient,
-            sensitive: std::iter::once(resource).chain(&observations).any(|r| label::of(r).any(label::is_sensitive)),
+            sensitive: std::iter::once(resource)
+                .chain(&observations)
+                .any(|r| label::of(r).any(label::is_sensitive)),
             state: state.iter().map(|b| format!("{b:02x}")).collect(),
             recipients,
         }))
     }
 
     /// The Observations a report refers to, in its order.
-    pub(crate) async fn results_of(
-        &self,
-        tenant: TenantId,
-        access: &Access,
-        report: &Value,
-    ) -> Result<Vec<Value>> {
+    pub(crate) async fn results_of(&self, tenant: TenantId, access: &Access, report: &Value) -> Result<Vec<Value>> {
         let mut out = Vec::new();
         for id in items(report, "result").filter_map(|r| target(r, "Observation")) {
             out.extend(self.fhir.find_for(tenant, access, "Observation", id).await?);

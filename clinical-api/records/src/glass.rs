@@ -139,7 +139,9 @@ fn shown(all: Vec<Broken>) -> Json<Several> {
 /// `GET /break-glass/mine`: what the caller holds open now, for the banner.
 pub(crate) async fn mine(State(records): State<Arc<Records>>, who: Principal) -> Result<Json<Several>> {
     let ctx = &records.ctx;
-    glass::open(&ctx.db, who.tenant, &who.subject, ctx.clock.now_ms()).await.map(shown)
+    glass::open(&ctx.db, who.tenant, &who.subject, ctx.clock.now_ms())
+        .await
+        .map(shown)
 }
 
 #[derive(Deserialize)]
@@ -155,7 +157,9 @@ pub(crate) async fn list(
     Query(which): Query<Which>,
 ) -> Result<Json<Several>> {
     require(&records.ctx, &who, Action::Read, "break_glass", "*").await?;
-    glass::list(&records.ctx.db, who.tenant, which.all == Some(1), MOST).await.map(shown)
+    glass::list(&records.ctx.db, who.tenant, which.all == Some(1), MOST)
+        .await
+        .map(shown)
 }
 
 #[derive(Deserialize)]

@@ -3,8 +3,7 @@
 use crate::{
     Records,
     chart::{self, Chart},
-    glass,
-    results,
+    glass, results,
 };
 use axum::{
     Json, Router,

@@ -141,7 +141,11 @@ impl Policy {
             Rule::Allow(why) => decision.step("role", true, why),
             Rule::Deny(why) => decision.step("role", false, why),
             Rule::Related(wanted) => {
-                let args = [who.subject.as_str().into(), what.object().into(), self.clock.now_ms().into()];
+                let args = [
+                    who.subject.as_str().into(),
+                    what.object().into(),
+                    self.clock.now_ms().into(),
+                ];
                 let rows = self.db.query(who.tenant, RELATED, &args).await?;
                 let mut found = None;
                 for row in &rows {

@@ -202,7 +202,15 @@ const LIVE: &[&str] = &["Observation", "DiagnosticReport"];
 pub(super) fn is_clinical(kind: &str) -> bool {
     matches!(
         kind,
-        "patient" | "device" | "visit" | "encounter" | "conversation" | "board" | "alert" | "queue" | "appointment"
+        "patient"
+            | "device"
+            | "visit"
+            | "encounter"
+            | "conversation"
+            | "board"
+            | "alert"
+            | "queue"
+            | "appointment"
             | "visits"
     )
 }

@@ -76,7 +76,9 @@ pub async fn treat(tx: &mut Tx, source: &str, all: &[Treatment]) -> Result<bool>
         tx.exec(TREAT, &args).await?;
     }
     let now = tx.now();
-    let lost = before.iter().any(|b| b.covers(b, now) && !all.iter().any(|t| t.covers(b, now)));
+    let lost = before
+        .iter()
+        .any(|b| b.covers(b, now) && !all.iter().any(|t| t.covers(b, now)));
     if lost {
         withdrawn(tx).await?;
     }

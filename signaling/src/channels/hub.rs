@@ -367,16 +367,26 @@ impl Inner {
 
     async fn watch(&self) {
         for tenant in self.ctx.tenants.all() {
-            let last = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant.id).copied();
+            let last = self
+                .epochs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&tenant.id)
+                .copied();
             match self.ctx.policy.epoch(tenant.id, last).await {
                 Ok((now, changed)) => {
-                    self.epochs.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.id, now);
+                    self.epochs
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(tenant.id, now);
                     let suspended = tenant.status != Status::Active;
                     if changed || suspended {
                         self.look_again(tenant.id, None).await;
                     }
                 }
-                Err(e) => tracing::warn!(tenant = %tenant.id, code = e.code, "live: withdrawals could not be looked for"),
+                Err(e) => {
+                    tracing::warn!(tenant = %tenant.id, code = e.code, "live: withdrawals could not be looked for")
+                }
             }
         }
     }

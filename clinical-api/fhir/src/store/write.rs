@@ -449,7 +449,11 @@ impl<'a> Gate<'a> {
             policy::announce(bus, tx, None)?;
         }
         if ties::says(def.name) {
-            let body = if op == Op::Delete { None } else { serde_json::from_str(stored).ok() };
+            let body = if op == Op::Delete {
+                None
+            } else {
+                serde_json::from_str(stored).ok()
+            };
             let all = body.map_or(Vec::new(), |b| ties::treatments(def.name, id, &b, tx.now()));
             if (op != Op::Create || !all.is_empty()) && policy::treat(tx, &format!("{}/{id}", def.name), &all).await? {
                 policy::announce(bus, tx, None)?;

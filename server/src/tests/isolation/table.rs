@@ -29,11 +29,16 @@ pub(super) fn of(router: &Router) -> Vec<Route> {
     // `{` stands in paths as well: read pair by pair.
     let mut by_number: BTreeMap<u32, String> = BTreeMap::new();
     for part in rest.split("RouteId(").skip(1) {
-        let Some((number, tail)) = part.split_once("): \"") else { break };
+        let Some((number, tail)) = part.split_once("): \"") else {
+            break;
+        };
         let Some((path, _)) = tail.split_once('"') else { break };
         by_number.insert(number.parse().expect("a number"), path.to_owned());
     }
-    assert!(!paths.is_empty() && !by_number.is_empty(), "axum describes its paths in another way");
+    assert!(
+        !paths.is_empty() && !by_number.is_empty(),
+        "axum describes its paths in another way"
+    );
     let mut routes = Vec::new();
     for part in endpoints.split("RouteId(").skip(1) {
         let (number, tail) = part.split_once("): ").expect("an endpoint");

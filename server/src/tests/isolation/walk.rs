@@ -30,7 +30,15 @@ struct Probe {
     body: Option<String>,
 }
 
-const KINDS: [&str; 7] = ["patient", "practitioner", "observation", "visit", "appointment", "device", "conversation"];
+const KINDS: [&str; 7] = [
+    "patient",
+    "practitioner",
+    "observation",
+    "visit",
+    "appointment",
+    "device",
+    "conversation",
+];
 
 /// Every route of the table with every kind of id at each place, and what a catch-all can be asked.
 fn probes(routes: &[table::Route]) -> Vec<Probe> {
@@ -51,7 +59,14 @@ fn probes(routes: &[table::Route]) -> Vec<Probe> {
                 path.push_str(rest);
                 let places = route.path.contains('{') || *method != "GET";
                 // Where nothing names an id, one request is enough, and one with the id in the query.
-                let queries: &[&str] = if places { &[""] } else { &["", "?id={X}&patient={X}&subject={X}&of=user:{X}&board={X}&after={X}&all=1"] };
+                let queries: &[&str] = if places {
+                    &[""]
+                } else {
+                    &[
+                        "",
+                        "?id={X}&patient={X}&subject={X}&of=user:{X}&board={X}&after={X}&all=1",
+                    ]
+                };
                 for query in queries {
                     let query = query.replace("{X}", &format!("{{{kind}}}"));
                     let body = matches!(*method, "POST" | "PUT" | "PATCH").then(|| body(kind));
@@ -94,7 +109,15 @@ fn fhir() -> Vec<Probe> {
             body: body.map(|b| b.to_string()),
         });
     };
-    let types = [("Patient", "patient"), ("Observation", "observation"), ("Appointment", "appointment"), ("Device", "device"), ("Practitioner", "practitioner"), ("Encounter", "visit"), ("Consent", "visit")];
+    let types = [
+        ("Patient", "patient"),
+        ("Observation", "observation"),
+        ("Appointment", "appointment"),
+        ("Device", "device"),
+        ("Practitioner", "practitioner"),
+        ("Encounter", "visit"),
+        ("Consent", "visit"),
+    ];
     for (ty, kind) in types {
         for path in [
             format!("/{ty}/{{{kind}}}"),
@@ -166,8 +189,10 @@ fn fhir() -> Vec<Probe> {
     add(
         "POST",
         String::new(),
-        Some(json!({"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": {"resourceType": "Patient", "active": true},
-            "request": {"method": "POST", "url": "Patient", "ifNoneExist": "identifier={mrn}&birthdate=1977-07-07"}}]})),
+        Some(
+            json!({"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": {"resourceType": "Patient", "active": true},
+            "request": {"method": "POST", "url": "Patient", "ifNoneExist": "identifier={mrn}&birthdate=1977-07-07"}}]}),
+        ),
     );
     all
 }
@@ -227,7 +252,9 @@ impl Walk<'_> {
     async fn ask(&mut self, who: &Caller, probe: &Probe, ids: &Ids) -> (u16, String) {
         self.found.probes += 1;
         let body = probe.body.as_ref().map(|b| filled(b, ids));
-        self.house.ask(who, probe.method, &filled(&probe.path, ids), body.as_deref()).await
+        self.house
+            .ask(who, probe.method, &filled(&probe.path, ids), body.as_deref())
+            .await
     }
 
     /// A route may have ended the caller's session (sign-out does): they come in again.
@@ -254,12 +281,21 @@ impl Walk<'_> {
     async fn caller(&mut self, name: &'static str, probes: &[Probe], foreign: &Stand, outside: &Outside) -> Result<()> {
         let with = |ids: &Ids, mrn: &str, code: &str, why: &str, sealed: &str| -> Ids {
             let more = [("mrn", mrn), ("code", code), ("why", why), ("sealed", sealed)];
-            ids.iter().cloned().chain(more.map(|(k, v)| (k, v.to_owned()))).collect()
+            ids.iter()
+                .cloned()
+                .chain(more.map(|(k, v)| (k, v.to_owned())))
+                .collect()
         };
         let theirs = with(&foreign.ids, "nomrn", "nocode", "nowhy", "noseal");
         let nobodys = with(&unknown(&foreign.ids), "nomrx", "nocodx", "nowhx", "noseax");
         let mut rest: Ids = outside.ids.clone();
-        rest.extend(self.own.ids.iter().filter(|(k, _)| !outside.ids.iter().any(|(o, _)| o == k)).cloned());
+        rest.extend(
+            self.own
+                .ids
+                .iter()
+                .filter(|(k, _)| !outside.ids.iter().any(|(o, _)| o == k))
+                .cloned(),
+        );
         let near_kinds = ["practitioner", "appointment", "device", "conversation"];
         let absent: Ids = unknown(&outside.ids)
             .into_iter()
@@ -268,7 +304,11 @@ impl Walk<'_> {
         let limited = !matches!(name, "staff" | "admin");
         // Why their own patients came is for clinicians and patients to ask.
         let why = if limited { "code-WhyOut" } else { "code-WhyNear" };
-        let sealed = if name == "patient" { "code-ClinSeax" } else { "code-ClinSeal" };
+        let sealed = if name == "patient" {
+            "code-ClinSeax"
+        } else {
+            "code-ClinSeal"
+        };
         let hidden = with(&rest, "NameOut", "code-ClinOut", why, sealed);
         let absent = with(&absent, "NameXxx", "code-XlinXxx", "code-XhyXxxx", "code-ClinSeay");
         let session = self.session(name).await?;
@@ -280,7 +320,10 @@ impl Walk<'_> {
             let pairs = [(&theirs, &nobodys, true), (&hidden, &absent, limited)];
             for (there, nowhere, alike) in pairs {
                 // What a body or a path of its own id could change is only asked with what is not one's own.
-                let own_id = near_kinds.iter().any(|k| probe.path.contains(&format!("{{{k}}}")) || probe.body.as_ref().is_some_and(|b| b.contains(&format!("{{{k}}}"))));
+                let own_id = near_kinds.iter().any(|k| {
+                    probe.path.contains(&format!("{{{k}}}"))
+                        || probe.body.as_ref().is_some_and(|b| b.contains(&format!("{{{k}}}")))
+                });
                 // Breaking the glass is the one way out of one's own patients, and is told and reviewed.
                 let way_out = probe.path.ends_with("/break-glass");
                 if !std::ptr::eq(there, &theirs) && (own_id || way_out) {
@@ -290,20 +333,32 @@ impl Walk<'_> {
                 let (status, text) = self.ask(&who, probe, there).await;
                 let who = self.awake(name, &session).await?;
                 let (expected, empty) = self.ask(&who, probe, nowhere).await;
-                let both: Ids = there.iter().chain(nowhere).filter(|(_, id)| id.len() > 4).cloned().collect();
+                let both: Ids = there
+                    .iter()
+                    .chain(nowhere)
+                    .filter(|(_, id)| id.len() > 4)
+                    .cloned()
+                    .collect();
                 let at = format!("{name} {} {}", probe.method, filled(&probe.path, there));
                 if status >= 500 && status != 501 {
                     self.leak(format!("{at}: {status} {text}"));
                 }
                 let (said, other) = (plain(&shape(&text, &both)), plain(&shape(&empty, &both)));
-                let alike = (alike || probe.path.contains("{why}")) && !OWN_DOING.iter().any(|p| probe.path.starts_with(p));
+                let alike =
+                    (alike || probe.path.contains("{why}")) && !OWN_DOING.iter().any(|p| probe.path.starts_with(p));
                 if alike && (status, &said) != (expected, &other) {
                     self.leak(format!("{at}: {status} is not {expected}, or {said} is not {other}"));
                 }
                 // What was asked may be said again.
-                let answer = said.replace("NameOut", "").replace("code-ClinOut", "").replace("code-WhyNear", "").replace("code-ClinSeal", "");
+                let answer = said
+                    .replace("NameOut", "")
+                    .replace("code-ClinOut", "")
+                    .replace("code-WhyNear", "")
+                    .replace("code-ClinSeal", "");
                 let marks = [foreign.mark.clone(), "east".to_owned()];
-                if marks.iter().any(|m| answer.contains(m.as_str())) || (name == "app" && !probe.path.starts_with("/fhir") && self.only_for_members(&answer)) {
+                if marks.iter().any(|m| answer.contains(m.as_str()))
+                    || (name == "app" && !probe.path.starts_with("/fhir") && self.only_for_members(&answer))
+                {
                     self.leak(format!("{at}: {answer}"));
                 }
                 for mark in forbidden(name) {
@@ -372,7 +427,10 @@ impl Walk<'_> {
             let (status, text) = self.ask(&who, probe, &ids).await;
             let (expected, _) = self.ask(&nobody, probe, &ids).await;
             if status < 300 && expected >= 400 || text.contains(&self.own.mark) && !probe.path.contains("of=") {
-                self.leak(format!("{name} abroad {} {}: {status} {text}", probe.method, probe.path));
+                self.leak(format!(
+                    "{name} abroad {} {}: {status} {text}",
+                    probe.method, probe.path
+                ));
             }
         }
     }
@@ -390,12 +448,25 @@ async fn rows(w: &World, tenant: &Tenant) -> Result<BTreeMap<String, Vec<String>
             if name == "session" || !part.split(';').next().unwrap_or_default().contains("tenant BIGINT") {
                 continue;
             }
-            let found = w.ctx.db.query(tenant.id, Sql::built(format!("SELECT * FROM {name} WHERE tenant = $1")), &[]).await;
+            let found = w
+                .ctx
+                .db
+                .query(
+                    tenant.id,
+                    Sql::built(format!("SELECT * FROM {name} WHERE tenant = $1")),
+                    &[],
+                )
+                .await;
             let mut lines: Vec<String> = found?.iter().map(|r| format!("{r:?}")).collect();
             if name == "visit" {
                 // The hub itself notes that a guest has gone quiet: the third column counts that.
                 for line in &mut lines {
-                    let parts: Vec<&str> = line.split(", ").enumerate().filter(|(i, _)| *i != 2).map(|(_, p)| p).collect();
+                    let parts: Vec<&str> = line
+                        .split(", ")
+                        .enumerate()
+                        .filter(|(i, _)| *i != 2)
+                        .map(|(_, p)| p)
+                        .collect();
                     *line = parts.join(", ");
                 }
             }
@@ -440,8 +511,13 @@ async fn walk(w: &World, first: bool) -> Result<Found> {
     let after = (rows(w, &w.south).await?, rows(w, &w.east).await?);
     for (was, is) in [(&before.0, &after.0), (&before.1, &after.1)] {
         for (table, lines) in was {
-            if is.get(table) != Some(lines) && !["audit", "audit_checkpoint", "identity_attempt"].contains(&table.as_str()) {
-                found.leaks.push(format!("{table} of another clinic has changed: {lines:?} {:?}", is.get(table)));
+            if is.get(table) != Some(lines)
+                && !["audit", "audit_checkpoint", "identity_attempt"].contains(&table.as_str())
+            {
+                found.leaks.push(format!(
+                    "{table} of another clinic has changed: {lines:?} {:?}",
+                    is.get(table)
+                ));
             }
         }
     }
@@ -456,8 +532,17 @@ async fn every_route_every_role_every_place_of_an_id() {
     on_both_engines(tables.get(1..).unwrap_or_default(), |w| {
         Box::pin(async move {
             let found = walk(w, false).await?;
-            println!("{:?}: {} probes, {} leaks", w.ctx.db.engine(), found.probes, found.leaks.len());
-            assert!(found.leaks.is_empty(), "{}", found.leaks.iter().take(40).cloned().collect::<Vec<_>>().join("\n"));
+            println!(
+                "{:?}: {} probes, {} leaks",
+                w.ctx.db.engine(),
+                found.probes,
+                found.leaks.len()
+            );
+            assert!(
+                found.leaks.is_empty(),
+                "{}",
+                found.leaks.iter().take(40).cloned().collect::<Vec<_>>().join("\n")
+            );
             assert!(found.probes > 5_000, "{}", found.probes);
             Ok(())
         })
@@ -473,7 +558,9 @@ async fn every_seeded_bug_is_noticed() {
     let tables = app::migrations();
     let (mut caught, mut missed, mut probes) = (0, Vec::new(), 0);
     for bug in BUGS {
-        let w = World::sqlite(tables.get(1..).unwrap_or_default()).await.expect("a world");
+        let w = World::sqlite(tables.get(1..).unwrap_or_default())
+            .await
+            .expect("a world");
         seed(bug);
         let found = walk(&w, true).await.expect("a walk");
         seed("");

@@ -79,7 +79,11 @@ impl House {
         put("e-outside".into(), encounter(OUT, &out)).await?;
         // Nobody of the clinic sees who denies: not their doctor, and not the desk what is clinical.
         let reference = json!([{"reference": format!("Practitioner/{doctor}")}]);
-        let denier = put("denier".into(), person(NAME_DENIED, json!({"generalPractitioner": reference}))).await?;
+        let denier = put(
+            "denier".into(),
+            person(NAME_DENIED, json!({"generalPractitioner": reference})),
+        )
+        .await?;
         put("o-denied".into(), observation(DENIED, &denier, json!({}))).await?;
         put(
             "consent".into(),
@@ -88,7 +92,15 @@ impl House {
                 "provision": {"type": "deny", "actor": [{"role": {"text": "x"}, "reference": {"reference": format!("Practitioner/{doctor}")}}]}}),
         )
         .await?;
-        put("o-near".into(), observation(NEAR, &near, json!({"hasMember": [{"reference": format!("Observation/{o_out}")}]}))).await?;
+        put(
+            "o-near".into(),
+            observation(
+                NEAR,
+                &near,
+                json!({"hasMember": [{"reference": format!("Observation/{o_out}")}]}),
+            ),
+        )
+        .await?;
         put("e-near".into(), encounter(WHY, &near)).await?;
         let sealed = json!({"meta": {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"}]}});
         put("o-sealed".into(), observation(SEALED, &near, sealed)).await?;
@@ -150,11 +162,9 @@ impl House {
 
     pub(super) async fn issue(&self, tenant: &Tenant, new: NewSession) -> Result<String> {
         let sessions = self.clinic.ctx.sessions.clone();
-        let issued = self
-            .clinic
-            .ctx
-            .db
-            .write(tenant.id, move |tx| Box::pin(async move { sessions.issue(tx, new).await }));
+        let issued = self.clinic.ctx.db.write(tenant.id, move |tx| {
+            Box::pin(async move { sessions.issue(tx, new).await })
+        });
         issued.await.map(|(token, _)| token)
     }
 
