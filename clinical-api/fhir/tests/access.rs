@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "tests"
 )]
 
@@ -560,10 +561,13 @@ fn said(a: &Answer) -> String {
     format!("{} {} {v}", code(a), a.etag())
 }
 
+/// What is asked, by whom, and the query of each step.
+type Question<'a> = (&'static str, &'a Client, fn(u32) -> String);
+
 async fn inference(w: &World) -> Result<()> {
     let h = House::open(w).await?;
     // A value of each kind that is not theirs to see, asked for by halving: 32 questions, one answer.
-    let far: [(&str, &Client, fn(u32) -> String); 7] = [
+    let far: [Question<'_>; 7] = [
         ("a birth date", &h.doctor, |n| {
             format!("Patient?birthdate=ge{}-01-01&_total=accurate", 1900 + n * 4)
         }),

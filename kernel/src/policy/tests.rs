@@ -1,4 +1,4 @@
-//! The tables, as pure functions; decisions on both engines stand in `kernel/tests/policy.rs`.
+//! The tables, as pure functions; decisions over a store are tested where they are asked for (FHIR, records, live channels).
 
 use super::{
     Action, Resource,

@@ -1,5 +1,6 @@
 //! Every route, every role, every place where an id may stand: what is another clinic's is not there, what is the own
 //! clinic's but not one's own to see is not there either, and nothing changes where nobody may change anything.
+#![allow(clippy::print_stdout, reason = "the run prints probes, leaks and bugs noticed")]
 
 use super::{
     Caller, HOUR, House, Stand, app, house, shape, table,

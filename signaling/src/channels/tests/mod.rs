@@ -333,3 +333,37 @@ async fn access_withdrawn_by_a_module_ends_the_subscription_at_once() {
     // Nothing came after it: the next thing it hears is the answer to its own question.
     assert_eq!(first.ask(json!({ "ping": {} })).await["ping"], json!({}));
 }
+
+#[tokio::test]
+async fn withdrawn_access_ends_a_subscription_by_the_event_and_without_it() {
+    let bench = Bench::start(options()).await;
+    let (ctx, north) = (bench.world.ctx.clone(), bench.world.north.id);
+    // Once told by the live event, once only by what stands in the database: an event that was lost still bites.
+    for told in [true, false] {
+        let mut client = bench.enter("north").await;
+        let subject = client.subject.clone();
+        let member = subject.clone();
+        let related = ctx.db.write(north, move |tx| {
+            Box::pin(async move { relate(tx, &member, "member", CONVERSATION, None).await })
+        });
+        related.await.unwrap();
+        client.subscribe(CONVERSATION).await;
+        bench.hub.watch().await;
+        let policy = ctx.policy.clone();
+        let gone = ctx.db.write(north, move |tx| {
+            Box::pin(async move {
+                medtech_kernel::policy::unrelate(tx, &subject, "member", CONVERSATION).await?;
+                if told {
+                    policy.announce(tx, Some(&subject))
+                } else {
+                    Ok(())
+                }
+            })
+        });
+        gone.await.unwrap();
+        if !told {
+            bench.hub.watch().await;
+        }
+        assert_eq!(client.push("unsubscribe").await["unsubscribe"]["code"], 2000);
+    }
+}
