@@ -119,6 +119,7 @@ test("a new clinic's first administrator comes in at its own address; closed, no
   await hana.goto(link);
   await id(hana, "welcome-password").fill(PASSWORD);
   await id(hana, "welcome-submit").click();
+  await hana.waitForURL(/\/app\/board$/);
   await id(hana, "nav-admin").click();
   await id(hana, "person").first().waitFor();
   assert.equal(await id(hana, "person").count(), 1, "nobody of the other clinic");
@@ -130,8 +131,11 @@ test("a new clinic's first administrator comes in at its own address; closed, no
   await id(admin, "clinic-suspend").click();
   await id(admin, "clinic-resume").waitFor();
   await id(hana, "reauth").waitFor({ timeout: 5000 });
-  const closed = await fetch(`${server.url.replace("localhost", "hill.localhost")}/api/tenants/current`);
-  assert.deepEqual([closed.status, (await closed.json()).code], [403, "tenant.suspended"]);
+  const closed = await hana.evaluate(async () => {
+    const answer = await fetch("/api/tenants/current");
+    return [answer.status, (await answer.json()).code];
+  });
+  assert.deepEqual(closed, [403, "tenant.suspended"]);
   await id(admin, "clinic-resume").click();
   await id(admin, "clinic-suspend").waitFor();
   await hana.reload();
