@@ -130,7 +130,7 @@ pub struct Settings {
     pub require_two_factors: bool,
     /// Clinicians see the records of the patients they treat; without it, of all the clinic's.
     pub relationship_required: bool,
-    /// Sessions of staff end after this many minutes of silence; 0: only with their time.
+    /// Sessions of staff end after this many minutes of silence.
     pub idle_minutes: u32,
     /// A sign-in link that a patient asked for asks for the date of birth.
     pub link_birth_date: bool,

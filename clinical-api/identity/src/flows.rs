@@ -214,10 +214,8 @@ async fn recovery_codes_are_shown_once_and_good_once() {
 }
 
 /// The events that were recorded for a group, with their bodies; they are taken.
-async fn taken(w: &World, group: &str) -> Result<Vec<(String, Value)>> {
-    let sql = "SELECT kind, body FROM outbox WHERE tenant = $1 AND grp = $2 ORDER BY seq";
-    let rows = w.ctx.db.query(w.north.id, sql, &[group.into()]).await?;
-    let group = group.to_owned();
+async fn taken(w: &World, group: &'static str) -> Result<Vec<(String, Value)>> {
+    let events = w.ctx.bus.waiting(w.north.id, group).await?;
     w.ctx
         .db
         .write(w.north.id, move |tx| {
@@ -227,9 +225,7 @@ async fn taken(w: &World, group: &str) -> Result<Vec<(String, Value)>> {
             })
         })
         .await?;
-    rows.iter()
-        .map(|r| Ok((r.string(0)?, serde_json::from_str(r.text(1)?).unwrap())))
-        .collect()
+    events.iter().map(|e| Ok((e.kind.to_string(), e.parse()?))).collect()
 }
 
 struct Born;
@@ -489,7 +485,7 @@ async fn changing_credentials_asks_for_a_fresh_proof_of_the_right_kind() {
             let (identity, app) = door(w);
             let user = identity.create_user(w.north.id, clinician("a@north.example")).await?;
             let mut settings = (*w.north.settings).clone();
-            settings.idle_minutes = 0;
+            settings.idle_minutes = 720;
             w.ctx.tenants.set_settings(w.north.id, &settings).await?;
             let (_, first) = password(&app, "a@north.example").await;
             let weak = first["access_token"].as_str().unwrap().to_owned();

@@ -485,45 +485,100 @@ async fn a_broken_glass_opens_one_record_for_an_hour_and_is_told() {
             let (_, boss) = w.sign_in(&w.north, "user:boss", Role::Admin).await?;
             let (_, desk) = w.sign_in(&w.north, "user:desk", Role::Staff).await?;
             let ask = async |token: &str, method: &str, path: &str, body: Option<Value>| {
-                call(&app, method, path, &[("host", "north.localhost"), ("authorization", &format!("Bearer {token}"))], body).await
+                call(
+                    &app,
+                    method,
+                    path,
+                    &[
+                        ("host", "north.localhost"),
+                        ("authorization", &format!("Bearer {token}")),
+                    ],
+                    body,
+                )
+                .await
             };
             let chart = format!("/patients/{}/chart", house.patient);
             let glass = format!("/patients/{}/break-glass", house.patient);
             let why = json!({"reason_code": "emergency", "text": "unconscious in the waiting room"});
             let refused = ask(&token, "GET", &chart, None).await;
-            assert_eq!((refused.0, &refused.1["code"]), (StatusCode::FORBIDDEN, &json!("policy.relationship")));
+            assert_eq!(
+                (refused.0, &refused.1["code"]),
+                (StatusCode::FORBIDDEN, &json!("policy.relationship"))
+            );
             // Whether there is such a patient is not told before.
             let nobody = ask(&token, "GET", "/patients/nobody/chart", None).await;
             assert_eq!((nobody.0, &nobody.1["code"]), (refused.0, &refused.1["code"]));
-            for bad in [json!({"reason_code": "curious", "text": "just looking around"}), json!({"reason_code": "emergency", "text": "short"})] {
-                assert_eq!(ask(&token, "POST", &glass, Some(bad)).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+            for bad in [
+                json!({"reason_code": "curious", "text": "just looking around"}),
+                json!({"reason_code": "emergency", "text": "short"}),
+            ] {
+                assert_eq!(
+                    ask(&token, "POST", &glass, Some(bad)).await.0,
+                    StatusCode::UNPROCESSABLE_ENTITY
+                );
             }
-            assert_eq!(ask(&desk, "POST", &glass, Some(why.clone())).await.0, StatusCode::FORBIDDEN);
-            assert_eq!(ask(&token, "POST", "/patients/nobody/break-glass", Some(why.clone())).await.0, StatusCode::NOT_FOUND);
+            assert_eq!(
+                ask(&desk, "POST", &glass, Some(why.clone())).await.0,
+                StatusCode::FORBIDDEN
+            );
+            assert_eq!(
+                ask(&token, "POST", "/patients/nobody/break-glass", Some(why.clone()))
+                    .await
+                    .0,
+                StatusCode::NOT_FOUND
+            );
             let (code, made) = ask(&token, "POST", &glass, Some(why.clone())).await;
             assert_eq!(code, StatusCode::CREATED, "{made}");
             assert_eq!(ask(&token, "GET", &chart, None).await.0, StatusCode::OK);
             assert_eq!(ask(&desk, "GET", &chart, None).await.0, StatusCode::FORBIDDEN);
             let trail = medtech_kernel::audit::about(&w.ctx.db, w.north.id, &house.patient, None, 50).await?;
-            assert!(trail.iter().any(|e| e.detail == "chart; break-glass" && e.actor == "user:stranger"), "the patient sees it");
-            assert_eq!(ask(&token, "GET", "/break-glass/mine", None).await.1["accesses"].as_array().unwrap().len(), 1);
+            assert!(
+                trail
+                    .iter()
+                    .any(|e| e.detail == "chart; break-glass" && e.actor == "user:stranger"),
+                "the patient sees it"
+            );
+            assert_eq!(
+                ask(&token, "GET", "/break-glass/mine", None).await.1["accesses"]
+                    .as_array()
+                    .unwrap()
+                    .len(),
+                1
+            );
             // The administrators review it; nobody else, and nobody their own.
             assert_eq!(ask(&token, "GET", "/break-glass", None).await.0, StatusCode::FORBIDDEN);
             let waiting = ask(&boss, "GET", "/break-glass", None).await.1;
             assert_eq!(waiting["accesses"][0]["text"], "unconscious in the waiting room");
             let review = format!("/break-glass/{}/review", made["id"].as_str().unwrap());
-            assert_eq!(ask(&boss, "POST", &review, Some(json!({"review": "justified"}))).await.0, StatusCode::NO_CONTENT);
-            assert_eq!(ask(&boss, "POST", &review, Some(json!({"review": "again"}))).await.0, StatusCode::NOT_FOUND);
+            assert_eq!(
+                ask(&boss, "POST", &review, Some(json!({"review": "justified"})))
+                    .await
+                    .0,
+                StatusCode::NO_CONTENT
+            );
+            assert_eq!(
+                ask(&boss, "POST", &review, Some(json!({"review": "again"}))).await.0,
+                StatusCode::NOT_FOUND
+            );
             assert_eq!(ask(&boss, "GET", "/break-glass", None).await.1["accesses"], json!([]));
             // Ended early, and ended by time.
-            assert_eq!(ask(&token, "POST", &format!("{glass}/end"), None).await.0, StatusCode::NO_CONTENT);
+            assert_eq!(
+                ask(&token, "POST", &format!("{glass}/end"), None).await.0,
+                StatusCode::NO_CONTENT
+            );
             assert_eq!(ask(&token, "GET", &chart, None).await.0, StatusCode::FORBIDDEN);
             for _ in 0..3 {
-                assert_eq!(ask(&token, "POST", &glass, Some(why.clone())).await.0, StatusCode::CREATED);
+                assert_eq!(
+                    ask(&token, "POST", &glass, Some(why.clone())).await.0,
+                    StatusCode::CREATED
+                );
             }
             w.ctx.clock.advance(11 * 60_000);
             let stale = ask(&token, "POST", &glass, Some(why.clone())).await;
-            assert_eq!((stale.0, &stale.1["code"]), (StatusCode::FORBIDDEN, &json!("auth.step_up")));
+            assert_eq!(
+                (stale.0, &stale.1["code"]),
+                (StatusCode::FORBIDDEN, &json!("auth.step_up"))
+            );
             assert_eq!(ask(&token, "GET", &chart, None).await.0, StatusCode::OK);
             w.ctx.clock.advance(48 * 60_000);
             let (_, late) = w.sign_in(&w.north, "user:stranger", Role::Clinician).await?;
@@ -531,11 +586,23 @@ async fn a_broken_glass_opens_one_record_for_an_hour_and_is_told() {
             w.ctx.clock.advance(60_000);
             assert_eq!(ask(&late, "GET", &chart, None).await.0, StatusCode::FORBIDDEN);
             // The fourth within a week was told as such, to the administrators.
-            for (often, title) in [(false, "Emergency access to a record"), (true, "Emergency access again and again by one person")] {
-                house.twice(w, "break_glass.begun", "break_glass:x", json!({"patient": house.patient, "often": often})).await?;
-                let rows = w.ctx.db.query(w.north.id, "SELECT body FROM outbox WHERE tenant = $1 AND kind = 'alert.raised' AND grp = 'probe' ORDER BY seq DESC", &[]).await?;
-                let raised: Value = serde_json::from_str(rows[0].text(0)?).unwrap();
-                assert_eq!((&raised["alert"]["title"], &raised["recipients"]), (&json!(title), &json!(["user:boss"])));
+            for (often, title) in [
+                (false, "Emergency access to a record"),
+                (true, "Emergency access again and again by one person"),
+            ] {
+                house
+                    .twice(
+                        w,
+                        "break_glass.begun",
+                        "break_glass:x",
+                        json!({"patient": house.patient, "often": often}),
+                    )
+                    .await?;
+                let raised = alerts(w).await.pop().unwrap();
+                assert_eq!(
+                    (&raised["alert"]["title"], &raised["recipients"]),
+                    (&json!(title), &json!(["user:boss"]))
+                );
             }
             Ok(())
         })

@@ -103,7 +103,9 @@ pub fn open(ring: &Ring, path: &Path, flags: OpenFlags) -> Result<Connection> {
 /// Makes an empty sealed file in log mode. Where one exists already, that one stays.
 pub fn create(ring: &Ring, path: &Path) -> Result<()> {
     let _lock = Setup::lock(path)?;
-    if Form::of(path)? != Form::Absent {
+    // An empty file holds nothing, and SQLite would begin it with a journal that has no place here: it is replaced.
+    let empty = fs::metadata(path).is_ok_and(|m| m.len() == 0);
+    if !empty && Form::of(path)? != Form::Absent {
         return Ok(());
     }
     let building = Building::start(path)?;

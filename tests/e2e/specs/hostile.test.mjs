@@ -117,7 +117,7 @@ test("resources: deep, cyclic, huge, at the edges of numbers and times", async (
   assert.equal((await ask("GET", `/fhir/R4/Observation?_id=${made.id}&_include=Observation:subject`)).status, 200);
   // A decimal comes back digit by digit.
   const digits = "0.1000000000000000000000000000000000001";
-  const exact = await ask("POST", "/fhir/R4/Observation", observation(`"valueQuantity":{"value":${digits}}`));
+  const exact = await ask("POST", "/fhir/R4/Observation", observation(`"subject":{"reference":"Patient/${patient}"},"valueQuantity":{"value":${digits}}`));
   assert.ok(exact.text.includes(digits), exact.text);
   const entries = Array(20_000).fill({ request: { method: "GET", url: "Patient?_count=1000" } });
   assert.equal((await ask("POST", "/fhir/R4", JSON.stringify({ resourceType: "Bundle", type: "batch", entry: entries }))).status, 413);

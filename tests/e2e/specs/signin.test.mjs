@@ -323,7 +323,7 @@ test("a patient asks for a link by mail", async () => {
   await id(tab, "enter-birth-wrong").waitFor();
   await id(tab, "birth-date").fill(born);
   await id(tab, "birth-submit").click();
-  await id(tab, "security").waitFor();
+  await id(tab, "profile-name").waitFor();
   const again = await page.context().newPage();
   await again.goto(link);
   await id(again, "enter-error").waitFor();

@@ -168,7 +168,7 @@ async fn settings_are_bounded_versioned_and_go_back() {
             let (_, first) = a.ask("GET", "/settings", Value::Null).await;
             assert_eq!(
                 (&first["version"], &first["settings"]["idle_minutes"]),
-                (&json!(0), &json!(15))
+                (&json!(1), &json!(15))
             );
             let put = async |version: i64, settings: Value| {
                 a.ask("PUT", "/settings", json!({"version": version, "settings": settings}))
@@ -180,12 +180,12 @@ async fn settings_are_bounded_versioned_and_go_back() {
                 (json!({"idle_minutes": "x"}), (422, "tenant.settings_type")),
                 (json!({"colour": "red"}), (422, "tenant.settings_unknown")),
             ] {
-                assert_eq!(code(&put(0, bad.clone()).await), expected, "{bad}");
+                assert_eq!(code(&put(1, bad.clone()).await), expected, "{bad}");
             }
-            let (status, one) = put(0, json!({"idle_minutes": 30})).await;
+            let (status, one) = put(1, json!({"idle_minutes": 30})).await;
             assert_eq!(
                 (status, &one["version"], &one["settings"]["idle_minutes"]),
-                (StatusCode::OK, &json!(1), &json!(30)),
+                (StatusCode::OK, &json!(2), &json!(30)),
                 "{one}"
             );
             assert_eq!(
@@ -194,11 +194,11 @@ async fn settings_are_bounded_versioned_and_go_back() {
                 "in force at once"
             );
             assert_eq!(
-                code(&put(0, json!({"idle_minutes": 45})).await),
+                code(&put(1, json!({"idle_minutes": 45})).await),
                 (412, "tenant.settings_changed")
             );
-            put(1, json!({"majority_age": 16, "idle_minutes": 60})).await;
-            let (status, back) = a.ask("POST", "/settings/rollback", json!({"version": 1})).await;
+            put(2, json!({"majority_age": 16, "idle_minutes": 60})).await;
+            let (status, back) = a.ask("POST", "/settings/rollback", json!({"version": 2})).await;
             assert_eq!(
                 (
                     status,
@@ -206,26 +206,26 @@ async fn settings_are_bounded_versioned_and_go_back() {
                     &back["settings"]["idle_minutes"],
                     &back["settings"]["majority_age"]
                 ),
-                (StatusCode::OK, &json!(3), &json!(30), &json!(18))
+                (StatusCode::OK, &json!(4), &json!(30), &json!(18))
             );
             assert_eq!(
                 code(&a.ask("POST", "/settings/rollback", json!({"version": 9})).await),
                 (404, "tenant.settings_version")
             );
             let (_, all) = a.ask("GET", "/settings/versions", Value::Null).await;
-            assert_eq!(all["versions"].as_array().unwrap().len(), 3);
+            assert_eq!(all["versions"].as_array().unwrap().len(), 4);
             let trail = medtech_kernel::audit::page(&w.ctx.db, w.north.id, &Default::default(), 10).await?;
             let told: Vec<&str> = trail
                 .iter()
-                .filter(|e| e.target == "settings")
+                .filter(|e| e.target == "settings" && e.actor != "system")
                 .map(|e| e.detail.as_str())
                 .collect();
             assert_eq!(
                 told,
                 [
-                    "version 3, back to 1: idle_minutes 60 -> 30, majority_age 16 -> 18",
-                    "version 2: idle_minutes 30 -> 60, majority_age 18 -> 16",
-                    "version 1: idle_minutes 15 -> 30"
+                    "version 4, back to 2: idle_minutes 60 -> 30, majority_age 16 -> 18",
+                    "version 3: idle_minutes 30 -> 60, majority_age 18 -> 16",
+                    "version 2: idle_minutes 15 -> 30"
                 ]
             );
             assert_eq!(

@@ -109,28 +109,6 @@ async fn all_of(pool: &PgPool) -> Vec<String> {
     all
 }
 
-/// The same storm without the rule of the pool: the trap is real, and this test would see it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_rule_a_dropped_begin_leaks_its_tenant() {
-    let Some((url, _)) = addresses().await else { return };
-    let pool = plain(PgPoolOptions::new())
-        .max_connections(1)
-        .connect(&url)
-        .await
-        .expect("a pool");
-    let mut leaks = 0;
-    for n in 0..400_u32 {
-        let _ = drop_after(begin(&pool, TenantId::from_number(7), ""), n % 20).await;
-        let mut conn = pool.acquire().await.expect("a connection");
-        if !tenant_of(&mut conn).await.is_empty() {
-            leaks += 1;
-        }
-        conn.execute("ROLLBACK").await.expect("a rollback");
-    }
-    println!("without the rule: {leaks} of 400 connections came back with a tenant");
-    assert!(leaks > 0);
-}
-
 #[tokio::test]
 async fn every_table_with_a_tenant_has_the_wall_and_it_is_forced() {
     const BARE: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant'

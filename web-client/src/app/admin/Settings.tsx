@@ -9,6 +9,7 @@ import { Failed } from '../ui/Failed';
 import { AdminPages } from './AdminPages';
 import { settings, type Settings as All, type Standings } from './api';
 
+const CHOICES = ['require_two_factors', 'relationship_required', 'link_birth_date'] as const;
 const NUMBERS = [['idle_minutes', 1, 720], ['majority_age', 12, 25], ['invitation_days', 1, 30]] as const;
 
 export function Settings() {
@@ -32,7 +33,8 @@ function Form({ now }: { now: Standings }) {
     const data = new FormData(event.currentTarget);
     const number = (name: string) => Number(data.get(name));
     save.mutate({
-      require_two_factors: data.get('require_two_factors') !== null, idle_minutes: number('idle_minutes'), majority_age: number('majority_age'),
+      require_two_factors: data.get('require_two_factors') !== null, relationship_required: data.get('relationship_required') !== null,
+      link_birth_date: data.get('link_birth_date') !== null, idle_minutes: number('idle_minutes'), majority_age: number('majority_age'),
       invitation_days: number('invitation_days'), language: String(data.get('language')),
     });
   };
@@ -40,7 +42,9 @@ function Form({ now }: { now: Standings }) {
     <form className="card panel" onSubmit={submit} key={now.version}>
       <Failed error={save.error} />
       {save.isSuccess ? <Notice tone="good" testId="settings-saved">{t('settings.saved')}</Notice> : null}
-      <label className="choice"><input type="checkbox" name="require_two_factors" defaultChecked={now.settings.require_two_factors} />{t('settings.require_two_factors')}</label>
+      {CHOICES.map((name) => (
+        <label key={name} className="choice"><input type="checkbox" name={name} defaultChecked={now.settings[name]} />{t(`settings.${name}`)}</label>
+      ))}
       <div className="form-grid">
         {NUMBERS.map(([name, min, max]) => (
           <label key={name} className="field"><span className="field-label">{t(`settings.${name}`)}</span>

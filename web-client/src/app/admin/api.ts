@@ -24,7 +24,7 @@ export interface NewClinic { slug: string; name: string; zone: string; admin: { 
 export interface MadeClinic extends Clinic { admin?: { link: string; email: string } }
 export interface Certificate { slug: string; erased_at: string; rows: number; files: number }
 
-export interface Settings { require_two_factors: boolean; idle_minutes: number; majority_age: number; language: string; invitation_days: number }
+export interface Settings { require_two_factors: boolean; relationship_required: boolean; link_birth_date: boolean; idle_minutes: number; majority_age: number; language: string; invitation_days: number }
 export interface Standings { settings: Settings; version: number; defaults: Settings }
 export interface Version { version: number; at: string; actor: string; settings: Settings }
 export interface Export {
