@@ -43,11 +43,12 @@ export function Shell() {
 
   const enrol = useStore(hub.enrol);
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
-  // The clinic asks for a second step before clinical data: there is nothing else to do first.
-  useEffect(() => { if (enrol) void navigate({ to: '/app/account/security' }); }, [enrol, navigate]);
   // Somebody who was asked in first says how they will sign in from now on.
   const { data: own } = useQuery({ queryKey: ['profile'], queryFn: () => account.profile(hub.api), staleTime: Infinity, enabled: user !== null });
   useEffect(() => { if (own?.invited) void navigate({ to: '/app/account/welcome' }); }, [own?.invited, navigate]);
+  // The clinic asks for a second step before clinical data: after that there is nothing else to do first.
+  const enter = enrol && own !== undefined && !own.invited;
+  useEffect(() => { if (enter) void navigate({ to: '/app/account/security' }); }, [enter, navigate]);
   if (!user) return null;
 
   return (
