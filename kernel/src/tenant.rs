@@ -243,6 +243,10 @@ impl Tenants {
             fresh.by_id.insert(tenant.id, tenant);
         }
         fresh.by_host = store::domains(&self.db).await?.into_iter().collect();
+        // Whoever finds a tenant here may serve it at once: its keys are at hand before it is shown.
+        if let Ok(vault) = self.db.vault() {
+            vault.reload(&self.db).await?;
+        }
         *self.cache.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.seen.send_replace(changes);
         Ok(())
@@ -500,9 +504,6 @@ impl Tenants {
                 })
             })
             .await?;
-        if let Ok(vault) = self.db.vault() {
-            vault.reload(&self.db).await?;
-        }
         self.reload().await?;
         Ok(done)
     }

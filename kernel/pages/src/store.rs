@@ -103,9 +103,7 @@ pub fn open(ring: &Ring, path: &Path, flags: OpenFlags) -> Result<Connection> {
 /// Makes an empty sealed file in log mode. Where one exists already, that one stays.
 pub fn create(ring: &Ring, path: &Path) -> Result<()> {
     let _lock = Setup::lock(path)?;
-    // An empty file holds nothing, and SQLite would begin it with a journal that has no place here: it is replaced.
-    let empty = fs::metadata(path).is_ok_and(|m| m.len() == 0);
-    if !empty && Form::of(path)? != Form::Absent {
+    if Form::of(path)? != Form::Absent {
         return Ok(());
     }
     let building = Building::start(path)?;
@@ -184,7 +182,14 @@ fn reserve(conn: &Connection) -> Result<()> {
 /// one nobody knows yet.
 fn enter_log_mode(conn: &Connection) -> Result<()> {
     conn.execute_batch("PRAGMA temp_store=MEMORY; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=FULL;")?;
-    let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |r| r.get(0))?;
+    let mut statement = conn.prepare("PRAGMA journal_mode=WAL")?;
+    let mut rows = statement.query([])?;
+    let mode: String = match rows.next()? {
+        Some(row) => row.get(0)?,
+        None => String::new(),
+    };
+    // The first page is written when the statement ends, after its one row: only here is told that it could not be.
+    while rows.next()?.is_some() {}
     if mode == "wal" {
         Ok(())
     } else {

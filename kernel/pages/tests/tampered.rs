@@ -12,7 +12,14 @@ mod common;
 use common::{Dice, add, check, count, crash_copy, fresh, log_of, reader, writer};
 use medtech_pages::{Refusal, Ring, store, take_refused};
 use rusqlite::{Connection, OpenFlags};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 const PAGE: usize = 4096;
 const FRAME: usize = 4120;
@@ -40,6 +47,24 @@ fn refused(outcome: store::Result<i64>, what: &str) {
         Err(store::Error::Sqlite(e)) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {}
         other => panic!("{what}: {other:?}"),
     }
+}
+
+#[test]
+fn a_file_is_not_made_while_its_key_is_not_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new.db");
+    let (known, asks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (knows, asked) = (known.clone(), asks.clone());
+    let ring = Ring::new("new.db", move |_| {
+        asked.store(true, Ordering::Relaxed);
+        knows.load(Ordering::Relaxed).then_some([5; 32])
+    });
+    let refused = store::create(&ring, &path).expect_err("there is no key");
+    assert!(refused.to_string().contains("key is not known"), "{refused}");
+    assert!(asks.load(Ordering::Relaxed) && !path.exists());
+    known.store(true, Ordering::Relaxed);
+    store::create(&ring, &path).unwrap();
+    add(&writer(&ring, &path), 1);
 }
 
 #[test]

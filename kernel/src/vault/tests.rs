@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     Ctx,
     config::{Config, RootKind},
+    tenant::Tenants,
     testkit::{World, on_both_engines},
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,6 +66,24 @@ async fn sealed_bytes_open_in_their_place_alone() {
                 open(&later.db, north, "row 1", &sealed).await?,
                 "Zoë has a cough".as_bytes()
             );
+            Ok(())
+        })
+    })
+    .await;
+}
+
+/// One process registers a clinic; another sees it in the register, and must be able to serve it at once.
+#[tokio::test]
+async fn whoever_sees_a_clinic_in_the_register_has_its_keys() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let other = another(w).await?;
+            let register = Tenants::open(other.db.clone()).await?;
+            let west = w.ctx.tenants.create("west", "West", "Europe/Lisbon", &[]).await?;
+            assert!(other.vault.page_key(west.id, 1).is_err() && register.by_id(west.id).is_none());
+            register.reload().await?;
+            assert!(register.by_id(west.id).is_some());
+            assert_eq!(other.vault.page_key(west.id, 1)?, w.ctx.vault.page_key(west.id, 1)?);
             Ok(())
         })
     })
