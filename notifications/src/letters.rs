@@ -1,6 +1,7 @@
 //! The words of mails about an account: a sign-in link, an invitation, a change of what one signs in with. Pure.
 
 use crate::model::Letter;
+use medtech_kernel::clock::Millis;
 use serde::Deserialize;
 
 /// Body of the durable event `account.mail`, whose key is the subject.
@@ -16,6 +17,12 @@ pub(crate) struct AccountMail {
     /// Where it points to, with its secret behind `#`.
     #[serde(default)]
     pub(crate) path: Option<String>,
+    /// The language to write in; absent: the one known of the person.
+    #[serde(default)]
+    pub(crate) language: Option<String>,
+    /// When that way closes, where the letter is to say so (Unix milliseconds).
+    #[serde(default)]
+    pub(crate) until_at: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -48,7 +55,8 @@ impl AccountLetter {
         ALL.into_iter().find(|letter| letter.name() == name)
     }
 
-    pub(crate) fn compose(self, language: &str, clinic: &str, name: &str, url: &str) -> Letter {
+    /// `until` is the last day on which `url` opens.
+    pub(crate) fn compose(self, language: &str, clinic: &str, name: &str, url: &str, until: Option<&str>) -> Letter {
         let primary = language.split(['-', '_']).next().unwrap_or_default();
         let hello = match primary {
             "de" => "Guten Tag",
@@ -57,7 +65,17 @@ impl AccountLetter {
             _ => "Hello",
         };
         let (subject, text, reason) = self.words(primary);
-        Letter::put_together(clinic, name, subject, hello, text, url, reason)
+        let once = match primary {
+            "de" => "Der Link gilt einmal, bis zum",
+            "es" => "El enlace sirve una vez, hasta el",
+            "fr" => "Le lien est valable une fois, jusqu'au",
+            _ => "The link works once, until",
+        };
+        let reason = match until {
+            Some(day) => format!("{once} {day}. {reason}"),
+            None => reason.to_owned(),
+        };
+        Letter::put_together(clinic, name, subject, hello, text, url, &reason)
     }
 
     /// Subject, text before the address, text after it.
@@ -125,23 +143,23 @@ impl AccountLetter {
             ),
             (Self::Invitation, "de") => (
                 "Ihr Zugang",
-                "für Sie wurde ein Zugang eingerichtet. So beginnen Sie:",
-                "Geben Sie diesen Link nicht weiter.",
+                "Sie sind eingeladen. Unter diesem Link wählen Sie, womit Sie sich anmelden:",
+                "Sie haben das nicht erwartet? Dann ist nichts zu tun: ohne den Link kommt niemand hinein.",
             ),
             (Self::Invitation, "es") => (
-                "Su cuenta",
-                "se ha creado una cuenta para usted. Empiece aquí:",
-                "No comparta este enlace con nadie.",
+                "Su acceso",
+                "le invitan a entrar. Abra este enlace para elegir cómo iniciará sesión:",
+                "Si no esperaba este mensaje, no haga nada: sin el enlace nadie puede entrar.",
             ),
             (Self::Invitation, "fr") => (
-                "Votre compte",
-                "un compte a été créé pour vous. Commencez ici :",
-                "Ne transmettez ce lien à personne.",
+                "Votre accès",
+                "vous êtes invité. Ouvrez ce lien pour choisir comment vous vous connecterez :",
+                "Vous ne vous y attendiez pas ? Il n'y a rien à faire : sans le lien, personne n'entre.",
             ),
             (Self::Invitation, _) => (
-                "Your account",
-                "an account was made for you. Begin here:",
-                "Do not pass this link on.",
+                "Your access",
+                "you have been invited to come in. Open this link to choose how you will sign in:",
+                "If you did not expect this message, do nothing: without the link nobody gets in.",
             ),
         }
     }
@@ -157,7 +175,14 @@ mod tests {
         for letter in ALL {
             assert_eq!(AccountLetter::parse(letter.name()), Some(letter));
             for language in ["en", "de-CH", "es", "fr"] {
-                let mail = letter.compose(language, "North", "Anna", "https://n.example/enter#x");
+                let mail = letter.compose(
+                    language,
+                    "North",
+                    "Anna",
+                    "https://n.example/enter#x",
+                    Some("2026-03-09"),
+                );
+                assert!(mail.body.contains(" 2026-03-09. "), "{}", mail.body);
                 assert!(mail.body.contains("\r\nhttps://n.example/enter#x\r\n"), "{}", mail.body);
                 assert!(subjects.insert(mail.subject), "{letter:?} {language}");
             }

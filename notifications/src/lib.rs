@@ -4,7 +4,6 @@
 //! to be told, and [`MAIL_GROUP`] what is to be sent, so that a slow mail server never delays a board.
 
 mod http;
-mod invitation;
 mod letters;
 mod mail;
 pub mod model;
@@ -34,7 +33,7 @@ impl Notifications {
     /// Reads the mail configuration and registers [`MAIL_GROUP`].
     pub fn new(ctx: Ctx) -> Result<Self> {
         let mailer = Mailer::open(&ctx.config.mail)?;
-        ctx.bus.register(MAIL_GROUP, &[MAIL_DUE, invitation::INVITED]);
+        ctx.bus.register(MAIL_GROUP, &[MAIL_DUE]);
         Ok(Self { ctx, mailer })
     }
 
@@ -44,12 +43,7 @@ impl Notifications {
         let (bus, tenants) = (self.ctx.bus.clone(), self.ctx.tenants.clone());
         let sender = bus.consume(MAIL_GROUP, tenants, stop, move |event| {
             let this = self.clone();
-            async move {
-                match &*event.kind {
-                    invitation::INVITED => this.invited(event).await,
-                    _ => this.mail_due(event).await,
-                }
-            }
+            async move { this.mail_due(event).await }
         });
         vec![sender]
     }
@@ -70,6 +64,11 @@ const MIGRATIONS: &[Migration] = &[
         module: "notifications",
         number: 2,
         sql: Script::Both(include_str!("../migrations/0002_account_mail.sql")),
+    },
+    Migration {
+        module: "notifications",
+        number: 3,
+        sql: Script::Both(include_str!("../migrations/0003_letter_until.sql")),
     },
 ];
 

@@ -181,57 +181,9 @@ impl Letter {
     }
 }
 
-impl Letter {
-    /// The mail that asks somebody in. `day` is the last one on which the link opens.
-    #[must_use]
-    pub fn invitation(language: &str, clinic: &str, name: &str, link: &str, day: &str) -> Self {
-        let primary = language.split(['-', '_']).next().unwrap_or_default();
-        let (subject, hello, text, until, reason) = match primary {
-            "es" => (
-                "Su acceso",
-                "Hola",
-                "le invitan a entrar. Abra este enlace para elegir cómo iniciará sesión:",
-                "El enlace sirve una vez, hasta el",
-                "Si no esperaba este mensaje, no haga nada: sin el enlace nadie puede entrar.",
-            ),
-            _ => (
-                "Your access",
-                "Hello",
-                "you have been invited to come in. Open this link to choose how you will sign in:",
-                "The link works once, until",
-                "If you did not expect this message, do nothing: without the link nobody gets in.",
-            ),
-        };
-        let line = |text: &str| {
-            text.chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect::<String>()
-        };
-        let (clinic, name) = (line(clinic), line(name));
-        Self {
-            subject: format!("{clinic}: {subject}"),
-            body: format!("{hello} {name},\r\n\r\n{text}\r\n{link}\r\n\r\n{until} {day}.\r\n{reason}\r\n{clinic}\r\n"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_invitation_has_its_link_on_a_line_of_its_own() {
-        let l = Letter::invitation(
-            "en",
-            "North",
-            "Nina\r\nBcc: x",
-            "https://n.example/enter#abc",
-            "9 March 2026",
-        );
-        assert_eq!(l.subject, "North: Your access");
-        assert!(l.body.lines().any(|line| line == "https://n.example/enter#abc"));
-        assert!(l.body.starts_with("Hello Nina  Bcc: x,"));
-    }
 
     #[test]
     fn a_letter_is_one_subject_line_in_the_readers_language() {

@@ -4,7 +4,7 @@ use crate::{
     MAIL_DUE, Notifications, letters,
     mail::Attempted,
     model::{Alert, AlertRaised, Letter, MAX_ATTEMPTS, Notification, Party, UserChanged, backoff, own_path},
-    store::{self, Contact},
+    store::{self, Contact, Way},
 };
 use medtech_kernel::{
     Ctx, Error, Module, Result, Tx, audit,
@@ -104,12 +104,19 @@ impl Notifications {
                     }
                     let known = store::contact(tx, &event.key).await?;
                     let contact = Contact {
-                        language: known.map_or_else(|| "en".to_owned(), |c| c.language),
+                        language: mail
+                            .language
+                            .or(known.map(|c| c.language))
+                            .unwrap_or_else(|| "en".to_owned()),
                         name: mail.name,
                         email: None,
                     };
-                    let letter = mail.letter.name();
-                    let delivery = store::add_delivery(tx, event.id, &mail.address, &contact, letter, url).await?;
+                    let way = Way {
+                        letter: mail.letter.name(),
+                        url,
+                        until_at: mail.until_at,
+                    };
+                    let delivery = store::add_delivery(tx, event.id, &mail.address, &contact, way).await?;
                     ctx.bus.record(tx, mail_event(tx, delivery)?).await
                 })
             })
@@ -126,11 +133,15 @@ impl Notifications {
         else {
             return Ok(());
         };
-        let clinic = self.ctx.tenants.by_id(event.tenant).map(|t| t.name);
+        let tenant = self.ctx.tenants.by_id(event.tenant);
+        let until = tenant.as_ref().zip(row.until_at).map(|(t, at)| t.day(at));
         let url = self.ctx.config.public_url();
-        let clinic = clinic.as_deref().unwrap_or("MedTech");
+        let clinic = tenant.as_ref().map_or("MedTech", |t| &*t.name);
         let letter = match letters::AccountLetter::parse(&row.letter) {
-            Some(kind) => kind.compose(&row.language, clinic, &row.name, row.url.as_deref().unwrap_or(&url)),
+            Some(kind) => {
+                let url = row.url.as_deref().unwrap_or(&url);
+                kind.compose(&row.language, clinic, &row.name, url, until.as_deref())
+            }
             None => Letter::compose(&row.language, clinic, &row.name, &url),
         };
         let attempted = match &self.mailer.smtp {
@@ -285,7 +296,7 @@ async fn tell(ctx: &Ctx, tx: &mut Tx, subject: &str, alert: &Alert) -> Result<()
     if let Some(contact) = store::contact(tx, subject).await?
         && let Some(address) = &contact.email
     {
-        let delivery = store::add_delivery(tx, notification.id, address, &contact, "notification", None).await?;
+        let delivery = store::add_delivery(tx, notification.id, address, &contact, Way::default()).await?;
         ctx.bus.record(tx, mail_event(tx, delivery)?).await?;
     }
     Ok(())

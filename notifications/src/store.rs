@@ -31,10 +31,10 @@ const READ: &str =
 const IS_MINE: &str = "SELECT 1 FROM notification WHERE tenant = $1 AND subject = $2 AND id = $3";
 
 const ADD_DELIVERY: &str = "INSERT INTO delivery
-    (tenant, id, notification, channel, address, name, language, state, attempts, created_at, updated_at, letter, url)
-    VALUES ($1, $2, $3, 'email', $4, $5, $6, 'pending', 0, $7, $7, $8, $9)";
-const DELIVERY: &str =
-    "SELECT address, name, language, state, attempts, letter, url FROM delivery WHERE tenant = $1 AND id = $2";
+    (tenant, id, notification, channel, address, name, language, state, attempts, created_at, updated_at, letter, url,
+     until_at)
+    VALUES ($1, $2, $3, 'email', $4, $5, $6, 'pending', 0, $7, $7, $8, $9, $10)";
+const DELIVERY: &str = "SELECT address, name, language, state, attempts, letter, url, until_at FROM delivery WHERE tenant = $1 AND id = $2";
 const MOVE_DELIVERY: &str = "UPDATE delivery SET state = $3, attempts = $4, updated_at = $5,
     url = CASE WHEN $3 = 'pending' THEN url ELSE NULL END
     WHERE tenant = $1 AND id = $2 AND state = 'pending'";
@@ -185,17 +185,28 @@ pub(crate) struct Delivery {
     pub(crate) letter: String,
     /// The way it points to; absent: the application's front door.
     pub(crate) url: Option<String>,
+    pub(crate) until_at: Option<i64>,
+}
+
+/// Which letter, and the way it points to.
+pub(crate) struct Way {
+    pub(crate) letter: &'static str,
+    pub(crate) url: Option<String>,
+    pub(crate) until_at: Option<i64>,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            letter: "notification",
+            url: None,
+            until_at: None,
+        }
+    }
 }
 
 /// `source` is the notification, or the event, that the mail is about.
-pub(crate) async fn add_delivery(
-    tx: &mut Tx,
-    source: Uuid,
-    address: &str,
-    c: &Contact,
-    letter: &str,
-    url: Option<String>,
-) -> Result<Uuid> {
+pub(crate) async fn add_delivery(tx: &mut Tx, source: Uuid, address: &str, c: &Contact, way: Way) -> Result<Uuid> {
     let (delivery, now) = (id::uuid_v7(tx.now()), tx.now());
     let args = [
         delivery.into(),
@@ -204,8 +215,9 @@ pub(crate) async fn add_delivery(
         (&c.name).into(),
         (&c.language).into(),
         now.into(),
-        letter.into(),
-        url.into(),
+        way.letter.into(),
+        way.url.into(),
+        way.until_at.into(),
     ];
     tx.exec(ADD_DELIVERY, &args).await?;
     Ok(delivery)
@@ -223,6 +235,7 @@ pub(crate) async fn delivery(db: &Db, tenant: TenantId, id: Uuid) -> Result<Opti
         attempts: r.i64(4)?,
         letter: r.string(5)?,
         url: r.opt_text(6)?.map(str::to_owned),
+        until_at: r.opt_i64(7)?,
     }))
 }
 

@@ -1,7 +1,11 @@
 //! Mails about an account: recorded as durable events for the module that sends.
 
 use crate::{Identity, User};
-use medtech_kernel::{Result, Tx, bus::Event};
+use medtech_kernel::{
+    Result, Tx,
+    bus::{Bus, Event},
+    clock::Millis,
+};
 use serde::Serialize;
 
 /// What a mail says. Its words are with the module that sends it.
@@ -14,19 +18,48 @@ pub(crate) enum Letter {
     SignInLinkRefused,
     /// What the person signs in with was changed.
     SecurityChanged,
+    /// Carries the path of the link by which somebody comes in for the first time.
+    Invitation,
 }
 
 /// Body of `account.mail`, whose key is the subject.
 #[derive(Serialize)]
-struct AccountMail<'a> {
-    address: &'a str,
-    name: &'a str,
-    letter: Letter,
+pub(crate) struct AccountMail<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) letter: Letter,
     /// The site's own address; absent: the installation's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<&'a str>,
+    pub(crate) origin: Option<&'a str>,
+    /// Where it points to, with its secret behind `#`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
+    pub(crate) path: Option<&'a str>,
+    /// Absent: the one that the module which sends knows of the person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) language: Option<&'a str>,
+    /// When that way closes, where the letter says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) until_at: Option<Millis>,
+}
+
+impl<'a> AccountMail<'a> {
+    pub(crate) fn to(user: &'a User, letter: Letter) -> Self {
+        Self {
+            address: &user.email,
+            name: &user.name,
+            letter,
+            origin: None,
+            path: None,
+            language: None,
+            until_at: None,
+        }
+    }
+}
+
+/// Records the mail in the transaction of what it tells of.
+pub(crate) async fn record(bus: &Bus, tx: &mut Tx, user: &User, mail: &AccountMail<'_>) -> Result<()> {
+    let event = Event::of(tx, "account.mail", user.subject(), mail)?;
+    bus.record(tx, event).await
 }
 
 impl Identity {
@@ -38,14 +71,11 @@ impl Identity {
         origin: Option<&str>,
         path: Option<&str>,
     ) -> Result<()> {
-        let body = AccountMail {
-            address: &user.email,
-            name: &user.name,
-            letter,
+        let mail = AccountMail {
             origin,
             path,
+            ..AccountMail::to(user, letter)
         };
-        let event = Event::of(tx, "account.mail", user.subject(), &body)?;
-        self.ctx.bus.record(tx, event).await
+        record(&self.ctx.bus, tx, user, &mail).await
     }
 }

@@ -9,24 +9,30 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ciborium::Value as Cbor;
 use medtech_kernel::id;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
+#[derive(Clone)]
 pub(crate) enum Signer {
-    Es256(EcdsaKeyPair),
-    Ed25519(Ed25519KeyPair),
-    Rs256(RsaKeyPair),
+    Es256(Arc<EcdsaKeyPair>),
+    Ed25519(Arc<Ed25519KeyPair>),
+    Rs256(Arc<RsaKeyPair>),
 }
 
 impl Signer {
     pub(crate) fn es256() -> Self {
-        Self::Es256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("key"))
+        Self::Es256(
+            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
+                .expect("key")
+                .into(),
+        )
     }
 
     pub(crate) fn ed25519() -> Self {
-        Self::Ed25519(Ed25519KeyPair::generate().expect("key"))
+        Self::Ed25519(Ed25519KeyPair::generate().expect("key").into())
     }
 
     pub(crate) fn rs256() -> Self {
-        Self::Rs256(RsaKeyPair::generate(KeySize::Rsa2048).expect("key"))
+        Self::Rs256(RsaKeyPair::generate(KeySize::Rsa2048).expect("key").into())
     }
 
     fn cose(&self) -> Vec<(i64, Cbor)> {
@@ -216,15 +222,8 @@ impl Authenticator {
 
     /// The same device, copied: same key, its counter where it was.
     pub(crate) fn clone_of(&self) -> Self {
-        let signer = match &self.signer {
-            Signer::Es256(pair) => {
-                let der = pair.to_pkcs8v1().expect("DER");
-                Signer::Es256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der.as_ref()).expect("key"))
-            }
-            Signer::Ed25519(_) | Signer::Rs256(_) => unimplemented!("only ES256 is cloned in tests"),
-        };
         Self {
-            signer,
+            signer: self.signer.clone(),
             credential: self.credential.clone(),
             user_handle: self.user_handle.clone(),
             count: self.count,

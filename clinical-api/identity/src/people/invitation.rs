@@ -1,9 +1,12 @@
 //! Asking somebody in: a user without any proof yet, and a mail with a link by which they choose one.
 
 use super::{name, roles, store};
-use crate::{Identity, NewUser, User, address, audited, store as users, unknown_user};
-use medtech_kernel::{Error, Result, Tenant, TenantId, Tx, auth::Role, bus::Event, clock::Millis, id, policy};
-use serde::Serialize;
+use crate::{
+    Identity, NewUser, User, address, audited,
+    mail::{self, AccountMail, Letter},
+    store as users, unknown_user,
+};
+use medtech_kernel::{Error, Result, Tenant, TenantId, Tx, auth::Role, clock::Millis, id, policy};
 use uuid::Uuid;
 
 const DAY: Millis = 24 * 3_600_000;
@@ -15,17 +18,6 @@ pub struct Invited {
     /// `/enter#…` at the clinic's own address: whoever has it comes in, once.
     pub link: String,
     pub expires_at: Millis,
-}
-
-/// Body of the durable event `user.invited`: what the mail needs. The secret stands here until the mail is sent, and
-/// nowhere else.
-#[derive(Serialize)]
-struct Mail<'a> {
-    to: &'a str,
-    name: &'a str,
-    language: &'a str,
-    link: &'a str,
-    expires_at: Millis,
 }
 
 impl Identity {
@@ -200,15 +192,15 @@ impl Parts {
         store::invite(tx, user.id, actor, expires_at).await?;
         let language = store::profile_in(tx, user.id).await?.language;
         let link = format!("{}/enter#{secret}", self.base);
-        let mail = Mail {
-            to: &user.email,
-            name: &user.name,
-            language: language.as_deref().unwrap_or(&self.clinic.settings.language),
-            link: &link,
-            expires_at,
+        let path = format!("/enter#{secret}");
+        let mail = AccountMail {
+            origin: Some(&self.base),
+            path: Some(&path),
+            language: Some(language.as_deref().unwrap_or(&self.clinic.settings.language)),
+            until_at: Some(expires_at),
+            ..AccountMail::to(user, Letter::Invitation)
         };
-        let event = Event::of(tx, "user.invited", user.subject(), &mail)?;
-        self.bus.record(tx, event).await?;
+        mail::record(&self.bus, tx, user, &mail).await?;
         audited(tx, actor, "create", &user.subject(), "success", "invitation").await?;
         Ok(Invited {
             user: user.clone(),

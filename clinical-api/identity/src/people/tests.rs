@@ -34,7 +34,7 @@ struct House {
 }
 
 async fn house(w: &World) -> Result<House> {
-    w.ctx.bus.register("mails", &["user.invited"]);
+    w.ctx.bus.register("mails", &["account.mail"]);
     let fhir = Fhir::new(w.ctx.clone());
     let identity = Arc::new(Identity::new(w.ctx.clone()).with_records(fhir.clone()));
     let app = identity.clone().routes().layer(Extension(w.ctx.clone()));
@@ -45,7 +45,10 @@ async fn house(w: &World) -> Result<House> {
     w.ctx
         .bus
         .consume("mails", w.ctx.tenants.clone(), stopped, move |event: Event| {
-            sink.lock().unwrap().push(event.parse().unwrap());
+            let mail: Value = event.parse().unwrap();
+            if mail["letter"] == "invitation" {
+                sink.lock().unwrap().push(mail);
+            }
             async { Ok(()) }
         });
     Ok(House {
@@ -94,9 +97,13 @@ impl House {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         loop {
             if let Some(mail) = self.mails.lock().unwrap().get(count - 1) {
-                let link = mail["link"].as_str().unwrap();
-                assert!(link.starts_with("http://") && link.contains("/enter#"), "{link}");
-                return link.split_once('#').unwrap().1.to_owned();
+                assert!(mail["origin"].as_str().unwrap().starts_with("http://"), "{mail}");
+                return mail["path"]
+                    .as_str()
+                    .unwrap()
+                    .strip_prefix("/enter#")
+                    .unwrap()
+                    .to_owned();
             }
             assert!(std::time::Instant::now() < end, "mail {count} has not come");
             tokio::task::yield_now().await;
