@@ -513,6 +513,9 @@ async fn rows(w: &World, tenant: &Tenant) -> Result<BTreeMap<String, Vec<String>
     Ok(all)
 }
 
+/// A bug that is switched on is on in the whole process: nobody else walks meanwhile.
+static WALKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn walk(w: &World, first: bool) -> Result<Found> {
     for tenant in [&w.north, &w.south, &w.east] {
         w.demand_relationships(tenant).await?;
@@ -577,6 +580,7 @@ async fn walk(w: &World, first: bool) -> Result<Found> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_every_role_every_place_of_an_id() {
+    let _alone = WALKING.lock().await;
     let tables = app::migrations();
     on_both_engines(tables.get(1..).unwrap_or_default(), |w| {
         Box::pin(async move {
@@ -604,6 +608,7 @@ async fn every_route_every_role_every_place_of_an_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_seeded_bug_is_noticed() {
     use medtech_kernel::policy::{BUGS, seed};
+    let _alone = WALKING.lock().await;
     let tables = app::migrations();
     let (mut caught, mut missed, mut probes) = (0, Vec::new(), 0);
     for bug in BUGS {

@@ -1,11 +1,12 @@
 // For administrators: emergency access that waits for a review, and what a user can see.
-import { useMutation, useQuery } from '@tanstack/react-query';
+import { keepPreviousData, useMutation, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { glass, identity } from '../../core/api/endpoints';
 import type { EmergencyAccess } from '../../core/api/types';
 import { Button, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useLanguage, useT } from '../../ui/store';
 import { AdminPages } from '../admin/AdminPages';
+import { people } from '../admin/api';
 import { hub, queries } from '../hub';
 import '../breakglass/breakglass.css';
 
@@ -48,8 +49,8 @@ function Review({ access }: { access: EmergencyAccess }) {
       <strong>{t('access.who_when', { name: access.name, at })}</strong>
       <p>{access.text}</p>
       <form className="access-form" onSubmit={(event) => { event.preventDefault(); done.mutate(); }}>
-        <label className="glass-field"><span>{t('access.finding')}</span>
-          <input value={text} minLength={3} maxLength={1000} required onChange={(event) => setText(event.target.value)} data-testid="review-text" />
+        <label className="field"><span className="field-label">{t('access.finding')}</span>
+          <input className="field-input" value={text} minLength={3} maxLength={1000} required onChange={(event) => setText(event.target.value)} data-testid="review-text" />
         </label>
         <Button type="submit" busy={done.isPending} data-testid="review-done">{t('access.reviewed')}</Button>
       </form>
@@ -60,7 +61,9 @@ function Review({ access }: { access: EmergencyAccess }) {
 
 function Sees() {
   const t = useT();
+  const [search, setSearch] = useState('');
   const [user, setUser] = useState('');
+  const found = useQuery({ queryKey: ['access-people', search], queryFn: () => people.list(hub.api, search, ''), placeholderData: keepPreviousData });
   const [patient, setPatient] = useState('');
   const ask = useMutation({ mutationFn: () => identity.decide(hub.api, user.trim(), patient.trim()) });
   const decision = ask.data?.decision;
@@ -68,11 +71,17 @@ function Sees() {
     <section aria-labelledby="sees">
       <h2 id="sees">{t('access.sees')}</h2>
       <form className="access-form" onSubmit={(event) => { event.preventDefault(); ask.mutate(); }}>
-        <label className="glass-field"><span>{t('access.user')}</span>
-          <input value={user} required onChange={(event) => setUser(event.target.value)} data-testid="sees-user" />
+        <label className="field"><span className="field-label">{t('access.search')}</span>
+          <input className="field-input" type="search" value={search} onChange={(event) => setSearch(event.target.value)} data-testid="sees-search" />
         </label>
-        <label className="glass-field"><span>{t('access.patient')}</span>
-          <input value={patient} onChange={(event) => setPatient(event.target.value)} />
+        <label className="field"><span className="field-label">{t('access.user')}</span>
+          <select className="field-input" value={user} required onChange={(event) => setUser(event.target.value)} data-testid="sees-user">
+            <option value="">{t('access.choose')}</option>
+            {found.data?.users.map((p) => <option key={p.id} value={p.id}>{p.name}</option>)}
+          </select>
+        </label>
+        <label className="field"><span className="field-label">{t('access.patient')}</span>
+          <input className="field-input" value={patient} onChange={(event) => setPatient(event.target.value)} />
         </label>
         <Button type="submit" busy={ask.isPending} data-testid="sees-ask">{t('access.explain')}</Button>
       </form>

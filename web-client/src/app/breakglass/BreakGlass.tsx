@@ -21,13 +21,13 @@ export function BreakGlass({ patient, onOpen }: { patient: string; onOpen: () =>
   return (
     <form className="glass" data-testid="break-glass" onSubmit={(event) => { event.preventDefault(); open.mutate(); }}>
       <Notice tone="warn" title={t('glass.refused')}>{t('glass.what_happens')}</Notice>
-      <label className="glass-field"><span>{t('glass.reason')}</span>
-        <select value={reason} onChange={(event) => setReason(event.target.value)} data-testid="glass-reason">
+      <label className="field"><span className="field-label">{t('glass.reason')}</span>
+        <select className="field-input" value={reason} onChange={(event) => setReason(event.target.value)} data-testid="glass-reason">
           {REASONS.map((code) => <option key={code} value={code}>{t(`glass.reason_${code}`)}</option>)}
         </select>
       </label>
-      <label className="glass-field"><span>{t('glass.text')}</span>
-        <textarea value={text} rows={3} minLength={10} maxLength={1000} required onChange={(event) => setText(event.target.value)} data-testid="glass-text" />
+      <label className="field"><span className="field-label">{t('glass.text')}</span>
+        <textarea className="field-input" value={text} rows={3} minLength={10} maxLength={1000} required onChange={(event) => setText(event.target.value)} data-testid="glass-text" />
       </label>
       {open.isError ? <Notice tone="danger">{asApiError(open.error).detail || t('error.server')}</Notice> : null}
       <Button type="submit" variant="danger" icon="alert" busy={open.isPending} data-testid="glass-open">{t('glass.open')}</Button>

@@ -30,9 +30,9 @@ export function Notices() {
   return (
     <>
       <DialogTrigger isOpen={open} onOpenChange={(now) => { setOpen(now); if (now) putAway(); }}>
-        <AriaButton className="nav-link nav-bell" data-testid="notices" aria-label={t('notices.bell', { count: unread })}>
-          <Icon name="bell" /><span>{t('notices.title')}</span>
-          {unread > 0 ? <b className="nav-count num" data-testid="notices-unread">{unread}</b> : null}
+        <AriaButton className="nav-link nav-bell" data-testid="notices">
+          <Icon name="bell" /><span aria-hidden="true">{t('notices.title')}</span><span className="sr-only">{t('notices.bell', { count: unread })}</span>
+          {unread > 0 ? <b className="nav-count num" aria-hidden="true" data-testid="notices-unread">{unread}</b> : null}
         </AriaButton>
         <Popover className="popover notices" placement="right top">
           <Dialog className="notices-box" data-testid="notices-list">
