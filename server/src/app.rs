@@ -193,6 +193,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     let listening = devices.clone();
     hub.listen(move |event| listening.on_live(event));
     joints::end_media_with_session(&hub, &livekit);
+    joints::recheck_rooms_on_withdrawal(&hub, &visits);
 
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;

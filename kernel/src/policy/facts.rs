@@ -21,10 +21,10 @@ use std::sync::Arc;
 /// Decides with the relations at hand. Clones share it.
 #[derive(Clone)]
 pub struct Policy {
-    db: Db,
+    pub(super) db: Db,
     bus: Bus,
-    clock: Clock,
-    tenants: Tenants,
+    pub(super) clock: Clock,
+    pub(super) tenants: Tenants,
 }
 
 /// Body of the live event `access.changed`.
@@ -156,7 +156,11 @@ impl Policy {
                     Some(why) => decision.step("relation", true, why),
                     None => decision.step("relation", false, "not related"),
                 }
+                if let (Some(relation), true) = (found, table::is_in_the_room(action, what)) {
+                    self.still_present(who, what, relation, &mut decision).await?;
+                }
             }
+            Rule::Attend => self.may_attend(who, what, &mut decision).await?,
             Rule::Clinical(kinds, letter) => {
                 let every = action != Action::Read;
                 self.sight(who)
@@ -298,7 +302,14 @@ pub fn announce(bus: &Bus, tx: &mut Tx, subject: Option<&str>) -> Result<()> {
 
 impl Sight {
     /// Whether one type of these (`every`: each of them) of this patient is in sight.
-    fn decide(&self, kinds: &[&str], every: bool, letter: Letter, patient: &str, decision: &mut Decision) {
+    pub(super) fn decide(
+        &self,
+        kinds: &[&str],
+        every: bool,
+        letter: Letter,
+        patient: &str,
+        decision: &mut Decision,
+    ) {
         let patients = [patient.to_owned()];
         let (mut any, mut all, mut why) = (false, true, "policy.denied");
         for kind in kinds {
@@ -349,7 +360,7 @@ impl Sight {
 }
 
 impl Decision {
-    fn step(&mut self, step: &'static str, pass: bool, because: &'static str) {
+    pub(super) fn step(&mut self, step: &'static str, pass: bool, because: &'static str) {
         (self.allow, self.why) = (pass, because);
         self.steps.push(Trace::new(step, pass, because));
     }

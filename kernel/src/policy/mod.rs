@@ -10,12 +10,14 @@ pub mod consent;
 mod facts;
 pub mod glass;
 pub mod label;
+mod presence;
 mod seeded;
 mod sight;
 mod table;
 mod ties;
 
 pub use facts::{AccessChanged, Policy, announce};
+pub use presence::{COLLEAGUE, relate_as};
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};

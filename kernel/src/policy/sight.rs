@@ -380,6 +380,13 @@ impl Sight {
         }
     }
 
+    /// Does the patient's Consent deny them everything that is not named one by one?
+    #[must_use]
+    pub fn is_denied(&self, patient: &str) -> bool {
+        let mut about = self.consents.iter().filter(|r| r.patient == patient && !self.own.contains(patient));
+        about.any(|rules| rules.answer(&self.question(patient, "Encounter")).denied)
+    }
+
     fn consented(&self, kind: &str, view: &mut View) {
         if super::seeded("consent") {
             return;

@@ -1,7 +1,7 @@
 //! The rules as tables: which class a FHIR type is of, what each role may do with a class, what each role may do with
 //! the other kinds of thing. Everything that is not in a table is denied.
 
-use super::{Action, Resource};
+use super::{Action, COLLEAGUE, Resource};
 use crate::{
     auth::{Principal, Role},
     scope::Letter,
@@ -186,10 +186,12 @@ pub(super) enum Rule {
     Clinical(&'static [&'static str], Letter),
     /// Allowed as the clinical record is of the patient whom the device feeds.
     Feeds(Letter),
+    /// Allowed to those who may see the chart of the patient whom the visit is about.
+    Attend,
 }
 
 /// Types that a chart shows and that a patient's live channel tells.
-const CHART: &[&str] = &[
+pub(super) const CHART: &[&str] = &[
     "Observation",
     "DiagnosticReport",
     "Condition",
@@ -215,6 +217,11 @@ pub(super) fn is_clinical(kind: &str) -> bool {
     )
 }
 
+/// Is it about being in a visit's room or leading it? Then the relation to the visit is not enough.
+pub(super) fn is_in_the_room(action: Action, what: &Resource) -> bool {
+    matches!((what.kind, action), ("visit" | "encounter", Action::Join | Action::Admit))
+}
+
 /// The rules of everything that is no FHIR resource: a pure function of who, what and which.
 pub(super) fn rule(who: &Principal, action: Action, what: &Resource) -> Rule {
     use Action::{Administer, Admit, Join, Publish, Read, Subscribe, Write};
@@ -234,7 +241,9 @@ pub(super) fn rule(who: &Principal, action: Action, what: &Resource) -> Rule {
         ("patient", Write) => Rule::Clinical(LIVE, Letter::Create),
         ("board" | "alert", Read | Subscribe | Write) if staff => Rule::Allow("staff of the clinic"),
         ("visit" | "encounter", Read | Subscribe) if staff => Rule::Allow("staff of the clinic"),
-        ("visit" | "encounter", Read | Subscribe | Join) => Rule::Related(&["participant", "host"]),
+        ("visit" | "encounter", Read | Subscribe | Join) => Rule::Related(&["participant", "host", COLLEAGUE]),
+        // To join somebody else's visit as a colleague.
+        ("visit", Publish) if leads => Rule::Attend,
         ("visit", Admit) => Rule::Related(&["host"]),
         ("visits", Read) if has(Role::Staff) || has(Role::Admin) => Rule::Allow("staff of the clinic"),
         ("conversation", Read | Subscribe | Write | Publish) => Rule::Related(&["member"]),
