@@ -4,7 +4,6 @@ ALTER TABLE relation ADD COLUMN label TEXT;
 -- Emergency access is reviewed by somebody, until some time; that the time has passed is told once.
 ALTER TABLE break_glass ADD COLUMN due_at BIGINT;
 ALTER TABLE break_glass ADD COLUMN assignee TEXT;
-ALTER TABLE break_glass ADD COLUMN assignee_name TEXT;
 ALTER TABLE break_glass ADD COLUMN overdue_told_at BIGINT;
 CREATE INDEX break_glass_due ON break_glass (tenant, due_at);
 

@@ -278,7 +278,8 @@ impl Policy {
 
     /// Emergency access to one patient, from now on. The caller has checked who they are and that the patient exists.
     pub async fn break_glass(&self, tx: &mut Tx, ask: &glass::Ask<'_>) -> Result<glass::Broken> {
-        glass::begin(tx, &self.bus, ask).await
+        let zone = self.tenants.by_id(tx.tenant()).map(|t| t.zone);
+        glass::begin(tx, &self.bus, zone.as_deref().unwrap_or("UTC"), ask).await
     }
 
     pub async fn mend_glass(&self, tx: &mut Tx, subject: &str, patient: &str) -> Result<bool> {

@@ -70,6 +70,8 @@ export const visits = {
   act: (api: ApiClient, visit: string, action: 'admit' | 'hold' | 'end' | 'leave') =>
     api.post<Visit>(`/api/visits/${id(visit)}/${action}`),
   media: (api: ApiClient, visit: string) => api.post<MediaGrant>(`/api/visits/${id(visit)}/media`),
+  join: (api: ApiClient, visit: string) => api.post<Visit>(`/api/visits/${id(visit)}/colleagues`),
+  part: (api: ApiClient, visit: string, subject: string) => api.delete<Visit>(`/api/visits/${id(visit)}/colleagues/${id(subject)}`),
 };
 
 export const messaging = {

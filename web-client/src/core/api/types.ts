@@ -24,6 +24,10 @@ export interface Visit {
   conversation_id?: string | null;
   subject_ref?: string | null;
   participants?: Array<Person & { intervals: Array<{ from: string; to?: string | null }> }>;
+  /** Others of the clinic who have joined. */
+  colleagues?: Person[];
+  /** What whoever asked may do; only in answers to people of the clinic, never in live events. */
+  may?: Array<'lead' | 'talk' | 'join'>;
 }
 
 export interface OpenedVisit { access_token: string; visit: Visit; me: Person }
