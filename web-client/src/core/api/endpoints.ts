@@ -1,7 +1,7 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, EmergencyAccess, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
+  AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, EmergencyAccess, GlassShow, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
   OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
 } from './types';
 import type { Finished, Started } from '../webauthn/passkeys';
@@ -95,7 +95,8 @@ export const glass = {
     api.post<EmergencyAccess>(`/api/records/patients/${id(patient)}/break-glass`, { reason_code: reason, text }),
   end: (api: ApiClient, patient: string) => api.post<void>(`/api/records/patients/${id(patient)}/break-glass/end`),
   mine: (api: ApiClient) => api.get<{ accesses: EmergencyAccess[] }>('/api/records/break-glass/mine'),
-  list: (api: ApiClient) => api.get<{ accesses: EmergencyAccess[] }>('/api/records/break-glass'),
+  list: (api: ApiClient, show: GlassShow) => api.get<{ accesses: EmergencyAccess[] }>(`/api/records/break-glass?show=${show}`),
+  assign: (api: ApiClient, access: string, assignee: string | null) => api.post<void>(`/api/records/break-glass/${id(access)}/assign`, { assignee }),
   review: (api: ApiClient, access: string, review: string) =>
     api.post<void>(`/api/records/break-glass/${id(access)}/review`, { review }),
 };

@@ -184,7 +184,10 @@ export interface SsoChange { active: boolean; client_secret?: string; settings: 
 /** One breaking of the glass. */
 export interface EmergencyAccess {
   id: string; subject: string; name: string; patient_id: string; reason_code: string; text: string; at: string; until: string;
+  /** Until when it is to be reviewed, and by whom (a subject). */
+  due: string; assignee?: string; reviewed_at?: string; review?: string;
 }
+export type GlassShow = 'waiting' | 'overdue' | 'mine' | 'all';
 export type AccessReach = 'everyone' | 'some' | 'none';
 /** Why a decision of the policy is as it is, and what a user sees by type. */
 export interface AccessAnswer {
