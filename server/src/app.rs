@@ -156,6 +156,7 @@ pub(crate) struct Running {
     pub(crate) mqtt: SocketAddr,
     hub: Hub,
     livekit: LiveKit,
+    policy: Policy,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -252,6 +253,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         mqtt: devices.addr(),
         hub,
         livekit,
+        policy: ctx.policy.clone(),
         tasks,
     })
 }
@@ -260,6 +262,7 @@ impl Running {
     /// Tells clients to go elsewhere, then waits for the tasks that `stop` has told to end.
     pub(crate) async fn stop(self) {
         self.hub.shutdown().await;
+        self.policy.refusals().flush().await;
         if let Err(e) = self.livekit.shut_down().await {
             tracing::warn!(error = %e, "media did not end well");
         }

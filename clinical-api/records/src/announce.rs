@@ -165,7 +165,9 @@ impl Records {
         let write = self.ctx.db.write(event.tenant, move |tx| {
             Box::pin(async move {
                 // Marks it as told in the same transaction: delivered again, it finds nothing to tell.
-                let Some(patient) = glass::late(tx, id).await? else { return Ok(()) };
+                let Some(patient) = glass::late(tx, id).await? else {
+                    return Ok(());
+                };
                 let title = "The review of an emergency access is overdue";
                 tell_officers(tx, &bus, "warning", title, &patient, recipients).await
             })

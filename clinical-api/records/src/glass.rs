@@ -171,7 +171,12 @@ pub(crate) async fn list(
         Some("overdue") => Show::Overdue,
         Some("mine") => Show::Of(&who.subject),
         Some("all") => Show::All,
-        Some(_) => return Err(Error::bad("break_glass.show", "There is no such list: waiting, overdue, mine or all.")),
+        Some(_) => {
+            return Err(Error::bad(
+                "break_glass.show",
+                "There is no such list: waiting, overdue, mine or all.",
+            ));
+        }
     };
     let now = records.ctx.clock.now_ms();
     let mut all = glass::list(&records.ctx.db, who.tenant, show, now, MOST).await?;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Clock, Error, Result, TenantId, Tx,
+    audit::{Refusal, Refusals},
     auth::Principal,
     bus::{Bus, Event},
     db::Db,
@@ -25,6 +26,7 @@ pub struct Policy {
     bus: Bus,
     pub(super) clock: Clock,
     pub(super) tenants: Tenants,
+    refusals: Refusals,
 }
 
 /// Body of the live event `access.changed`.
@@ -66,6 +68,7 @@ impl Policy {
     #[must_use]
     pub fn new(db: Db, bus: Bus, clock: Clock, tenants: Tenants) -> Self {
         Self {
+            refusals: Refusals::new(db.clone()),
             db,
             bus,
             clock,
@@ -210,12 +213,27 @@ impl Policy {
         true
     }
 
-    /// `Ok` or 403. The message is the same whether the thing exists or not.
+    /// Refusals on their way into the trail.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// `Ok` or 403, which the trail keeps. The message is the same whether the thing exists or not.
     pub async fn require(&self, who: &Principal, action: Action, what: &Resource) -> Result<()> {
         let decision = self.decide(who, action, what).await?;
         if decision.allow {
             return Ok(());
         }
+        self.refusals.note(Refusal {
+            tenant: who.tenant,
+            actor: &who.subject,
+            session: Some(who.session),
+            act: action.name(),
+            kind: what.kind,
+            id: &what.id,
+            why: decision.why,
+        });
         Err(match decision.why {
             "auth.second_factor" => Error::forbidden(
                 "auth.second_factor",
@@ -303,14 +321,7 @@ pub fn announce(bus: &Bus, tx: &mut Tx, subject: Option<&str>) -> Result<()> {
 
 impl Sight {
     /// Whether one type of these (`every`: each of them) of this patient is in sight.
-    pub(super) fn decide(
-        &self,
-        kinds: &[&str],
-        every: bool,
-        letter: Letter,
-        patient: &str,
-        decision: &mut Decision,
-    ) {
+    pub(super) fn decide(&self, kinds: &[&str], every: bool, letter: Letter, patient: &str, decision: &mut Decision) {
         let patients = [patient.to_owned()];
         let (mut any, mut all, mut why) = (false, true, "policy.denied");
         for kind in kinds {

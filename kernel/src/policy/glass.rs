@@ -26,7 +26,10 @@ pub const REVIEW_DAYS: u32 = 3;
 pub fn due(at: Millis, zone: &str) -> Millis {
     use jiff::{Timestamp, civil::Weekday, tz::TimeZone};
     let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
-    let mut day = Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(zone.clone()).date();
+    let mut day = Timestamp::from_millisecond(at)
+        .unwrap_or_default()
+        .to_zoned(zone.clone())
+        .date();
     let mut left = REVIEW_DAYS;
     while left > 0 {
         day = day.saturating_add(jiff::Span::new().days(1));
@@ -95,12 +98,10 @@ pub struct Due {
     pub id: Uuid,
 }
 
-const COLUMNS: &str =
-    "id, subject, name, patient, reason, note, at, until_at, ended_at, reviewed_at, reviewed_by, review, due_at, assignee";
+const COLUMNS: &str = "id, subject, name, patient, reason, note, at, until_at, ended_at, reviewed_at, reviewed_by, review, due_at, assignee";
 const INSERT: &str = "INSERT INTO break_glass (tenant, id, subject, name, patient, reason, note, at, until_at, due_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-const ASSIGN: &str =
-    "UPDATE break_glass SET assignee = $3 WHERE tenant = $1 AND id = $2 AND reviewed_at IS NULL RETURNING subject, patient";
+const ASSIGN: &str = "UPDATE break_glass SET assignee = $3 WHERE tenant = $1 AND id = $2 AND reviewed_at IS NULL RETURNING subject, patient";
 /// Tells once: nobody has told it, it was not reviewed, and its time is over.
 const LATE: &str = "UPDATE break_glass SET overdue_told_at = $3 WHERE tenant = $1 AND id = $2 AND reviewed_at IS NULL
     AND overdue_told_at IS NULL AND due_at <= $3 RETURNING patient";
@@ -157,7 +158,12 @@ pub(super) async fn begin(tx: &mut Tx, bus: &Bus, zone: &str, ask: &Ask<'_>) -> 
     let event = Event::of(tx, "break_glass.begun", format!("break_glass:{}", broken.id), &body)?.by(ask.subject);
     bus.record(tx, event).await?;
     // Under a key of its own: a row that waits holds back the later rows of its key.
-    let late = Event::of(tx, "break_glass.due", format!("break_glass_due:{}", broken.id), &Due { id: broken.id })?;
+    let late = Event::of(
+        tx,
+        "break_glass.due",
+        format!("break_glass_due:{}", broken.id),
+        &Due { id: broken.id },
+    )?;
     bus.record_at(tx, late, broken.due).await?;
     noted(
         tx,
@@ -210,7 +216,8 @@ pub async fn review(tx: &mut Tx, which: Uuid, reviewer: &str, text: &str) -> Res
 /// what they did themselves.
 pub async fn assign(tx: &mut Tx, which: Uuid, actor: &str, to: Option<&str>) -> Result<()> {
     let row = tx.query_opt(ASSIGN, &[which.into(), to.into()]).await?;
-    let row = row.ok_or_else(|| Error::not_found("break_glass.unknown", "There is no such emergency access to review."))?;
+    let row =
+        row.ok_or_else(|| Error::not_found("break_glass.unknown", "There is no such emergency access to review."))?;
     if to == Some(row.text(0)?) {
         return Err(Error::forbidden(
             "break_glass.own",
@@ -218,7 +225,13 @@ pub async fn assign(tx: &mut Tx, which: Uuid, actor: &str, to: Option<&str>) -> 
         ));
     }
     let patient = row.string(1)?;
-    noted(tx, actor, &format!("break-glass review given to {}: {which}", to.unwrap_or("nobody")), &patient).await
+    noted(
+        tx,
+        actor,
+        &format!("break-glass review given to {}: {which}", to.unwrap_or("nobody")),
+        &patient,
+    )
+    .await
 }
 
 /// The patient, where the review is late and nobody was told so before.
@@ -244,7 +257,10 @@ pub async fn list(db: &Db, tenant: TenantId, show: Show<'_>, now: Millis, limit:
     // A row of an older release has no due time: what is due follows from when it was.
     let (which, order) = match show {
         Show::Waiting => ("reviewed_at IS NULL AND $3 >= 0 AND $4 = ''", "at, id"),
-        Show::Overdue => ("reviewed_at IS NULL AND $4 = '' AND (due_at <= $3 OR due_at IS NULL)", "at, id"),
+        Show::Overdue => (
+            "reviewed_at IS NULL AND $4 = '' AND (due_at <= $3 OR due_at IS NULL)",
+            "at, id",
+        ),
         Show::Of(_) => ("reviewed_at IS NULL AND $3 >= 0 AND assignee = $4", "at, id"),
         Show::All => ("$3 >= 0 AND $4 = ''", "at DESC, id"),
     };
@@ -289,7 +305,9 @@ fn read(row: &Row) -> Result<Broken> {
         at: row.i64(6)?,
         until: row.i64(7)?,
         ended_at: row.opt_i64(8)?,
-        due: row.opt_i64(12)?.map_or_else(|| row.i64(6).map(|at| due(at, "UTC")), Ok)?,
+        due: row
+            .opt_i64(12)?
+            .map_or_else(|| row.i64(6).map(|at| due(at, "UTC")), Ok)?,
         assignee: row.opt_text(13)?.map(str::to_owned),
         reviewed_at: row.opt_i64(9)?,
         reviewed_by: row.opt_text(10)?.map(str::to_owned),

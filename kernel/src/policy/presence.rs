@@ -11,13 +11,16 @@ use crate::{
 };
 
 const ABOUT: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND relation = 'about'";
-const LABELLED: &str = "UPDATE relation SET label = $5 WHERE tenant = $1 AND subject = $2 AND relation = $3 AND object = $4";
+const LABELLED: &str =
+    "UPDATE relation SET label = $5 WHERE tenant = $1 AND subject = $2 AND relation = $3 AND object = $4";
 /// A relation by which a colleague takes part in somebody else's visit.
 pub const COLLEAGUE: &str = "colleague";
 
 /// Is the subject there as one of the clinic's own people, and not as the patient?
 fn is_staff(who: &Principal) -> bool {
-    [Role::Clinician, Role::Admin, Role::Staff].into_iter().any(|r| who.has(r))
+    [Role::Clinician, Role::Admin, Role::Staff]
+        .into_iter()
+        .any(|r| who.has(r))
 }
 
 impl Policy {
@@ -47,7 +50,9 @@ impl Policy {
         let patient = self.patient_of_visit(who, what).await?;
         match (relation, patient) {
             (COLLEAGUE, patient) => self.sees_chart(who, patient.as_deref(), decision).await?,
-            (_, Some(patient)) if self.sight(who).await?.is_denied(&patient) => decision.step("consent", false, "consent"),
+            (_, Some(patient)) if self.sight(who).await?.is_denied(&patient) => {
+                decision.step("consent", false, "consent")
+            }
             _ => decision.step("role", true, "leads the visit"),
         }
         Ok(())
@@ -84,7 +89,10 @@ impl Policy {
 /// A relation, and how the subject is called to the others.
 pub async fn relate_as(tx: &mut Tx, subject: &str, relation: &str, object: &str, label: &str) -> Result<()> {
     super::relate(tx, subject, relation, object, None).await?;
-    tx.exec(LABELLED, &[subject.into(), relation.into(), object.into(), label.into()])
-        .await
-        .map(|_| ())
+    tx.exec(
+        LABELLED,
+        &[subject.into(), relation.into(), object.into(), label.into()],
+    )
+    .await
+    .map(|_| ())
 }

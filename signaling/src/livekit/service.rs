@@ -181,7 +181,11 @@ impl LiveKit {
         self.call(move |state| {
             let rooms = state.rooms.values().filter(|r| r.key.tenant == tenant);
             rooms
-                .flat_map(|r| r.participants.values().map(|p| (r.key.name.clone(), p.identity.clone())))
+                .flat_map(|r| {
+                    r.participants
+                        .values()
+                        .map(|p| (r.key.name.clone(), p.identity.clone()))
+                })
                 .collect()
         })
         .await

@@ -142,7 +142,11 @@ impl Visits {
             .await?;
         for colleague in &record.colleagues {
             let barred = self.0.recheck.is_barred(sync.tenant, sync.id, &colleague.subject);
-            let rights = if barred { Rights::NONE } else { record.colleague_rights() };
+            let rights = if barred {
+                Rights::NONE
+            } else {
+                record.colleague_rights()
+            };
             media.set_rights(sync.tenant, &room, &colleague.subject, rights).await?;
         }
         Ok(())

@@ -49,10 +49,17 @@ impl Visits {
             .0
             .ctx
             .db
-            .write(tenant, move |tx| Box::pin(async move { this.attend_in(tx, &who, id).await }))
+            .write(tenant, move |tx| {
+                Box::pin(async move { this.attend_in(tx, &who, id).await })
+            })
             .await?;
         self.0.recheck.open_again(tenant, id, &subject);
-        self.sync(Sync { tenant, id, remove: None }).await;
+        self.sync(Sync {
+            tenant,
+            id,
+            remove: None,
+        })
+        .await;
         Ok(record)
     }
 
@@ -71,7 +78,10 @@ impl Visits {
             relate_as(tx, &who.subject, COLLEAGUE, &format!("{kind}:{id}"), &who.name).await?;
         }
         if let Some(conversation) = record.conversation {
-            self.0.conversations.add_in(tx, conversation, &who.subject, &who.name).await?;
+            self.0
+                .conversations
+                .add_in(tx, conversation, &who.subject, &who.name)
+                .await?;
         }
         self.noted(tx, &who.subject, &record, "a colleague joined").await?;
         let record = store::peek(tx, id).await?.ok_or_else(not_found)?;
@@ -98,7 +108,8 @@ impl Visits {
                 let was = record.colleague(&subject).is_some();
                 if was {
                     this.dismiss_in(tx, &record, &subject).await?;
-                    this.noted(tx, &actor, &record, &format!("a colleague's part ended: {subject}")).await?;
+                    this.noted(tx, &actor, &record, &format!("a colleague's part ended: {subject}"))
+                        .await?;
                     record.colleagues.retain(|c| c.subject != subject);
                     this.show(tx, &record, false).await?;
                 }

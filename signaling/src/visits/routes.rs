@@ -238,7 +238,11 @@ async fn dismiss(
     who: Principal,
     Path((id, subject)): Path<(Uuid, String)>,
 ) -> Result<Json<View>> {
-    let action = if subject == who.subject { Action::Read } else { Action::Admit };
+    let action = if subject == who.subject {
+        Action::Read
+    } else {
+        Action::Admit
+    };
     visits.reach(&who, action, id).await?;
     let record = visits.dismiss(&who, id, subject).await?;
     visits.view(&who, &record).await.map(Json)

@@ -628,13 +628,26 @@ async fn withdrawn(world: &World) -> Result<()> {
         let (status, seen) = s.call(north, Some(token), "GET", &format!("/{}", b.id), None).await;
         assert_eq!((status.as_u16(), may(&seen)), (200, json!([])));
         for what in ["colleagues", "media"] {
-            assert_eq!(s.call(north, Some(token), "POST", &path(what), None).await.0, 403, "{what}");
+            assert_eq!(
+                s.call(north, Some(token), "POST", &path(what), None).await.0,
+                403,
+                "{what}"
+            );
         }
     }
     write("user:colleague", "treats", "patient:p1".into(), true).await?;
-    let (_, seen) = s.call(north, Some(&colleague), "GET", &format!("/{}", b.id), None).await;
-    assert_eq!(may(&seen), json!(["join"]), "the chart's reader may join, and is not in the call yet");
-    assert_eq!(s.call(north, Some(&colleague), "POST", &path("media"), None).await.0, 403);
+    let (_, seen) = s
+        .call(north, Some(&colleague), "GET", &format!("/{}", b.id), None)
+        .await;
+    assert_eq!(
+        may(&seen),
+        json!(["join"]),
+        "the chart's reader may join, and is not in the call yet"
+    );
+    assert_eq!(
+        s.call(north, Some(&colleague), "POST", &path("media"), None).await.0,
+        403
+    );
 
     let guest = s.arrive(north, &b, 1).await;
     let (status, joined) = s.call(north, Some(&colleague), "POST", &path("colleagues"), None).await;
@@ -646,12 +659,20 @@ async fn withdrawn(world: &World) -> Result<()> {
         "the patient sees who takes part"
     );
     let (_, ticket) = s.call(north, Some(&colleague), "POST", &path("media"), None).await;
-    assert_eq!(ticket["token"], format!("{}|user:colleague|false", b.id), "no more than the guest while that waits");
+    assert_eq!(
+        ticket["token"],
+        format!("{}|user:colleague|false", b.id),
+        "no more than the guest while that waits"
+    );
     let (_, admitted) = s.call(north, Some(&host_token), "POST", &path("admit"), None).await;
     assert_eq!(may(&admitted), json!(["lead", "talk"]));
     s.rooms.until("rights user:colleague true").await;
     for what in ["admit", "hold", "end"] {
-        assert_eq!(s.call(north, Some(&colleague), "POST", &path(what), None).await.0, 403, "{what}: leads nothing");
+        assert_eq!(
+            s.call(north, Some(&colleague), "POST", &path(what), None).await.0,
+            403,
+            "{what}: leads nothing"
+        );
     }
 
     let here = |all: &[&str]| {
@@ -659,7 +680,14 @@ async fn withdrawn(world: &World) -> Result<()> {
     };
     here(&[&b.host, &b.guest, "user:colleague"]);
     assert_eq!(s.visits.recheck(north.id).await?, 0, "all are there rightly");
-    assert!(!s.rooms.said.lock().expect("lock").iter().any(|said| said.starts_with("remove")));
+    assert!(
+        !s.rooms
+            .said
+            .lock()
+            .expect("lock")
+            .iter()
+            .any(|said| said.starts_with("remove"))
+    );
 
     // The treatment ends: the live event is enough.
     write("user:colleague", "treats", "patient:p1".into(), false).await?;
@@ -671,11 +699,19 @@ async fn withdrawn(world: &World) -> Result<()> {
         tokio::task::yield_now().await;
     }
     assert_eq!(s.visits.recheck(north.id).await?, 0);
-    assert_eq!(s.call(north, Some(&colleague), "POST", &path("media"), None).await.0, 403);
+    assert_eq!(
+        s.call(north, Some(&colleague), "POST", &path("media"), None).await.0,
+        403
+    );
 
     // Back again, and then the role goes.
     write("user:colleague", "treats", "patient:p1".into(), true).await?;
-    assert_eq!(s.call(north, Some(&colleague), "POST", &path("colleagues"), None).await.0, 200);
+    assert_eq!(
+        s.call(north, Some(&colleague), "POST", &path("colleagues"), None)
+            .await
+            .0,
+        200
+    );
     let sessions = ctx.sessions.clone();
     let ended = ctx.db.write(north.id, move |tx| {
         Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await })
@@ -683,7 +719,11 @@ async fn withdrawn(world: &World) -> Result<()> {
     ended.await?;
     let (_, demoted) = world.sign_in(north, "user:colleague", Role::Patient).await?;
     here(&[&b.host, &b.guest, "user:colleague"]);
-    assert_eq!(s.visits.recheck(north.id).await?, 1, "a lost event is made good by the look every half minute");
+    assert_eq!(
+        s.visits.recheck(north.id).await?,
+        1,
+        "a lost event is made good by the look every half minute"
+    );
     assert_eq!(s.call(north, Some(&demoted), "POST", &path("media"), None).await.0, 403);
 
     // The patient denies the host.
@@ -696,8 +736,14 @@ async fn withdrawn(world: &World) -> Result<()> {
     });
     kept.await?;
     assert_eq!(s.visits.recheck(north.id).await?, 1);
-    assert_eq!(s.rooms.said.lock().expect("lock").last(), Some(&format!("remove {}", host.subject)));
-    assert_eq!(s.call(north, Some(&host_token), "POST", &path("media"), None).await.0, 403);
+    assert_eq!(
+        s.rooms.said.lock().expect("lock").last(),
+        Some(&format!("remove {}", host.subject))
+    );
+    assert_eq!(
+        s.call(north, Some(&host_token), "POST", &path("media"), None).await.0,
+        403
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, EmergencyAccess, GlassShow, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
+  AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, AccessRules, EmergencyAccess, GlassShow, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
   OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
 } from './types';
 import type { Finished, Started } from '../webauthn/passkeys';
@@ -26,6 +26,7 @@ export const identity = {
   names: (api: ApiClient, subjects: readonly string[]) =>
     api.get<{ people: Record<string, AuditPerson> }>(`/api/identity/names?of=${id(subjects.join(','))}`),
   /** What a user can see; with a patient, why they may or may not see that record. */
+  rules: (api: ApiClient) => api.get<AccessRules>('/api/identity/access/rules'),
   decide: (api: ApiClient, user: string, patient: string) => api.post<AccessAnswer>('/api/identity/decide',
     patient === '' ? { user } : { user, action: 'read', resource: { kind: 'patient', id: patient } }),
   signOut: (api: ApiClient) => api.post<void>('/api/identity/sign-out'),

@@ -187,6 +187,14 @@ export interface EmergencyAccess {
   /** Until when it is to be reviewed, and by whom (a subject). */
   due: string; assignee?: string; reviewed_at?: string; review?: string;
 }
+/** What a role may do, as the policy's tables have it. */
+export interface RoleRules {
+  role: Role;
+  records: { class: string; letters: string; breadth: string }[];
+  things: { kind: string; action: string; how: string; relations: string[] }[];
+  writes: { kind: string; elements: string[]; extensions: string[] }[];
+}
+export interface AccessRules { roles: RoleRules[]; classes: { class: string; types: string[] }[]; hidden: string[]; labels: { related: string[]; named: string[] } }
 export type GlassShow = 'waiting' | 'overdue' | 'mine' | 'all';
 export type AccessReach = 'everyone' | 'some' | 'none';
 /** Why a decision of the policy is as it is, and what a user sees by type. */
