@@ -6,3 +6,7 @@ ALTER TABLE break_glass ADD COLUMN due_at BIGINT;
 ALTER TABLE break_glass ADD COLUMN assignee TEXT;
 ALTER TABLE break_glass ADD COLUMN overdue_told_at BIGINT;
 CREATE INDEX break_glass_due ON break_glass (tenant, due_at);
+
+-- Work over older data that goes on where it stopped: how far it is, and when it was done.
+CREATE TABLE backfill (
+    tenant BIGINT NOT NULL, name TEXT NOT NULL, place TEXT NOT NULL, done_at BIGINT, PRIMARY KEY (tenant, name));

@@ -215,6 +215,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         stop.clone(),
     )));
     tasks.extend(notifications.clone().start(stop.clone()));
+    tasks.push(tokio::spawn(clinic.fhir.clone().backfill(stop.clone())));
     tasks.push(medtech_kernel::audit::keep(ctx.clone(), stop.clone()));
     tasks.push(tokio::spawn(vault::keep(
         ctx.vault.clone(),

@@ -396,6 +396,62 @@ async fn single_elements_are_written_by_who_may() {
     on_both_engines(SCHEMA, |w| Box::pin(single_fields(w))).await;
 }
 
+/// A database in which who treats whom was not kept: read again from its resources, in pieces, over a restart.
+async fn older(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let t = w.north.id;
+    let now = w.ctx.clock.now_ms();
+    let reference = json!([{"reference": "Practitioner/po"}]);
+    for n in 0..250 {
+        let patient = json!({"resourceType": "Patient", "id": format!("old{n}"), "generalPractitioner": reference});
+        h.site
+            .fhir
+            .update(t, "system", &format!("old{n}"), patient, None)
+            .await
+            .unwrap();
+    }
+    let visit = json!({"resourceType": "Encounter", "id": "old", "status": "in-progress", "class": {"code": "VR"}, "subject": {"reference": "Patient/far"},
+        "participant": [{"individual": {"reference": "Practitioner/po"}}], "period": {"start": medtech_kernel::clock::rfc3339(now)}});
+    h.site.fhir.update(t, "system", "old", visit, None).await.unwrap();
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 251);
+    w.forge(
+        t,
+        "DELETE FROM treatment WHERE tenant = $1 AND who = 'practitioner:po'",
+        Vec::new(),
+    )
+    .await?;
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 0);
+
+    assert!(h.site.fhir.backfill_piece(t).await?, "there is more");
+    let some = h
+        .other
+        .get("Patient?_summary=count")
+        .await
+        .at("/total")
+        .as_i64()
+        .unwrap();
+    assert!((1..250).contains(&some), "a piece: {some}");
+    let (_stop, running) = tokio::sync::watch::channel(false);
+    medtech_fhir::Fhir::new(w.ctx.clone()).backfill(running).await;
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 251);
+    assert!(!h.site.fhir.backfill_piece(t).await?);
+    // What is gone on purpose does not come back with the next start.
+    w.forge(
+        t,
+        "DELETE FROM treatment WHERE tenant = $1 AND who = 'practitioner:po'",
+        Vec::new(),
+    )
+    .await?;
+    assert!(!h.site.fhir.backfill_piece(t).await?);
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn treatments_of_an_older_database_are_read_from_its_resources() {
+    on_both_engines(SCHEMA, |w| Box::pin(older(w))).await;
+}
+
 async fn labels(w: &World) -> Result<()> {
     let h = House::open(w).await?;
     let t = w.north.id;

@@ -19,7 +19,7 @@ mod ties;
 
 pub use facts::{AccessChanged, Policy, announce};
 pub use matrix::{Matrix, matrix};
-pub use presence::{COLLEAGUE, relate_as};
+pub use presence::{COLLEAGUE, patient_of, relate_as};
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};

@@ -86,6 +86,13 @@ impl Policy {
     }
 }
 
+/// The patient whose record a visit is about, as this transaction sees it: for the trail.
+pub async fn patient_of(tx: &mut Tx, visit: &str) -> Result<Option<String>> {
+    let rows = tx.query(ABOUT, &[visit.into()]).await?;
+    let object = rows.first().map(|r| r.string(0)).transpose()?;
+    Ok(object.and_then(|o| o.strip_prefix("patient:").map(str::to_owned)))
+}
+
 /// A relation, and how the subject is called to the others.
 pub async fn relate_as(tx: &mut Tx, subject: &str, relation: &str, object: &str, label: &str) -> Result<()> {
     super::relate(tx, subject, relation, object, None).await?;

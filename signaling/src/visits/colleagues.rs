@@ -13,7 +13,7 @@ use super::{
 use medtech_kernel::{
     Error, Result, Tx, audit,
     auth::Principal,
-    policy::{Action, COLLEAGUE, Resource, relate_as, unrelate},
+    policy::{Action, COLLEAGUE, Resource, patient_of, relate_as, unrelate},
 };
 use uuid::Uuid;
 
@@ -145,6 +145,7 @@ impl Visits {
             outcome: "success",
             detail,
         };
-        audit::write(tx, entry).await
+        let patient = patient_of(tx, &target).await?;
+        audit::write_all(tx, &[(entry, patient.as_deref())]).await
     }
 }

@@ -31,7 +31,7 @@ use medtech_kernel::{
     clock::Millis,
     db::Script,
     http::{remember, remembered},
-    policy::{Action, relate, unrelate},
+    policy::{Action, patient_of, relate, unrelate},
 };
 use model::{Record, Requested, View};
 use presence::Presence;
@@ -241,7 +241,9 @@ impl Visits {
                 outcome: "success",
                 detail: command.name,
             };
-            audit::write(tx, entry).await?;
+            // Whoever asks who saw their record finds the steps of their visits, too.
+            let patient = patient_of(tx, &key).await?;
+            audit::write_all(tx, &[(entry, patient.as_deref())]).await?;
         }
         if effects.contains(&Effect::Ended) {
             for colleague in std::mem::take(&mut after.colleagues) {

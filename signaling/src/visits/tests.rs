@@ -675,6 +675,14 @@ async fn withdrawn(world: &World) -> Result<()> {
         );
     }
 
+    let trail = audit::about(&ctx.db, north.id, "p1", None, 50).await?;
+    for step in ["device-check", "consent", "a colleague joined", "admit"] {
+        assert!(
+            trail.iter().any(|e| e.detail == step && e.target == about),
+            "{step}: in the patient's own log"
+        );
+    }
+
     let here = |all: &[&str]| {
         *s.rooms.present.lock().expect("lock") = all.iter().map(|who| (b.id.to_string(), (*who).to_owned())).collect();
     };
