@@ -192,6 +192,9 @@ const SEEN: &str = "UPDATE session SET seen_at = $3 WHERE tenant = $1 AND id = $
 const LIST: &str = "SELECT id, note, created_at, seen_at, expires_at, assurance, client, scopes, patient FROM session
     WHERE tenant = $1 AND subject = $2 AND expires_at > $3 AND (idle_ms IS NULL OR seen_at + idle_ms > $3)
     ORDER BY seen_at DESC, id";
+const STANDING: &str =
+    "SELECT subject, name, roles, id, expires_at, assurance, client, scopes, patient, proved_at FROM session
+    WHERE tenant = $1 AND subject = $2 AND expires_at > $3 ORDER BY seen_at DESC, id LIMIT 50";
 const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE tenant = $1 AND id = $2";
 const ALL: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2";
 const REVOKE_ID: &str = "DELETE FROM session WHERE tenant = $1 AND id = $2 RETURNING subject, id";
@@ -313,6 +316,19 @@ impl Sessions {
                 })
             })
             .collect()
+    }
+
+    /// The principals of a subject's sessions that still stand, the last seen first: for looking again at what goes on
+    /// without requests (whoever is in a call is not silent). None in a clinic that is not served.
+    pub async fn standing(&self, tenant: TenantId, subject: &str) -> Result<Vec<Principal>> {
+        if let Some(register) = &self.tenants
+            && register.by_id(tenant).is_none_or(|t| t.status != Status::Active)
+        {
+            return Ok(Vec::new());
+        }
+        let args = [subject.into(), self.clock.now_ms().into()];
+        let rows = self.db.query(tenant, STANDING, &args).await?;
+        rows.iter().map(|row| principal(tenant, row)).collect()
     }
 
     /// Their owner proved themselves again in this session, with this assurance.

@@ -65,4 +65,9 @@ pub const MIGRATIONS: &[Migration] = &[
         number: 6,
         sql: db::Script::Both(include_str!("../migrations/0006_tenants.sql")),
     },
+    Migration {
+        module: "kernel",
+        number: 8,
+        sql: db::Script::Both(include_str!("../migrations/0008_policy.sql")),
+    },
 ];

@@ -156,6 +156,7 @@ pub(crate) struct Running {
     pub(crate) mqtt: SocketAddr,
     hub: Hub,
     livekit: LiveKit,
+    policy: Policy,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -193,6 +194,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     let listening = devices.clone();
     hub.listen(move |event| listening.on_live(event));
     joints::end_media_with_session(&hub, &livekit);
+    joints::recheck_rooms_on_withdrawal(&hub, &visits);
 
     // What goes on beside the requests.
     let mut tasks = visits.start(stop.clone()).await?;
@@ -213,6 +215,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         stop.clone(),
     )));
     tasks.extend(notifications.clone().start(stop.clone()));
+    tasks.push(tokio::spawn(clinic.fhir.clone().backfill(stop.clone())));
     tasks.push(medtech_kernel::audit::keep(ctx.clone(), stop.clone()));
     tasks.push(tokio::spawn(vault::keep(
         ctx.vault.clone(),
@@ -251,6 +254,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         mqtt: devices.addr(),
         hub,
         livekit,
+        policy: ctx.policy.clone(),
         tasks,
     })
 }
@@ -259,6 +263,7 @@ impl Running {
     /// Tells clients to go elsewhere, then waits for the tasks that `stop` has told to end.
     pub(crate) async fn stop(self) {
         self.hub.shutdown().await;
+        self.policy.refusals().flush().await;
         if let Err(e) = self.livekit.shut_down().await {
             tracing::warn!(error = %e, "media did not end well");
         }

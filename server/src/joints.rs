@@ -125,6 +125,10 @@ impl Media for Rooms {
         Box::pin(async move { absent_is_fine(self.0.remove(tenant, room, identity, LeaveReason::Removed).await) })
     }
 
+    fn present(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
+        Box::pin(async move { self.0.present(tenant).await.map_err(media) })
+    }
+
     fn close<'a>(&'a self, tenant: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { absent_is_fine(self.0.close_room(tenant, room).await) })
     }
@@ -142,6 +146,20 @@ impl Conversations for VisitChats {
         members: &'a [(String, String)],
     ) -> BoxFuture<'a, Result<Uuid>> {
         Box::pin(self.0.create_conversation_in(tx, topic, title, members))
+    }
+
+    fn add_in<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        conversation: Uuid,
+        subject: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.add_member_in(tx, conversation, subject, name))
+    }
+
+    fn remove_in<'a>(&'a self, tx: &'a mut Tx, conversation: Uuid, subject: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.remove_member_in(tx, conversation, subject))
     }
 }
 
@@ -301,6 +319,16 @@ pub(crate) fn end_media_with_session(hub: &Hub, livekit: &LiveKit) {
                 tracing::error!(%tenant, error = %e, "media of an ended session goes on");
             }
         });
+    });
+}
+
+/// Access that was withdrawn closes rooms as it closes channels.
+pub(crate) fn recheck_rooms_on_withdrawal(hub: &Hub, visits: &Visits) {
+    let visits = visits.clone();
+    hub.listen(move |event| {
+        if event.kind == "access.changed" {
+            visits.look_again(event.tenant);
+        }
     });
 }
 

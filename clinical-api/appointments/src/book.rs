@@ -6,7 +6,7 @@ use medtech_kernel::{
     bus::Event,
     clock::{Millis, rfc3339, serde_rfc3339},
     http::{remember, remembered},
-    id,
+    id, policy,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -189,7 +189,10 @@ impl Appointments {
             link_hash: link::hash(&link::token(&self.ctx.root, tx.tenant(), visit)),
             link_expires: rfc3339(new.end + LINK_GRACE),
         };
-        let event = Event::of(tx, "visit.requested", format!("visit:{visit}"), &body)?.by(actor);
+        // Whose record the visit is about: what decides who else may join it.
+        let (about, patient) = (format!("visit:{visit}"), format!("patient:{}", new.patient_id));
+        policy::relate(tx, &about, "about", &patient, None).await?;
+        let event = Event::of(tx, "visit.requested", about, &body)?.by(actor);
         self.ctx.bus.record(tx, event).await?;
         Ok(Known { id, visit_id: visit })
     }

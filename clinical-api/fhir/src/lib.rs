@@ -7,6 +7,7 @@
 //! and the like, `ap`, chains of more than one step, `:iterate`, sorting by anything but the main date, `_lastUpdated`
 //! and `_id`, patch, conditional delete, system-wide search and history, XML.
 
+mod backfill;
 mod bundle;
 mod capability;
 mod codec;

@@ -19,11 +19,18 @@ const EVER: Millis = i64::MAX / 4;
 
 /// Does a resource of this type ever say who treats whom?
 pub(crate) fn says(kind: &str) -> bool {
-    matches!(
-        kind,
-        "Patient" | "Appointment" | "Encounter" | "CareTeam" | "EpisodeOfCare" | "ServiceRequest"
-    )
+    KINDS.contains(&kind)
 }
+
+/// The types that ever do.
+pub(crate) const KINDS: [&str; 6] = [
+    "Patient",
+    "Appointment",
+    "Encounter",
+    "CareTeam",
+    "EpisodeOfCare",
+    "ServiceRequest",
+];
 
 /// Who treats whom by this resource, written at `now`.
 pub(crate) fn treatments(kind: &str, id: &str, body: &Value, now: Millis) -> Vec<Treatment> {

@@ -320,6 +320,138 @@ async fn the_front_desk_sees_who_comes_and_not_why() {
     on_both_engines(SCHEMA, |w| Box::pin(front_desk(w))).await;
 }
 
+/// Which elements each may change of the one Patient both may write.
+async fn single_fields(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let t = w.north.id;
+    let mut near = h.site.fhir.find(t, "Patient", "near").await?.unwrap();
+    near["extension"] = json!([{"url": "urn:blood-group", "valueString": "0"}]);
+    near["telecom"] = json!([{"system": "phone", "value": "1"}]);
+    h.site.fhir.update(t, "system", "near", near, None).await.unwrap();
+    let put = async |who: &Client, change: &(dyn Fn(&mut Value) + Sync)| {
+        let mut now = h.site.fhir.find(t, "Patient", "near").await.unwrap().unwrap();
+        change(&mut now);
+        who.put("Patient/near", &now).await
+    };
+    let named = |a: &Answer| a.at("/issue/0/expression/0").as_str().unwrap_or_default().to_owned();
+    let phone = |p: &mut Value| p["telecom"] = json!([{"system": "phone", "value": "2"}]);
+    let blood = |p: &mut Value| p["extension"] = json!([{"url": "urn:blood-group", "valueString": "AB"}]);
+    let born = |p: &mut Value| p["birthDate"] = json!("1980-01-02");
+    let bare = |p: &mut Value| drop(p.as_object_mut().unwrap().remove("extension"));
+
+    assert_eq!(
+        code(&put(&h.staff, &born).await),
+        200,
+        "the front desk keeps who somebody is"
+    );
+    for change in [&blood as &(dyn Fn(&mut Value) + Sync), &bare] {
+        let refused = put(&h.staff, change).await;
+        assert_eq!((code(&refused), named(&refused)), (403, "Patient.extension".to_owned()));
+    }
+    let made = json!({"resourceType": "Patient", "name": [{"family": "New"}], "extension": [{"url": "urn:blood-group", "valueString": "0"}]});
+    assert_eq!(code(&h.staff.post("Patient", &made).await), 403);
+
+    assert_eq!(
+        code(&put(&h.patient, &phone).await),
+        200,
+        "patients keep how they are reached"
+    );
+    for (change, element) in [
+        (&blood as &(dyn Fn(&mut Value) + Sync), "extension"),
+        (&born, "birthDate"),
+    ] {
+        let changed = |p: &mut Value| {
+            change(p);
+            p["birthDate"] = if element == "birthDate" {
+                json!("1999-09-09")
+            } else {
+                p["birthDate"].clone()
+            };
+        };
+        let refused = put(&h.patient, &changed).await;
+        assert_eq!((code(&refused), named(&refused)), (403, format!("Patient.{element}")));
+    }
+    let far = json!({"resourceType": "Patient", "id": "far", "telecom": [{"system": "phone", "value": "3"}]});
+    assert_eq!(
+        code(&h.patient.put("Patient/far", &far).await),
+        403,
+        "and nobody else's"
+    );
+    assert_eq!(
+        code(&put(&h.doctor, &blood).await),
+        200,
+        "clinicians write what they find"
+    );
+    let now = h.site.fhir.find(t, "Patient", "near").await?.unwrap();
+    assert_eq!(now["extension"][0]["valueString"], "AB");
+    assert_eq!(
+        (&now["telecom"][0]["value"], &now["birthDate"]),
+        (&json!("2"), &json!("1980-01-02"))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn single_elements_are_written_by_who_may() {
+    on_both_engines(SCHEMA, |w| Box::pin(single_fields(w))).await;
+}
+
+/// A database in which who treats whom was not kept: read again from its resources, in pieces, over a restart.
+async fn older(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let t = w.north.id;
+    let now = w.ctx.clock.now_ms();
+    let reference = json!([{"reference": "Practitioner/po"}]);
+    for n in 0..250 {
+        let patient = json!({"resourceType": "Patient", "id": format!("old{n}"), "generalPractitioner": reference});
+        h.site
+            .fhir
+            .update(t, "system", &format!("old{n}"), patient, None)
+            .await
+            .unwrap();
+    }
+    let visit = json!({"resourceType": "Encounter", "id": "old", "status": "in-progress", "class": {"code": "VR"}, "subject": {"reference": "Patient/far"},
+        "participant": [{"individual": {"reference": "Practitioner/po"}}], "period": {"start": medtech_kernel::clock::rfc3339(now)}});
+    h.site.fhir.update(t, "system", "old", visit, None).await.unwrap();
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 251);
+    w.forge(
+        t,
+        "DELETE FROM treatment WHERE tenant = $1 AND who = 'practitioner:po'",
+        Vec::new(),
+    )
+    .await?;
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 0);
+
+    assert!(h.site.fhir.backfill_piece(t).await?, "there is more");
+    let some = h
+        .other
+        .get("Patient?_summary=count")
+        .await
+        .at("/total")
+        .as_i64()
+        .unwrap();
+    assert!((1..250).contains(&some), "a piece: {some}");
+    let (_stop, running) = tokio::sync::watch::channel(false);
+    medtech_fhir::Fhir::new(w.ctx.clone()).backfill(running).await;
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 251);
+    assert!(!h.site.fhir.backfill_piece(t).await?);
+    // What is gone on purpose does not come back with the next start.
+    w.forge(
+        t,
+        "DELETE FROM treatment WHERE tenant = $1 AND who = 'practitioner:po'",
+        Vec::new(),
+    )
+    .await?;
+    assert!(!h.site.fhir.backfill_piece(t).await?);
+    assert_eq!(h.other.get("Patient?_summary=count").await.at("/total"), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn treatments_of_an_older_database_are_read_from_its_resources() {
+    on_both_engines(SCHEMA, |w| Box::pin(older(w))).await;
+}
+
 async fn labels(w: &World) -> Result<()> {
     let h = House::open(w).await?;
     let t = w.north.id;

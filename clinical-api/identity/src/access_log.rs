@@ -271,6 +271,10 @@ async fn person(identity: &Identity, who: &Principal, actor: &str, selves: &[Str
 /// The kinds of resource an entry is about. A Bundle's entry lists what it changed as `create Type/id, update Type/id`.
 fn types(f: &Found) -> BTreeSet<String> {
     let name = |text: &str| text.split('/').next().unwrap_or(text).to_owned();
+    // A visit is an encounter to whoever reads the log.
+    if f.target.starts_with("visit:") {
+        return BTreeSet::from(["Encounter".to_owned()]);
+    }
     if f.target == "Bundle" {
         return f
             .detail

@@ -7,7 +7,7 @@ use medtech_kernel::{
     audit::{self, Entry},
     auth::{Assurance, Grant, Principal},
     http::{Body, require},
-    policy::{Action, Class, Obligation, Reach, Resource, Sight, Trace, View},
+    policy::{Action, Class, Matrix, Obligation, Reach, Resource, Sight, Trace, View},
     scope::Letter,
 };
 use serde::{Deserialize, Serialize};
@@ -182,4 +182,10 @@ pub(crate) async fn decide(
         decision,
         sees: TYPES.iter().map(|kind| seen(&sight, kind)).collect(),
     }))
+}
+
+/// `GET /access/rules`: what each role may do, as the policy's own tables have it. For administrators.
+pub(crate) async fn rules(State(identity): State<Arc<Identity>>, who: Principal) -> Result<Json<Matrix>> {
+    require(&identity.ctx, &who, Action::Read, "policy", "*").await?;
+    Ok(Json(medtech_kernel::policy::matrix()))
 }

@@ -38,6 +38,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/me/access-log/{format}", get(access_log::file))
         .route("/names", get(access_log::names))
         .route("/decide", post(decide::decide))
+        .route("/access/rules", get(decide::rules))
         .route("/sign-out", post(sign_out))
         .merge(people::routes())
         .with_state(identity)

@@ -10,10 +10,14 @@ use medtech_fhir::Access;
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
     auth::Role,
-    bus::{Event, once},
+    bus::{Bus, Event, once},
     clock::{Millis, parse_rfc3339, rfc3339},
     id,
-    policy::{self, label},
+    policy::{
+        self,
+        glass::{self, Due},
+        label,
+    },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,6 +98,28 @@ struct UserChanged {
     active: Option<bool>,
 }
 
+async fn tell_officers(
+    tx: &mut Tx,
+    bus: &Bus,
+    severity: &'static str,
+    title: &'static str,
+    patient: &str,
+    recipients: Vec<String>,
+) -> Result<()> {
+    let alert = Alert {
+        id: id::uuid_v7(tx.now()),
+        board: "main",
+        severity,
+        title,
+        subject_ref: format!("Patient/{patient}"),
+        link: "/app/access".to_owned(),
+        at: rfc3339(tx.now()),
+    };
+    let key = format!("alert:{}", alert.id);
+    let raised = Event::of(tx, "alert.raised", key, &AlertRaised { alert, recipients })?;
+    bus.record(tx, raised).await
+}
+
 impl Records {
     /// Administrators are the ones who hear of emergency access.
     pub(crate) async fn on_user(&self, event: Event) -> Result<()> {
@@ -114,33 +140,44 @@ impl Records {
     /// Somebody broke the glass: the staff board and the administrators hear of it; who and why stand in the review.
     pub(crate) async fn on_glass(&self, event: Event) -> Result<()> {
         let begun: Begun = event.parse()?;
+        let recipients = self.officers(event.tenant).await?;
         let bus = self.ctx.bus.clone();
-        let recipients = self.ctx.policy.subjects_of(event.tenant, PRIVACY, "officer").await?;
-        self.ctx
-            .db
-            .write(event.tenant, move |tx| {
-                Box::pin(async move {
-                    if !once(tx, Self::NAME, event.id).await? {
-                        return Ok(());
-                    }
-                    let alert = Alert {
-                        id: id::uuid_v7(tx.now()),
-                        board: "main",
-                        severity: if begun.often { "critical" } else { "warning" },
-                        title: match begun.often {
-                            true => "Emergency access again and again by one person",
-                            false => "Emergency access to a record",
-                        },
-                        subject_ref: format!("Patient/{}", begun.patient),
-                        link: "/app/access".to_owned(),
-                        at: rfc3339(tx.now()),
-                    };
-                    let key = format!("alert:{}", alert.id);
-                    let raised = Event::of(tx, "alert.raised", key, &AlertRaised { alert, recipients })?;
-                    bus.record(tx, raised).await
-                })
+        let (severity, title) = match begun.often {
+            true => ("critical", "Emergency access again and again by one person"),
+            false => ("warning", "Emergency access to a record"),
+        };
+        let write = self.ctx.db.write(event.tenant, move |tx| {
+            Box::pin(async move {
+                match once(tx, Self::NAME, event.id).await? {
+                    true => tell_officers(tx, &bus, severity, title, &begun.patient, recipients).await,
+                    false => Ok(()),
+                }
             })
-            .await
+        });
+        write.await
+    }
+
+    /// The time for a review is over: the administrators hear of it once, unless it was done.
+    pub(crate) async fn on_glass_due(&self, event: Event) -> Result<()> {
+        let Due { id } = event.parse()?;
+        let recipients = self.officers(event.tenant).await?;
+        let bus = self.ctx.bus.clone();
+        let write = self.ctx.db.write(event.tenant, move |tx| {
+            Box::pin(async move {
+                // Marks it as told in the same transaction: delivered again, it finds nothing to tell.
+                let Some(patient) = glass::late(tx, id).await? else {
+                    return Ok(());
+                };
+                let title = "The review of an emergency access is overdue";
+                tell_officers(tx, &bus, "warning", title, &patient, recipients).await
+            })
+        });
+        write.await
+    }
+
+    /// Who hears of emergency access and reviews it.
+    pub(crate) async fn officers(&self, tenant: TenantId) -> Result<Vec<String>> {
+        self.ctx.policy.subjects_of(tenant, PRIVACY, "officer").await
     }
 
     /// A DiagnosticReport or an Observation was written.

@@ -13,7 +13,7 @@ use medtech_kernel::{
     http::{Body, require},
     policy::{
         Action,
-        glass::{self, Ask, Broken, REASONS},
+        glass::{self, Ask, Broken, REASONS, Show},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,10 @@ pub(crate) struct Shown {
     until: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<String>,
+    /// Until when it is to be reviewed.
+    due: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignee: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reviewed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +64,8 @@ impl From<Broken> for Shown {
             at: rfc3339(b.at),
             until: rfc3339(b.until),
             ended_at: b.ended_at.map(rfc3339),
+            due: rfc3339(b.due),
+            assignee: b.assignee,
             reviewed_at: b.reviewed_at.map(rfc3339),
             reviewed_by: b.reviewed_by,
             review: b.review,
@@ -148,18 +154,64 @@ pub(crate) async fn mine(State(records): State<Arc<Records>>, who: Principal) ->
 pub(crate) struct Which {
     #[serde(default)]
     all: Option<u8>,
+    show: Option<String>,
 }
 
-/// `GET /break-glass`: what waits for a review; with `all=1` what was reviewed, too.
+/// `GET /break-glass`: what waits for a review. `show=overdue|mine|all` (`all=1` as before): what is late, what was given
+/// to the caller, what was reviewed too.
 pub(crate) async fn list(
     State(records): State<Arc<Records>>,
     who: Principal,
     Query(which): Query<Which>,
 ) -> Result<Json<Several>> {
     require(&records.ctx, &who, Action::Read, "break_glass", "*").await?;
-    glass::list(&records.ctx.db, who.tenant, which.all == Some(1), MOST)
-        .await
-        .map(shown)
+    let show = match which.show.as_deref() {
+        None if which.all == Some(1) => Show::All,
+        None | Some("waiting") => Show::Waiting,
+        Some("overdue") => Show::Overdue,
+        Some("mine") => Show::Of(&who.subject),
+        Some("all") => Show::All,
+        Some(_) => {
+            return Err(Error::bad(
+                "break_glass.show",
+                "There is no such list: waiting, overdue, mine or all.",
+            ));
+        }
+    };
+    let now = records.ctx.clock.now_ms();
+    let mut all = glass::list(&records.ctx.db, who.tenant, show, now, MOST).await?;
+    if show == Show::Overdue {
+        all.retain(|b| b.due <= now);
+    }
+    Ok(shown(all))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Given {
+    /// `user:ID`; absent or null: to nobody.
+    assignee: Option<String>,
+}
+
+/// `POST /break-glass/{id}/assign` {assignee}: which administrator looks into it.
+pub(crate) async fn assign(
+    State(records): State<Arc<Records>>,
+    who: Principal,
+    Path(id): Path<Uuid>,
+    Body(given): Body<Given>,
+) -> Result<StatusCode> {
+    require(&records.ctx, &who, Action::Administer, "break_glass", "*").await?;
+    if let Some(to) = &given.assignee
+        && !records.officers(who.tenant).await?.contains(to)
+    {
+        return Err(Error::unprocessable(
+            "break_glass.assignee",
+            "Reviews are given to administrators of this clinic.",
+        ));
+    }
+    let done = records.ctx.db.write(who.tenant, move |tx| {
+        Box::pin(async move { glass::assign(tx, id, &who.subject, given.assignee.as_deref()).await })
+    });
+    done.await.map(|()| StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]

@@ -53,6 +53,7 @@ pub(crate) fn routes(records: Arc<Records>) -> Router {
         .route("/break-glass", get(glass::list))
         .route("/break-glass/mine", get(glass::mine))
         .route("/break-glass/{id}/review", post(glass::review))
+        .route("/break-glass/{id}/assign", post(glass::assign))
         .route("/devices", post(register))
         .with_state(records)
 }

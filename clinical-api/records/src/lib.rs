@@ -69,6 +69,7 @@ impl Module for Records {
             "fhir.DiagnosticReport.changed",
             "fhir.Observation.changed",
             "break_glass.begun",
+            "break_glass.due",
             "user.changed",
         ]
     }
@@ -81,6 +82,7 @@ impl Module for Records {
             ("device.readings", _) => self.on_readings(event).await,
             ("user.changed", _) => self.on_user(event).await,
             ("break_glass.begun", _) => self.on_glass(event).await,
+            ("break_glass.due", _) => self.on_glass_due(event).await,
             ("fhir.DiagnosticReport.changed" | "fhir.Observation.changed", _) => self.on_result(event).await,
             _ => Ok(()),
         }

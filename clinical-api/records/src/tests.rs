@@ -531,6 +531,28 @@ async fn a_broken_glass_opens_one_record_for_an_hour_and_is_told() {
             assert_eq!(code, StatusCode::CREATED, "{made}");
             assert_eq!(ask(&token, "GET", &chart, None).await.0, StatusCode::OK);
             assert_eq!(ask(&desk, "GET", &chart, None).await.0, StatusCode::FORBIDDEN);
+            // One patient: the record of a second one stays closed meanwhile, by every door.
+            let second = json!({"resourceType": "Patient", "name": [{"family": "Second"}]});
+            let second = house
+                .records
+                .fhir
+                .create(w.north.id, "system", second)
+                .await
+                .map_err(medtech_kernel::Error::from)?
+                .id;
+            let path = format!("/patients/{second}/chart");
+            let other = ask(&token, "GET", &path, None).await;
+            assert_eq!(
+                (other.0, &other.1["code"]),
+                (StatusCode::FORBIDDEN, &json!("policy.relationship"))
+            );
+            let stranger = w.ctx.sessions.verify(w.north.id, &token).await?;
+            let sight = house.records.fhir.access(&stranger).await?;
+            let mut found = Vec::new();
+            for patient in house.records.fhir.list_for(w.north.id, &sight, "Patient", "").await? {
+                found.push(patient["id"].as_str().unwrap().to_owned());
+            }
+            assert_eq!(found, [house.patient.clone()]);
             let trail = medtech_kernel::audit::about(&w.ctx.db, w.north.id, &house.patient, None, 50).await?;
             assert!(
                 trail
@@ -548,6 +570,38 @@ async fn a_broken_glass_opens_one_record_for_an_hour_and_is_told() {
             // The administrators review it; nobody else, and nobody their own.
             assert_eq!(ask(&token, "GET", "/break-glass", None).await.0, StatusCode::FORBIDDEN);
             let waiting = ask(&boss, "GET", "/break-glass", None).await.1;
+            // Begun on a Monday in Berlin: until the end of Thursday.
+            assert_eq!(waiting["accesses"][0]["due"], "2026-03-05T23:00:00.000Z");
+            let assign = format!("/break-glass/{}/assign", made["id"].as_str().unwrap());
+            let to = |who: &str| Some(json!({"assignee": who}));
+            assert_eq!(
+                ask(&token, "POST", &assign, to("user:boss")).await.0,
+                StatusCode::FORBIDDEN
+            );
+            for nobody in ["user:desk", "user:stranger", "guest:x"] {
+                assert_eq!(
+                    ask(&boss, "POST", &assign, to(nobody)).await.0,
+                    StatusCode::UNPROCESSABLE_ENTITY
+                );
+            }
+            let count = async |show: &str| {
+                let (code, list) = ask(&boss, "GET", &format!("/break-glass?show={show}"), None).await;
+                assert_eq!(code, StatusCode::OK);
+                list["accesses"].as_array().unwrap().len()
+            };
+            assert_eq!(
+                (count("mine").await, count("overdue").await, count("waiting").await),
+                (0, 0, 1)
+            );
+            assert_eq!(
+                ask(&boss, "POST", &assign, to("user:boss")).await.0,
+                StatusCode::NO_CONTENT
+            );
+            assert_eq!((count("mine").await, count("all").await), (1, 1));
+            assert_eq!(
+                ask(&boss, "GET", "/break-glass?show=some", None).await.0,
+                StatusCode::BAD_REQUEST
+            );
             assert_eq!(waiting["accesses"][0]["text"], "unconscious in the waiting room");
             let review = format!("/break-glass/{}/review", made["id"].as_str().unwrap());
             assert_eq!(
@@ -604,6 +658,78 @@ async fn a_broken_glass_opens_one_record_for_an_hour_and_is_told() {
                     (&json!(title), &json!(["user:boss"]))
                 );
             }
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_late_review_is_marked_and_told_once() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let house = House::open(w).await?;
+            w.demand_relationships(&w.north).await?;
+            let app = app(w, &house.records);
+            let officer = json!({"id": VISIT, "roles": ["admin"], "active": true});
+            house.twice(w, "user.changed", "user:boss", officer).await?;
+            let (_, token) = w.sign_in(&w.north, "user:stranger", Role::Clinician).await?;
+            let ask = async |token: &str, method: &str, path: &str, body: Option<Value>| {
+                let token = format!("Bearer {token}");
+                call(
+                    &app,
+                    method,
+                    path,
+                    &[("host", "north.localhost"), ("authorization", &token)],
+                    body,
+                )
+                .await
+            };
+            let glass = format!("/patients/{}/break-glass", house.patient);
+            let why = json!({"reason_code": "emergency", "text": "unconscious in the waiting room"});
+            let (_, first) = ask(&token, "POST", &glass, Some(why.clone())).await;
+            let (_, second) = ask(&token, "POST", &glass, Some(why)).await;
+            let due = |made: &Value| json!({"id": made["id"]});
+            let overdue = async |boss: &str| {
+                let list = ask(boss, "GET", "/break-glass?show=overdue", None).await.1;
+                list["accesses"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|a| a["id"].clone())
+                    .collect::<Vec<_>>()
+            };
+            let late = "The review of an emergency access is overdue";
+            let told = async || alerts(w).await.iter().filter(|a| a["alert"]["title"] == late).count();
+
+            let (_, boss) = w.sign_in(&w.north, "user:boss", Role::Admin).await?;
+            let review = format!("/break-glass/{}/review", second["id"].as_str().unwrap());
+            let done = ask(&boss, "POST", &review, Some(json!({"review": "justified"})))
+                .await
+                .0;
+            assert_eq!(done, StatusCode::NO_CONTENT);
+            assert_eq!(overdue(&boss).await, Vec::<Value>::new());
+            // Came before its time, as nothing does: nothing is told.
+            house
+                .twice(w, "break_glass.due", "break_glass_due:a", due(&first))
+                .await?;
+            assert_eq!(told().await, 0);
+
+            // Monday 10:00 in Berlin, and Thursday is over.
+            w.ctx.clock.advance(3 * 86_400_000 + 14 * 3_600_000);
+            let (_, boss) = w.sign_in(&w.north, "user:boss", Role::Admin).await?;
+            assert_eq!(overdue(&boss).await, [first["id"].clone()]);
+            for made in [&first, &second, &first] {
+                house
+                    .twice(w, "break_glass.due", "break_glass_due:b", due(made))
+                    .await?;
+            }
+            assert_eq!(told().await, 1, "the late one, once; the reviewed one never");
+            let (_, south) = w.sign_in(&w.south, "user:boss", Role::Admin).await?;
+            let token = format!("Bearer {south}");
+            let headers = [("host", "south.localhost"), ("authorization", &*token)];
+            let elsewhere = call(&app, "GET", "/break-glass?show=all", &headers, None).await;
+            assert_eq!(elsewhere.1["accesses"], json!([]));
             Ok(())
         })
     })

@@ -1,13 +1,15 @@
 //! The audit trail: written in the transaction of the act, each entry chained to the one before by SHA-256.
 //!
 //! Read in this order: this file (an entry, and the chain), [`checkpoint`] (signed statements of where the chain ended, so
-//! that a cut tail is found), [`verify`] (the walk that finds what was tampered with), [`trail`] (reading it).
+//! that a cut tail is found), [`verify`] (the walk that finds what was tampered with), [`trail`] (reading it), [`refusals`] (what was refused, bounded).
 
 mod checkpoint;
+mod refusals;
 mod trail;
 mod verify;
 
 pub use checkpoint::{Checkpoint, Outcome, checkpoint, checkpoint_all, keep, public_key};
+pub use refusals::{NAMED, Refusal, Refusals, network};
 pub use trail::{Filter, Found, about, page, range};
 pub use verify::{Finding, Report, examine, verify};
 

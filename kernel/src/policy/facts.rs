@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Clock, Error, Result, TenantId, Tx,
+    audit::{Refusal, Refusals},
     auth::Principal,
     bus::{Bus, Event},
     db::Db,
@@ -21,10 +22,11 @@ use std::sync::Arc;
 /// Decides with the relations at hand. Clones share it.
 #[derive(Clone)]
 pub struct Policy {
-    db: Db,
+    pub(super) db: Db,
     bus: Bus,
-    clock: Clock,
-    tenants: Tenants,
+    pub(super) clock: Clock,
+    pub(super) tenants: Tenants,
+    refusals: Refusals,
 }
 
 /// Body of the live event `access.changed`.
@@ -66,6 +68,7 @@ impl Policy {
     #[must_use]
     pub fn new(db: Db, bus: Bus, clock: Clock, tenants: Tenants) -> Self {
         Self {
+            refusals: Refusals::new(db.clone()),
             db,
             bus,
             clock,
@@ -156,7 +159,11 @@ impl Policy {
                     Some(why) => decision.step("relation", true, why),
                     None => decision.step("relation", false, "not related"),
                 }
+                if let (Some(relation), true) = (found, table::is_in_the_room(action, what)) {
+                    self.still_present(who, what, relation, &mut decision).await?;
+                }
             }
+            Rule::Attend => self.may_attend(who, what, &mut decision).await?,
             Rule::Clinical(kinds, letter) => {
                 let every = action != Action::Read;
                 self.sight(who)
@@ -206,12 +213,27 @@ impl Policy {
         true
     }
 
-    /// `Ok` or 403. The message is the same whether the thing exists or not.
+    /// Refusals on their way into the trail.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// `Ok` or 403, which the trail keeps. The message is the same whether the thing exists or not.
     pub async fn require(&self, who: &Principal, action: Action, what: &Resource) -> Result<()> {
         let decision = self.decide(who, action, what).await?;
         if decision.allow {
             return Ok(());
         }
+        self.refusals.note(Refusal {
+            tenant: who.tenant,
+            actor: &who.subject,
+            session: Some(who.session),
+            act: action.name(),
+            kind: what.kind,
+            id: &what.id,
+            why: decision.why,
+        });
         Err(match decision.why {
             "auth.second_factor" => Error::forbidden(
                 "auth.second_factor",
@@ -274,7 +296,8 @@ impl Policy {
 
     /// Emergency access to one patient, from now on. The caller has checked who they are and that the patient exists.
     pub async fn break_glass(&self, tx: &mut Tx, ask: &glass::Ask<'_>) -> Result<glass::Broken> {
-        glass::begin(tx, &self.bus, ask).await
+        let zone = self.tenants.by_id(tx.tenant()).map(|t| t.zone);
+        glass::begin(tx, &self.bus, zone.as_deref().unwrap_or("UTC"), ask).await
     }
 
     pub async fn mend_glass(&self, tx: &mut Tx, subject: &str, patient: &str) -> Result<bool> {
@@ -298,7 +321,7 @@ pub fn announce(bus: &Bus, tx: &mut Tx, subject: Option<&str>) -> Result<()> {
 
 impl Sight {
     /// Whether one type of these (`every`: each of them) of this patient is in sight.
-    fn decide(&self, kinds: &[&str], every: bool, letter: Letter, patient: &str, decision: &mut Decision) {
+    pub(super) fn decide(&self, kinds: &[&str], every: bool, letter: Letter, patient: &str, decision: &mut Decision) {
         let patients = [patient.to_owned()];
         let (mut any, mut all, mut why) = (false, true, "policy.denied");
         for kind in kinds {
@@ -349,7 +372,7 @@ impl Sight {
 }
 
 impl Decision {
-    fn step(&mut self, step: &'static str, pass: bool, because: &'static str) {
+    pub(super) fn step(&mut self, step: &'static str, pass: bool, because: &'static str) {
         (self.allow, self.why) = (pass, because);
         self.steps.push(Trace::new(step, pass, because));
     }

@@ -10,17 +10,21 @@ pub mod consent;
 mod facts;
 pub mod glass;
 pub mod label;
+mod matrix;
+mod presence;
 mod seeded;
 mod sight;
 mod table;
 mod ties;
 
 pub use facts::{AccessChanged, Policy, announce};
+pub use matrix::{Matrix, matrix};
+pub use presence::{COLLEAGUE, patient_of, relate_as};
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};
 pub use sight::{Barrier, Patients, Reach, Redaction, Sight, View};
-pub use table::Class;
+pub use table::{Class, Fields};
 pub use ties::{Treatment, relate, treat, unrelate, withdrawn};
 
 use serde::Serialize;
@@ -40,18 +44,32 @@ pub enum Action {
 }
 
 impl Action {
+    pub const ALL: [Self; 7] = [
+        Self::Read,
+        Self::Write,
+        Self::Subscribe,
+        Self::Publish,
+        Self::Admit,
+        Self::Join,
+        Self::Administer,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Subscribe => "subscribe",
+            Self::Publish => "publish",
+            Self::Admit => "admit",
+            Self::Join => "join",
+            Self::Administer => "administer",
+        }
+    }
+
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "read" => Self::Read,
-            "write" => Self::Write,
-            "subscribe" => Self::Subscribe,
-            "publish" => Self::Publish,
-            "admit" => Self::Admit,
-            "join" => Self::Join,
-            "administer" => Self::Administer,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|a| a.name() == name)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     Trace,
     consent::{self, Question, Rules},
     label,
-    table::{self, Breadth, Class},
+    table::{self, Breadth, Class, Fields},
 };
 use crate::{
     Error,
@@ -350,6 +350,10 @@ impl Sight {
         if table::OWN.contains(&class) && table::OWN_LETTERS.contains(letter.name()) {
             patients.extend(self.own.iter().chain(&self.proxied).cloned());
         }
+        // Patients keep what they are reached by; which elements that is says [`Sight::writes`].
+        if letter == Letter::Update && table::fields(table::OWN_WRITES, kind).is_some() {
+            patients.extend(self.own.iter().chain(&self.proxied).cloned());
+        }
         if outline && !view.reach.contains(&Reach::Everything) {
             view.reach.push(Reach::Everything);
             view.redaction = Some(Redaction {
@@ -366,6 +370,41 @@ impl Sight {
         view
     }
 
+    /// Which elements of a resource of these patients they may write; `None`: every one.
+    #[must_use]
+    pub fn writes(&self, kind: &str, letter: Letter, patients: &[String]) -> Option<Fields> {
+        let class = Class::of(kind);
+        let own = table::fields(table::OWN_WRITES, kind).filter(|_| letter == Letter::Update);
+        let desk = table::fields(table::STAFF_WRITES, kind);
+        if (own.is_none() && desk.is_none()) || self.is_system() || super::seeded("field write") {
+            return None;
+        }
+        let mut limit = None;
+        for role in &self.who.roles {
+            for breadth in table::breadths(*role, class, letter) {
+                let reached = match breadth {
+                    Breadth::All | Breadth::Outline => true,
+                    Breadth::Treated if !self.relationship_required => true,
+                    Breadth::Treated => patients
+                        .iter()
+                        .all(|p| self.treated.contains(p) || self.broken.contains(p)),
+                    Breadth::Broken => patients.iter().all(|p| self.broken.contains(p)),
+                };
+                match (reached, *role == Role::Staff) {
+                    // A role without a limit, for this patient: no element is closed.
+                    (true, false) => return None,
+                    (true, true) => limit = limit.or(desk),
+                    (false, _) => {}
+                }
+            }
+        }
+        let mine = |p: &String| self.own.contains(p) || self.proxied.contains(p);
+        // Whoever reaches it by neither may not write it at all, or makes it now and is of a role without a limit.
+        limit
+            .or(own.filter(|_| !patients.is_empty() && patients.iter().all(mine)))
+            .copied()
+    }
+
     fn question<'a>(&'a self, patient: &str, kind: &'a str) -> Question<'a> {
         let emergency = self.broken.contains(patient);
         Question {
@@ -378,6 +417,16 @@ impl Sight {
             kind,
             now: self.now,
         }
+    }
+
+    /// Does the patient's Consent deny them everything that is not named one by one?
+    #[must_use]
+    pub fn is_denied(&self, patient: &str) -> bool {
+        let mut about = self
+            .consents
+            .iter()
+            .filter(|r| r.patient == patient && !self.own.contains(patient));
+        about.any(|rules| rules.answer(&self.question(patient, "Encounter")).denied)
     }
 
     fn consented(&self, kind: &str, view: &mut View) {

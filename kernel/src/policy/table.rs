@@ -1,7 +1,7 @@
 //! The rules as tables: which class a FHIR type is of, what each role may do with a class, what each role may do with
 //! the other kinds of thing. Everything that is not in a table is denied.
 
-use super::{Action, Resource};
+use super::{Action, COLLEAGUE, Resource};
 use crate::{
     auth::{Principal, Role},
     scope::Letter,
@@ -25,66 +25,44 @@ pub enum Class {
 }
 
 impl Class {
+    pub const ALL: [Self; 6] = [
+        Self::Directory,
+        Self::Demographic,
+        Self::Encounter,
+        Self::Consent,
+        Self::Trail,
+        Self::Clinical,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Demographic => "demographic",
+            Self::Encounter => "encounter",
+            Self::Consent => "consent",
+            Self::Trail => "trail",
+            Self::Clinical => "clinical",
+        }
+    }
+
+    /// The types of it; none for the class of every type that is named nowhere.
+    #[must_use]
+    pub const fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::Directory => DIRECTORY,
+            Self::Demographic => DEMOGRAPHIC,
+            Self::Encounter => &["Encounter"],
+            Self::Consent => &["Consent"],
+            Self::Trail => &["AuditEvent", "Provenance"],
+            Self::Clinical => &[],
+        }
+    }
+
     #[must_use]
     pub fn of(kind: &str) -> Self {
-        match kind {
-            "Patient"
-            | "RelatedPerson"
-            | "Person"
-            | "Appointment"
-            | "AppointmentResponse"
-            | "Schedule"
-            | "Slot"
-            | "Coverage"
-            | "Account"
-            | "CoverageEligibilityRequest"
-            | "CoverageEligibilityResponse" => Self::Demographic,
-            "Encounter" => Self::Encounter,
-            "Consent" => Self::Consent,
-            "AuditEvent" | "Provenance" => Self::Trail,
-            "Practitioner"
-            | "PractitionerRole"
-            | "Organization"
-            | "OrganizationAffiliation"
-            | "Location"
-            | "HealthcareService"
-            | "Endpoint"
-            | "InsurancePlan"
-            | "Medication"
-            | "MedicationKnowledge"
-            | "Substance"
-            | "SubstanceSpecification"
-            | "DeviceDefinition"
-            | "ActivityDefinition"
-            | "PlanDefinition"
-            | "Questionnaire"
-            | "ValueSet"
-            | "CodeSystem"
-            | "ConceptMap"
-            | "NamingSystem"
-            | "StructureDefinition"
-            | "StructureMap"
-            | "SearchParameter"
-            | "OperationDefinition"
-            | "CapabilityStatement"
-            | "CompartmentDefinition"
-            | "GraphDefinition"
-            | "ImplementationGuide"
-            | "Library"
-            | "Measure"
-            | "MessageDefinition"
-            | "ObservationDefinition"
-            | "SpecimenDefinition"
-            | "ChargeItemDefinition"
-            | "EventDefinition"
-            | "ExampleScenario"
-            | "TerminologyCapabilities"
-            | "TestScript"
-            | "CatalogEntry"
-            | "Evidence"
-            | "EvidenceVariable" => Self::Directory,
-            _ => Self::Clinical,
-        }
+        let named = Self::ALL.into_iter().find(|class| class.types().contains(&kind));
+        named.unwrap_or(Self::Clinical)
     }
 
     /// May a resource of it stand for no patient, and be seen by those who are bound to their own patients?
@@ -95,6 +73,64 @@ impl Class {
         ) || self == Self::Trail
     }
 }
+
+const DEMOGRAPHIC: &[&str] = &[
+    "Patient",
+    "RelatedPerson",
+    "Person",
+    "Appointment",
+    "AppointmentResponse",
+    "Schedule",
+    "Slot",
+    "Coverage",
+    "Account",
+    "CoverageEligibilityRequest",
+    "CoverageEligibilityResponse",
+];
+
+const DIRECTORY: &[&str] = &[
+    "Practitioner",
+    "PractitionerRole",
+    "Organization",
+    "OrganizationAffiliation",
+    "Location",
+    "HealthcareService",
+    "Endpoint",
+    "InsurancePlan",
+    "Medication",
+    "MedicationKnowledge",
+    "Substance",
+    "SubstanceSpecification",
+    "DeviceDefinition",
+    "ActivityDefinition",
+    "PlanDefinition",
+    "Questionnaire",
+    "ValueSet",
+    "CodeSystem",
+    "ConceptMap",
+    "NamingSystem",
+    "StructureDefinition",
+    "StructureMap",
+    "SearchParameter",
+    "OperationDefinition",
+    "CapabilityStatement",
+    "CompartmentDefinition",
+    "GraphDefinition",
+    "ImplementationGuide",
+    "Library",
+    "Measure",
+    "MessageDefinition",
+    "ObservationDefinition",
+    "SpecimenDefinition",
+    "ChargeItemDefinition",
+    "EventDefinition",
+    "ExampleScenario",
+    "TerminologyCapabilities",
+    "TestScript",
+    "CatalogEntry",
+    "Evidence",
+    "EvidenceVariable",
+];
 
 /// How far a permission of a role goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +143,17 @@ pub(super) enum Breadth {
     Treated,
     /// The patients for whom they have broken the glass.
     Broken,
+}
+
+impl Breadth {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Outline => "outline",
+            Self::Treated => "treated",
+            Self::Broken => "broken",
+        }
+    }
 }
 
 /// Roles as bundles: role, class, letters of `cruds`, how far.
@@ -168,6 +215,61 @@ pub(super) const HIDDEN: (&[&str], &[&str]) = (
     ],
 );
 
+/// What of a resource a role may change. Who is not in this table may change every element of what their role lets them write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// Type of FHIR.
+    pub kind: &'static str,
+    /// Elements, without their choice's type or a leading underscore.
+    pub elements: &'static [&'static str],
+    /// Extensions of the resource itself, by their address.
+    pub extensions: &'static [&'static str],
+}
+
+/// Who somebody is: the front desk writes that, and nothing of what is found about them.
+pub(super) const STAFF_WRITES: &[Fields] = &[Fields {
+    kind: "Patient",
+    elements: &[
+        "text",
+        "identifier",
+        "active",
+        "name",
+        "telecom",
+        "gender",
+        "birthDate",
+        "deceasedBoolean",
+        "deceasedDateTime",
+        "address",
+        "maritalStatus",
+        "multipleBirthBoolean",
+        "multipleBirthInteger",
+        "photo",
+        "contact",
+        "communication",
+        "generalPractitioner",
+        "managingOrganization",
+    ],
+    extensions: &[
+        "http://hl7.org/fhir/StructureDefinition/patient-birthPlace",
+        "http://hl7.org/fhir/StructureDefinition/patient-citizenship",
+        "http://hl7.org/fhir/StructureDefinition/patient-nationality",
+        "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName",
+        "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race",
+        "http://hl7.org/fhir/us/core/StructureDefinition/us-core-ethnicity",
+    ],
+}];
+
+/// What patients (and who stands for them) may change of their own record: how they are reached.
+pub(super) const OWN_WRITES: &[Fields] = &[Fields {
+    kind: "Patient",
+    elements: &["text", "telecom", "address", "contact", "communication"],
+    extensions: &[],
+}];
+
+pub(super) fn fields(all: &'static [Fields], kind: &str) -> Option<&'static Fields> {
+    all.iter().find(|f| f.kind == kind)
+}
+
 pub(super) fn breadths(role: Role, class: Class, letter: Letter) -> impl Iterator<Item = Breadth> {
     BUNDLES
         .iter()
@@ -186,10 +288,12 @@ pub(super) enum Rule {
     Clinical(&'static [&'static str], Letter),
     /// Allowed as the clinical record is of the patient whom the device feeds.
     Feeds(Letter),
+    /// Allowed to those who may see the chart of the patient whom the visit is about.
+    Attend,
 }
 
 /// Types that a chart shows and that a patient's live channel tells.
-const CHART: &[&str] = &[
+pub(super) const CHART: &[&str] = &[
     "Observation",
     "DiagnosticReport",
     "Condition",
@@ -197,6 +301,32 @@ const CHART: &[&str] = &[
     "MedicationRequest",
 ];
 const LIVE: &[&str] = &["Observation", "DiagnosticReport"];
+
+/// Every kind of thing that is no FHIR resource and that a rule speaks of.
+pub(super) const KINDS: &[&str] = &[
+    "user",
+    "session",
+    "credential",
+    "queue",
+    "patient",
+    "visit",
+    "visits",
+    "encounter",
+    "conversation",
+    "device",
+    "board",
+    "alert",
+    "appointment",
+    "tenant",
+    "outbox",
+    "metrics",
+    "oauth_client",
+    "key",
+    "audit",
+    "policy",
+    "break_glass",
+    "glass",
+];
 
 /// Kinds of resource with clinical or personal content: what asks for two factors where the clinic demands them.
 pub(super) fn is_clinical(kind: &str) -> bool {
@@ -212,6 +342,14 @@ pub(super) fn is_clinical(kind: &str) -> bool {
             | "queue"
             | "appointment"
             | "visits"
+    )
+}
+
+/// Is it about being in a visit's room or leading it? Then the relation to the visit is not enough.
+pub(super) fn is_in_the_room(action: Action, what: &Resource) -> bool {
+    matches!(
+        (what.kind, action),
+        ("visit" | "encounter", Action::Join | Action::Admit)
     )
 }
 
@@ -234,7 +372,9 @@ pub(super) fn rule(who: &Principal, action: Action, what: &Resource) -> Rule {
         ("patient", Write) => Rule::Clinical(LIVE, Letter::Create),
         ("board" | "alert", Read | Subscribe | Write) if staff => Rule::Allow("staff of the clinic"),
         ("visit" | "encounter", Read | Subscribe) if staff => Rule::Allow("staff of the clinic"),
-        ("visit" | "encounter", Read | Subscribe | Join) => Rule::Related(&["participant", "host"]),
+        ("visit" | "encounter", Read | Subscribe | Join) => Rule::Related(&["participant", "host", COLLEAGUE]),
+        // To join somebody else's visit as a colleague.
+        ("visit", Publish) if leads => Rule::Attend,
         ("visit", Admit) => Rule::Related(&["host"]),
         ("visits", Read) if has(Role::Staff) || has(Role::Admin) => Rule::Allow("staff of the clinic"),
         ("conversation", Read | Subscribe | Write | Publish) => Rule::Related(&["member"]),

@@ -176,6 +176,21 @@ impl LiveKit {
         .await
     }
 
+    /// Who is connected to which room of a tenant: room and identity.
+    pub async fn present(&self, tenant: TenantId) -> Result<Vec<(String, String)>, LiveKitError> {
+        self.call(move |state| {
+            let rooms = state.rooms.values().filter(|r| r.key.tenant == tenant);
+            rooms
+                .flat_map(|r| {
+                    r.participants
+                        .values()
+                        .map(|p| (r.key.name.clone(), p.identity.clone()))
+                })
+                .collect()
+        })
+        .await
+    }
+
     /// Counters of the media engine.
     pub fn stats(&self) -> Stats {
         self.0.engine.stats()

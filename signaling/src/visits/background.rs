@@ -3,6 +3,7 @@
 use super::{
     Command, Visits,
     machine::{Input, Side, State},
+    media::Rights,
     store,
 };
 use medtech_kernel::{Error, Result, TenantId};
@@ -41,7 +42,7 @@ impl Visits {
                 }
             }
         });
-        let (this, mut stopping) = (self.clone(), stop);
+        let (this, mut stopping) = (self.clone(), stop.clone());
         let beats = tokio::spawn(async move {
             let mut every = tokio::time::interval(BEAT);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -55,7 +56,8 @@ impl Visits {
                 }
             }
         });
-        Ok(vec![rooms, beats])
+        let again = tokio::spawn(self.clone().recheck_until(stop));
+        Ok(vec![rooms, beats, again])
     }
 
     /// No connection outlives the process: open intervals end when their participant was last seen.
@@ -137,6 +139,16 @@ impl Visits {
         }
         media
             .set_rights(sync.tenant, &room, &record.guest.subject, record.rights(Side::Guest))
-            .await
+            .await?;
+        for colleague in &record.colleagues {
+            let barred = self.0.recheck.is_barred(sync.tenant, sync.id, &colleague.subject);
+            let rights = if barred {
+                Rights::NONE
+            } else {
+                record.colleague_rights()
+            };
+            media.set_rights(sync.tenant, &room, &colleague.subject, rights).await?;
+        }
+        Ok(())
     }
 }

@@ -42,6 +42,9 @@ pub trait Media: Send + Sync + 'static {
     /// Disconnects someone.
     fn remove<'a>(&'a self, tenant: TenantId, room: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>>;
 
+    /// Who is connected to which room of a tenant: room and identity.
+    fn present(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<(String, String)>>>;
+
     /// Disconnects everyone and forgets the room.
     fn close<'a>(&'a self, tenant: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>>;
 }

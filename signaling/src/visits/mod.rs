@@ -9,11 +9,13 @@
 //! the last time its participant was seen connected, which is written every [`background::BEAT`].
 
 mod background;
+mod colleagues;
 pub mod machine;
 pub mod media;
 pub mod model;
 mod open;
 mod presence;
+mod recheck;
 mod routes;
 pub mod rpc;
 mod store;
@@ -29,7 +31,7 @@ use medtech_kernel::{
     clock::Millis,
     db::Script,
     http::{remember, remembered},
-    policy::{Action, relate, unrelate},
+    policy::{Action, patient_of, relate, unrelate},
 };
 use model::{Record, Requested, View};
 use presence::Presence;
@@ -62,6 +64,18 @@ pub trait Conversations: Send + Sync + 'static {
         title: &'a str,
         members: &'a [(String, String)],
     ) -> BoxFuture<'a, Result<Uuid>>;
+
+    /// Somebody joins it, in the transaction in which they join the visit.
+    fn add_in<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        conversation: Uuid,
+        subject: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Somebody's part in it ends; what was said stays.
+    fn remove_in<'a>(&'a self, tx: &'a mut Tx, conversation: Uuid, subject: &'a str) -> BoxFuture<'a, Result<()>>;
 }
 
 /// The visits of all tenants. Clones share them.
@@ -73,6 +87,7 @@ struct Inner {
     media: Arc<dyn Media>,
     conversations: Arc<dyn Conversations>,
     seen: Presence,
+    recheck: recheck::Recheck,
     sync: mpsc::Sender<background::Sync>,
     sync_inbox: std::sync::Mutex<Option<mpsc::Receiver<background::Sync>>>,
 }
@@ -107,6 +122,7 @@ impl Visits {
             media,
             conversations,
             seen: Presence::default(),
+            recheck: recheck::Recheck::default(),
             sync,
             sync_inbox,
         }))
@@ -133,6 +149,7 @@ impl Visits {
                 })
                 .await?;
             if record.now.state == State::Ended {
+                this.0.recheck.forget(tenant, id);
                 this.0.seen.forget((tenant, id));
             }
             let gone = leaving.then(|| record.guest.subject.clone());
@@ -224,7 +241,14 @@ impl Visits {
                 outcome: "success",
                 detail: command.name,
             };
-            audit::write(tx, entry).await?;
+            // Whoever asks who saw their record finds the steps of their visits, too.
+            let patient = patient_of(tx, &key).await?;
+            audit::write_all(tx, &[(entry, patient.as_deref())]).await?;
+        }
+        if effects.contains(&Effect::Ended) {
+            for colleague in std::mem::take(&mut after.colleagues) {
+                self.dismiss_in(tx, &after, &colleague.subject).await?;
+            }
         }
         self.show(tx, &after, !effects.is_empty()).await?;
         Ok(after)
@@ -269,11 +293,12 @@ impl Visits {
     async fn view(&self, who: &Principal, record: &Record) -> Result<View> {
         let queue = store::waiting_now(&self.0.ctx.db, who.tenant, &record.host.subject).await?;
         let online = self.0.seen.online((who.tenant, record.id), self.0.ctx.clock.now_ms());
-        Ok(record.view(
-            record.side(&who.subject) != Some(Side::Guest),
-            place(&queue, record.id),
-            online,
-        ))
+        let staff = record.side(&who.subject) != Some(Side::Guest);
+        let mut view = record.view(staff, place(&queue, record.id), online);
+        if staff {
+            view.may = Some(self.may(who, record).await?);
+        }
+        Ok(view)
     }
 
     /// A media connection became active or ended. For one participant, call in the order of the events.

@@ -75,6 +75,8 @@ pub struct Record {
     pub consent: Option<Consent>,
     pub host_seen: Option<Millis>,
     pub guest_seen: Option<Millis>,
+    /// Others of the clinic who have joined, by name.
+    pub colleagues: Vec<Person>,
     pub now: machine::Visit,
 }
 
@@ -107,6 +109,17 @@ impl Record {
             Side::Guest if !self.now.state.is_inside() => Rights::NONE,
             Side::Host | Side::Guest => Rights::FULL,
         }
+    }
+
+    /// What a colleague may do in the room: as much as the guest, and at no other time.
+    #[must_use]
+    pub fn colleague_rights(&self) -> Rights {
+        self.rights(Side::Guest)
+    }
+
+    #[must_use]
+    pub fn colleague(&self, subject: &str) -> Option<&Person> {
+        self.colleagues.iter().find(|c| c.subject == subject)
     }
 
     fn participants(&self) -> Vec<Participant> {
@@ -145,6 +158,8 @@ impl Record {
             subject_ref: self.subject_ref.clone().filter(|_| for_host),
             context_ref: self.context_ref.clone().filter(|_| for_host),
             participants: self.participants(),
+            colleagues: self.colleagues.clone(),
+            may: None,
         }
     }
 
@@ -225,6 +240,23 @@ pub struct View {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_ref: Option<String>,
     pub participants: Vec<Participant>,
+    /// Others of the clinic who have joined: everyone in the visit sees who they are.
+    pub colleagues: Vec<Person>,
+    /// What whoever asked may do here; only in answers to people of the clinic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may: Option<Vec<May>>,
+}
+
+/// What somebody of the clinic may do with a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum May {
+    /// Admit, send back, end.
+    Lead,
+    /// Be in the call and the chat.
+    Talk,
+    /// Become a participant of it, as a colleague.
+    Join,
 }
 
 /// Body of the durable `visit.arrived`, `visit.admitted`, `visit.held` and `visit.ended`.

@@ -11,7 +11,7 @@ use super::{
 use axum::{
     Json, Router,
     extract::{Path, Query, State as Shared},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http::HeaderMap;
 use medtech_kernel::{
@@ -35,6 +35,8 @@ pub(super) fn routes(visits: Visits) -> Router {
         .route("/{id}/end", post(end))
         .route("/{id}/leave", post(leave))
         .route("/{id}/media", post(media))
+        .route("/{id}/colleagues", post(join))
+        .route("/{id}/colleagues/{subject}", delete(dismiss))
         .with_state(visits)
 }
 
@@ -197,10 +199,14 @@ async fn media(
     headers: HeaderMap,
 ) -> Result<Json<Ticket>> {
     let record = visits.reach(&who, Action::Join, id).await?;
-    let side = record.side(&who.subject).ok_or_else(not_found)?;
+    let (side, name, rights) = match (record.side(&who.subject), record.colleague(&who.subject)) {
+        (Some(side), _) => (Some(side), &record.person(side).name, record.rights(side)),
+        (None, Some(colleague)) => (None, &colleague.name, record.colleague_rights()),
+        (None, None) => return Err(not_found()),
+    };
     match record.now.state {
         State::Ended => return Err(ended()),
-        State::Scheduled | State::DeviceCheck if side == Side::Guest => {
+        State::Scheduled | State::DeviceCheck if side == Some(Side::Guest) => {
             return Err(Error::conflict(
                 "visit.not_ready",
                 "Finish the device check and give consent first.",
@@ -209,19 +215,37 @@ async fn media(
         _ => {}
     }
     let room = id.to_string();
-    let token = visits.0.media.token(
-        who.tenant,
-        &room,
-        &who.subject,
-        &record.person(side).name,
-        record.rights(side),
-    )?;
+    visits.let_in(&who, id, rights).await?;
+    let token = visits.0.media.token(who.tenant, &room, &who.subject, name, rights)?;
     Ok(Json(Ticket {
         url: socket_url(&visits.0.ctx.config.public_url(), &headers),
         token,
         room,
         identity: who.subject,
     }))
+}
+
+/// Joins somebody else's visit as a colleague: told to everyone in it, and recorded.
+async fn join(Shared(visits): Shared<Visits>, who: Principal, Path(id): Path<Uuid>) -> Result<Json<View>> {
+    visits.reach(&who, Action::Publish, id).await?;
+    let record = visits.attend(&who, id).await?;
+    visits.view(&who, &record).await.map(Json)
+}
+
+/// Ends a colleague's part: by themselves, or by whoever leads the visit.
+async fn dismiss(
+    Shared(visits): Shared<Visits>,
+    who: Principal,
+    Path((id, subject)): Path<(Uuid, String)>,
+) -> Result<Json<View>> {
+    let action = if subject == who.subject {
+        Action::Read
+    } else {
+        Action::Admit
+    };
+    visits.reach(&who, action, id).await?;
+    let record = visits.dismiss(&who, id, subject).await?;
+    visits.view(&who, &record).await.map(Json)
 }
 
 /// The page's own origin as a WebSocket address.

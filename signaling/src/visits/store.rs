@@ -53,6 +53,9 @@ const SPEND: &str =
 const LINK: &str = "SELECT visit, expires_at, device FROM visit_link WHERE tenant = $1 AND hash = $2";
 const BIND: &str = "UPDATE visit_link SET device = $3, device_name = $4, bound_at = $5 WHERE tenant = $1 AND hash = $2";
 const BEAT: &str = "UPDATE visit_participant SET last_seen = $2 WHERE tenant = $1 AND connection IS NOT NULL";
+/// The part of the policy's table that says who takes part as a colleague.
+const COLLEAGUES: &str =
+    "SELECT subject, label FROM relation WHERE tenant = $1 AND object = $2 AND relation = 'colleague' ORDER BY subject";
 const UNDER_WAY: &str = "SELECT id FROM visit WHERE tenant = $1 AND state <> 'scheduled' AND state <> 'ended'";
 const CONNECTED: &str = "SELECT DISTINCT visit FROM visit_participant WHERE tenant = $1 AND connection IS NOT NULL";
 
@@ -113,7 +116,19 @@ async fn finish(tx: &mut Tx, row: &Row) -> Result<Record> {
     let presence = tx.query(PRESENCE, &[record.id.into()]).await?;
     let intervals = tx.query(INTERVALS, &[record.id.into()]).await?;
     join(&mut record, &presence, &intervals)?;
+    let args = [format!("visit:{}", record.id).into()];
+    record.colleagues = people(&tx.query(COLLEAGUES, &args).await?)?;
     Ok(record)
+}
+
+fn people(rows: &[Row]) -> Result<Vec<Person>> {
+    let person = |row: &Row| {
+        Ok(Person {
+            subject: row.string(0)?,
+            name: row.opt_text(1)?.unwrap_or_default().to_owned(),
+        })
+    };
+    rows.iter().map(person).collect()
 }
 
 pub(crate) async fn read(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<Record>> {
@@ -141,6 +156,8 @@ async fn complete(db: &Db, tenant: TenantId, row: &Row) -> Result<Record> {
     let presence = db.query(tenant, PRESENCE, &[record.id.into()]).await?;
     let intervals = db.query(tenant, INTERVALS, &[record.id.into()]).await?;
     join(&mut record, &presence, &intervals)?;
+    let args = [format!("visit:{}", record.id).into()];
+    record.colleagues = people(&db.query(tenant, COLLEAGUES, &args).await?)?;
     Ok(record)
 }
 
@@ -305,6 +322,7 @@ fn record(row: &Row) -> Result<Record> {
         consent,
         host_seen: None,
         guest_seen: None,
+        colleagues: Vec::new(),
         now: machine::Visit {
             state: State::parse(state)
                 .ok_or_else(|| Error::internal("visit.state", format!("unknown state {state}")))?,

@@ -21,6 +21,8 @@ use tower::ServiceExt;
 #[derive(Default)]
 struct Rooms {
     said: Mutex<Vec<String>>,
+    /// Who is connected: room and identity.
+    present: Mutex<Vec<(String, String)>>,
     /// Bumped at each call, so that a test can wait for one.
     calls: tokio::sync::watch::Sender<usize>,
 }
@@ -56,6 +58,10 @@ impl Media for Rooms {
     fn remove<'a>(&'a self, _: TenantId, _: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>> {
         self.note(format!("remove {identity}"))
     }
+    fn present(&self, _: TenantId) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
+        let present = self.present.lock().expect("lock").clone();
+        Box::pin(async move { Ok(present) })
+    }
     fn close<'a>(&'a self, _: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>> {
         self.note(format!("close {room}"))
     }
@@ -73,6 +79,14 @@ impl Conversations for Talk {
     ) -> BoxFuture<'a, Result<Uuid>> {
         let id = id::uuid_v7(tx.now());
         Box::pin(async move { Ok(id) })
+    }
+
+    fn add_in<'a>(&'a self, tx: &'a mut Tx, id: Uuid, subject: &'a str, _: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { relate(tx, subject, "member", &format!("conversation:{id}"), None).await })
+    }
+
+    fn remove_in<'a>(&'a self, tx: &'a mut Tx, id: Uuid, subject: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { unrelate(tx, subject, "member", &format!("conversation:{id}")).await })
     }
 }
 
@@ -572,4 +586,175 @@ async fn crash(world: &World) -> Result<()> {
         .await;
     assert_eq!((&left["state"], left.get("position")), (&json!("scheduled"), None));
     Ok(())
+}
+
+#[tokio::test]
+async fn whoever_loses_what_a_room_rests_on_is_put_out() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(withdrawn(world))).await;
+}
+
+/// A host of the clinic, a colleague who treats the patient, and what each can lose.
+async fn withdrawn(world: &World) -> Result<()> {
+    let (north, ctx) = (&world.north, &world.ctx);
+    world.demand_relationships(north).await?;
+    let s = stage(world).await?;
+    let b = s.book(north).await?;
+    let about = format!("visit:{}", b.id);
+    let write = async |subject: &'static str, relation: &'static str, object: String, on: bool| {
+        ctx.db
+            .write(north.id, move |tx| {
+                Box::pin(async move {
+                    match on {
+                        true => relate(tx, subject, relation, &object, None).await,
+                        false => unrelate(tx, subject, relation, &object).await,
+                    }
+                })
+            })
+            .await
+    };
+    let visit = about.clone();
+    let asked = ctx.db.write(north.id, move |tx| {
+        Box::pin(async move { relate(tx, &visit, "about", "patient:p1", None).await })
+    });
+    asked.await?;
+    let (host, host_token) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let (_, colleague) = world.sign_in(north, "user:colleague", Role::Clinician).await?;
+    let (_, desk) = world.sign_in(north, "user:desk", Role::Staff).await?;
+    let path = |what: &str| format!("/{}/{what}", b.id);
+    let may = |visit: &Value| visit["may"].clone();
+
+    // Without treating the patient: a look at the visit, and no way in.
+    for token in [&colleague, &desk] {
+        let (status, seen) = s.call(north, Some(token), "GET", &format!("/{}", b.id), None).await;
+        assert_eq!((status.as_u16(), may(&seen)), (200, json!([])));
+        for what in ["colleagues", "media"] {
+            assert_eq!(
+                s.call(north, Some(token), "POST", &path(what), None).await.0,
+                403,
+                "{what}"
+            );
+        }
+    }
+    write("user:colleague", "treats", "patient:p1".into(), true).await?;
+    let (_, seen) = s
+        .call(north, Some(&colleague), "GET", &format!("/{}", b.id), None)
+        .await;
+    assert_eq!(
+        may(&seen),
+        json!(["join"]),
+        "the chart's reader may join, and is not in the call yet"
+    );
+    assert_eq!(
+        s.call(north, Some(&colleague), "POST", &path("media"), None).await.0,
+        403
+    );
+
+    let guest = s.arrive(north, &b, 1).await;
+    let (status, joined) = s.call(north, Some(&colleague), "POST", &path("colleagues"), None).await;
+    assert_eq!((status.as_u16(), may(&joined)), (200, json!(["talk"])));
+    let (_, patients_view) = s.call(north, Some(&guest), "GET", &format!("/{}", b.id), None).await;
+    assert_eq!(
+        patients_view["colleagues"],
+        json!([{"subject": "user:colleague", "name": "user:colleague"}]),
+        "the patient sees who takes part"
+    );
+    let (_, ticket) = s.call(north, Some(&colleague), "POST", &path("media"), None).await;
+    assert_eq!(
+        ticket["token"],
+        format!("{}|user:colleague|false", b.id),
+        "no more than the guest while that waits"
+    );
+    let (_, admitted) = s.call(north, Some(&host_token), "POST", &path("admit"), None).await;
+    assert_eq!(may(&admitted), json!(["lead", "talk"]));
+    s.rooms.until("rights user:colleague true").await;
+    for what in ["admit", "hold", "end"] {
+        assert_eq!(
+            s.call(north, Some(&colleague), "POST", &path(what), None).await.0,
+            403,
+            "{what}: leads nothing"
+        );
+    }
+
+    let trail = audit::about(&ctx.db, north.id, "p1", None, 50).await?;
+    for step in ["device-check", "consent", "a colleague joined", "admit"] {
+        assert!(
+            trail.iter().any(|e| e.detail == step && e.target == about),
+            "{step}: in the patient's own log"
+        );
+    }
+
+    let here = |all: &[&str]| {
+        *s.rooms.present.lock().expect("lock") = all.iter().map(|who| (b.id.to_string(), (*who).to_owned())).collect();
+    };
+    here(&[&b.host, &b.guest, "user:colleague"]);
+    assert_eq!(s.visits.recheck(north.id).await?, 0, "all are there rightly");
+    assert!(
+        !s.rooms
+            .said
+            .lock()
+            .expect("lock")
+            .iter()
+            .any(|said| said.starts_with("remove"))
+    );
+
+    // The treatment ends: the live event is enough.
+    write("user:colleague", "treats", "patient:p1".into(), false).await?;
+    s.visits.look_again(north.id);
+    s.rooms.until("remove user:colleague").await;
+    here(&[&b.host, &b.guest]);
+    // The picture stops first; then the part in the visit and its conversation is written off.
+    while s.call(north, Some(&guest), "GET", &format!("/{}", b.id), None).await.1["colleagues"] != json!([]) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(s.visits.recheck(north.id).await?, 0);
+    assert_eq!(
+        s.call(north, Some(&colleague), "POST", &path("media"), None).await.0,
+        403
+    );
+
+    // Back again, and then the role goes.
+    write("user:colleague", "treats", "patient:p1".into(), true).await?;
+    assert_eq!(
+        s.call(north, Some(&colleague), "POST", &path("colleagues"), None)
+            .await
+            .0,
+        200
+    );
+    let sessions = ctx.sessions.clone();
+    let ended = ctx.db.write(north.id, move |tx| {
+        Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await })
+    });
+    ended.await?;
+    let (_, demoted) = world.sign_in(north, "user:colleague", Role::Patient).await?;
+    here(&[&b.host, &b.guest, "user:colleague"]);
+    assert_eq!(
+        s.visits.recheck(north.id).await?,
+        1,
+        "a lost event is made good by the look every half minute"
+    );
+    assert_eq!(s.call(north, Some(&demoted), "POST", &path("media"), None).await.0, 403);
+
+    // The patient denies the host.
+    here(&[&b.host, &b.guest]);
+    write(leak(&b.host), "self", "practitioner:d1".into(), true).await?;
+    let rules = json!({"resourceType": "Consent", "status": "active", "scope": {"text": "x"}, "patient": {"reference": "Patient/p1"},
+        "provision": {"type": "deny", "actor": [{"role": {"text": "x"}, "reference": {"reference": "Practitioner/d1"}}]}});
+    let kept = ctx.db.write(north.id, move |tx| {
+        Box::pin(async move { medtech_kernel::policy::consent::replace(tx, "c1", Some(&rules)).await })
+    });
+    kept.await?;
+    assert_eq!(s.visits.recheck(north.id).await?, 1);
+    assert_eq!(
+        s.rooms.said.lock().expect("lock").last(),
+        Some(&format!("remove {}", host.subject))
+    );
+    assert_eq!(
+        s.call(north, Some(&host_token), "POST", &path("media"), None).await.0,
+        403
+    );
+    Ok(())
+}
+
+fn leak(text: &str) -> &'static str {
+    Box::leak(text.to_owned().into_boxed_str())
 }

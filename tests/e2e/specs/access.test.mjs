@@ -73,9 +73,17 @@ test("emergency access: refused, broken with a reason, told, explained, reviewed
   await id(admin, "nav-admin").click();
   await id(admin, "admin-access").click();
   await id(admin, "emergency").filter({ hasText: "Cora Cover" }).waitFor();
+  await id(admin, "review-due").waitFor();
+  await id(admin, "review-assign").selectOption({ index: 1 });
+  await id(admin, "reviews-show").selectOption("overdue");
+  await id(admin, "no-reviews").waitFor();
+  await id(admin, "reviews-show").selectOption("mine");
+  await id(admin, "emergency").filter({ hasText: "Cora Cover" }).waitFor();
   await looks(admin, "access-review");
   await id(admin, "sees-search").fill("cora");
   await id(admin, "sees-user").selectOption(user);
+  await id(admin, "sees-patient-search").fill(patient.name.split(" ")[1]);
+  await id(admin, "sees-patient").selectOption({ index: 1 });
   await id(admin, "sees-ask").click();
   await id(admin, "sees").waitFor();
   await looks(admin, "access-sees");

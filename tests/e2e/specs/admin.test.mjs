@@ -98,6 +98,7 @@ test("somebody is invited, comes by the mail's link, chooses a password, signs i
   await id(admin, "sheet-close").click();
 
   await id(admin, "admin-roles").click();
+  await id(admin, "role-admin").waitFor();
   await looks(admin, "roles");
   assert.deepEqual(admin.problems, []);
 });

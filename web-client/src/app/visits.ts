@@ -22,7 +22,8 @@ const one = (id: string) => ['visit', id] as const;
 
 /** Takes what a live event or an answer says. A read that is under way was overtaken by it, and starts again. */
 export function takeVisit(visit: Visit): void {
-  queries.setQueryData<Visit>(one(visit.id), (known) => newer(known ?? null, visit));
+  // What one may do is said in answers alone.
+  queries.setQueryData<Visit>(one(visit.id), (known) => newer(known ?? null, known?.may && !visit.may ? { ...visit, may: known.may } : visit));
   queries.setQueryData<{ visits: Visit[] }>(LIST, (known) => {
     if (!known) return known;
     const rest = known.visits.filter((v) => v.id !== visit.id);
@@ -52,6 +53,8 @@ export function useVisit(id: string) {
     // The visit's own channel may carry the patient's view, which leaves out what only the host may see.
     const known = queries.getQueryData<Visit>(one(id));
     takeVisit({ ...event.visit, subject_ref: event.visit.subject_ref ?? known?.subject_ref ?? null });
+    // For a colleague another one's coming and going may change what they may do.
+    if (known?.may && !known.may.includes('lead')) void query.refetch();
   }, () => void query.refetch());
   return query;
 }
@@ -59,6 +62,14 @@ export function useVisit(id: string) {
 export function useVisitAction() {
   return useMutation({
     mutationFn: ({ id, action }: { id: string; action: 'admit' | 'hold' | 'end' }) => visits.act(hub.api, id, action),
+    onSuccess: takeVisit,
+  });
+}
+
+/** Joins somebody else's visit as a colleague, or ends one's part in it. */
+export function useColleague(id: string) {
+  return useMutation({
+    mutationFn: (part: { leave?: string }) => (part.leave === undefined ? visits.join(hub.api, id) : visits.part(hub.api, id, part.leave)),
     onSuccess: takeVisit,
   });
 }

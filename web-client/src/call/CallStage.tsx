@@ -10,12 +10,14 @@ import { Sound, Video } from '../ui/Video';
 import { CallDevices } from './CallDevices';
 import './call.css';
 
-export function CallStage({ call, other, since, idle, help }: {
+export function CallStage({ call, other, since, idle, help, also = [] }: {
   call: Call | null; other: Person; since: string | null; idle?: string | null; /** What can be done while nobody is there. */ help?: ReactNode;
+  /** Others who take part, whether their picture is there or not. */ also?: readonly Person[];
 }) {
   const t = useT();
   const state = useMaybe(call?.state);
   const remote = state?.remotes.find((r) => r.identity === other.subject) ?? state?.remotes.find((r) => r.video ?? r.audio) ?? state?.remotes[0] ?? null;
+  const others = (state?.remotes ?? []).filter((r) => r !== remote && r.video !== null);
   const [met, setMet] = useState(false);
   useEffect(() => { if (remote !== null) setMet(true); }, [remote]);
   return (
@@ -23,11 +25,17 @@ export function CallStage({ call, other, since, idle, help }: {
       {remote?.video ? <Video track={remote.video} label={t('call.video_of', { name: other.name })} testId="remote-video" /> : (
         <div className="stage-face"><Avatar name={other.name} size="xl" /><p>{stageText(t, state, remote !== null, met, other.name, idle ?? null)}</p>{remote === null ? help : null}</div>
       )}
+      {others.length > 0 ? (
+        <div className="stage-others">
+          {others.map((r) => (r.video ? <figure key={r.identity}><Video track={r.video} label={t('call.video_of', { name: r.name })} testId="other-video" /><figcaption>{r.name}</figcaption></figure> : null))}
+        </div>
+      ) : null}
       {state?.remotes.map((r) => (r.audio ? <Sound key={r.identity} track={r.audio} /> : null))}
       <div className="stage-top">
         <span className="stage-name">
           {remote?.muted && (remote.video ?? remote.audio) ? <Icon name="micOff" size={16} /> : null}{other.name}
         </span>
+        {also.length > 0 ? <span className="stage-pill" data-testid="also-here"><Icon name="info" size={15} />{t('call.also', { names: also.map((p) => p.name).join(', ') })}</span> : null}
         {since ? <Timer since={since} /> : null}
         {remote && remote.quality !== 'good' ? <span className="stage-pill" data-tone="warn"><Icon name="alert" size={15} />{t('call.weak')}</span> : null}
         {call && state && (state.hasMic || state.hasCamera) ? <CallDevices call={call} state={state} /> : null}
@@ -39,6 +47,7 @@ export function CallStage({ call, other, since, idle, help }: {
       {state?.phase === 'replaced' ? (
         <div className="stage-banner" role="alert"><span>{t('call.replaced')}</span><Button size="s" onClick={() => call?.retry()}>{t('call.use_here')}</Button></div>
       ) : null}
+      {state?.phase === 'refused' ? <div className="stage-banner" role="alert" data-testid="call-refused"><span>{t('call.refused')}</span></div> : null}
       {state?.audioBlocked ? (
         <button type="button" className="stage-unblock" onClick={() => void call?.startAudio()} data-testid="start-audio"><Icon name="speaker" size={28} /><span>{t('call.start_audio')}</span></button>
       ) : null}

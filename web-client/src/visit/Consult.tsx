@@ -34,7 +34,7 @@ export function Consult({ visit, live, thread, call, onLeave }: {
     <div className="consult" data-chat={chat || undefined} data-testid="consult">
       <h1 className="sr-only">{t('visit.consult.title', { name: visit.host.name })}</h1>
       <div className="consult-stage">
-        <CallStage call={call} other={visit.host} since={visit.admitted_at ?? null} />
+        <CallStage call={call} other={visit.host} since={visit.admitted_at ?? null} also={visit.colleagues ?? []} />
         <div className="consult-banner"><Connection live={live} /></div>
         {leaving ? (
           <div className="confirm" role="alertdialog" aria-label={t('visit.consult.leave_sure')}>

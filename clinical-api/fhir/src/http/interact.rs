@@ -12,12 +12,39 @@ use crate::{
     search::Access,
     store::{self, Change, Exec, Target, Written},
 };
-use medtech_kernel::{Error, error::Kind, scope::Letter};
+use medtech_kernel::{Error, audit::Refusal, error::Kind, scope::Letter};
 use serde_json::Value;
 
 impl Fhir {
-    /// Answers one request, or one entry of a batch.
-    pub(crate) async fn interact(&self, who: &Caller, mut ask: Ask) -> Result<Reply, Failure> {
+    /// Answers one request, or one entry of a batch. What was refused stands in the trail.
+    pub(crate) async fn interact(&self, who: &Caller, ask: Ask) -> Result<Reply, Failure> {
+        let (act, path) = (act(&ask.method), ask.path.clone());
+        let answer = self.answer(who, ask).await;
+        if let Err(failure) = &answer
+            && failure.kind() == Kind::Forbidden
+        {
+            let mut parts = path.split('/').filter(|p| !p.is_empty());
+            let kind = parts
+                .next()
+                .and_then(|ty| type_of(ty).ok())
+                .map_or("Bundle", |def| def.name);
+            self.0.ctx.policy.refusals().note(Refusal {
+                tenant: who.tenant,
+                actor: &who.subject,
+                session: Some(who.session),
+                act,
+                kind: if kind == "Patient" { "patient" } else { kind },
+                id: parts.next().unwrap_or("*"),
+                why: match failure {
+                    Failure::Kernel(e) => e.code,
+                    _ => "fhir.element",
+                },
+            });
+        }
+        answer
+    }
+
+    async fn answer(&self, who: &Caller, mut ask: Ask) -> Result<Reply, Failure> {
         let path = ask.path.clone();
         let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
         let method = ask.method.clone();
@@ -297,6 +324,15 @@ impl Fhir {
             version: done.first().filter(|w| w.changed).map(|w| w.version),
             ..Reply::of(204, None)
         })
+    }
+}
+
+fn act(method: &str) -> &'static str {
+    match method {
+        "GET" => "read",
+        "PUT" => "update",
+        "DELETE" => "delete",
+        _ => "create",
     }
 }
 

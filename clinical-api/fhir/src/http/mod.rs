@@ -28,6 +28,7 @@ const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     pub(crate) subject: String,
+    pub(crate) session: uuid::Uuid,
     pub(crate) access: Access,
 }
 
@@ -205,6 +206,7 @@ async fn answer(
     let caller = Caller {
         tenant,
         subject: who.subject,
+        session: who.session,
         access,
     };
     fhir.interact(&caller, ask).await

@@ -1,6 +1,7 @@
 //! The store: one write path, reads by id, history.
 
 mod exec;
+mod fields;
 mod history;
 mod sealed;
 mod shelf;

@@ -198,7 +198,7 @@ pub(crate) async fn apply(
     let (mut res, mut hist, mut log) = (Vec::new(), Vec::new(), Vec::new());
     let mut made = 0_u64;
     let mut written = Vec::with_capacity(changes.len());
-    for change in changes {
+    for mut change in changes {
         let (rid, id, ours) = state.row(tx, shelf, &change).await?;
         let old = match change.target {
             Target::New(_) => None,
@@ -264,6 +264,9 @@ pub(crate) async fn apply(
                 Some(Rows::build(change.def, rid, o.updated, &found, &state.names))
             }
         };
+        if let Some(body) = &mut change.body {
+            gate.settle(change.def, &id, alive, body, ours)?;
+        }
         let new_rows = match &change.body {
             None => None,
             Some(body) => {
@@ -448,6 +451,50 @@ impl<'a> Gate<'a> {
             view.takes(&others)
         };
         if fits { Ok(()) } else { Err(refused()) }
+    }
+
+    /// Element by element: refused where one may not be changed, completed by what its writer cannot see.
+    fn settle(
+        &self,
+        def: &'static ResourceDef,
+        id: &str,
+        old: Option<&Stored>,
+        body: &mut Body,
+        ours: bool,
+    ) -> Result<(), Failure> {
+        let Access::Sight(sight) = &self.by.access else {
+            return Ok(());
+        };
+        if self.is_open() {
+            return Ok(());
+        }
+        let letter = if old.is_some() { Letter::Update } else { Letter::Create };
+        let mut owners = search::owners(def, id, &body.found);
+        owners.retain(|p| !self.made.contains(p));
+        let limit = sight.writes(def.name, letter, &owners);
+        let before = old.map(Stored::value).transpose()?;
+        let hidden = match &before {
+            // Whose it was decides what was hidden.
+            Some(before) => {
+                let owners = search::owners(def, id, &def.places().run(before, self.base));
+                self.by.access.view(def.name, Letter::Read).hidden(&owners)
+            }
+            None => &[],
+        };
+        if limit.is_none() && hidden.is_empty() {
+            return Ok(());
+        }
+        let sent: serde_json::Value =
+            serde_json::from_str(&body.stored).map_err(|e| Error::internal("fhir.body_not_json", e))?;
+        if let Some(whole) = super::fields::settle(def.name, before.as_ref(), &sent, hidden, limit.as_ref())? {
+            let stored = codec::stored(def.name, &whole, Some(id).filter(|_| !ours));
+            *body = Body {
+                packed: codec::compress(&stored)?,
+                found: def.plan().run(&whole, self.base),
+                stored,
+            };
+        }
+        Ok(())
     }
 
     /// What follows for access from what was written.

@@ -344,6 +344,8 @@ impl Walk<'_> {
         let hidden = with(&rest, "NameOut", "code-ClinOut", why, sealed);
         let absent = with(&absent, "NameXxx", "code-XlinXxx", "code-XhyXxxx", "code-ClinSeay");
         self.members_only(name).await;
+        let awake = self.awake(name, &session).await?;
+        self.withdrawn_and_closed(name, awake).await;
         for probe in probes {
             if self.over() {
                 return Ok(());
@@ -405,6 +407,27 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A colleague who treats the patient no more is not let into the room; and who writes single elements writes no others.
+    async fn withdrawn_and_closed(&mut self, name: &'static str, who: Caller) {
+        let blood = |id: &str| {
+            json!({"resourceType": "Patient", "id": id, "extension": [{"url": "urn:blood", "valueString": "0"}]})
+                .to_string()
+        };
+        let near = self.own.id("patient").to_owned();
+        let (method, path, body) = match name {
+            "locum" => ("POST", "/api/visits/{visit}/media".to_owned(), None),
+            "patient" => ("PUT", format!("/fhir/R4/Patient/{near}"), Some(blood(&near))),
+            "staff" => ("PUT", "/fhir/R4/Patient/outsider".to_owned(), Some(blood("outsider"))),
+            _ => return,
+        };
+        let probe = Probe { method, path, body };
+        let ids = self.own.ids.clone();
+        let (status, text) = self.ask(&who, &probe, &ids).await;
+        if status != 403 {
+            self.leak(format!("{name} {} {}: {status} {text}", probe.method, probe.path));
+        }
     }
 
     /// A conversation of one's own clinic is for its members, whatever the role.

@@ -5,6 +5,7 @@ use medtech_identity::NewUser;
 use medtech_kernel::{
     Error, Result, Tenant,
     auth::{Assurance, Grant, NewSession, Role},
+    policy,
     testkit::World,
 };
 use serde_json::{Value, json};
@@ -124,6 +125,16 @@ impl House {
             token: Some(token),
         };
         stand.callers.push(("locum", caller(token)));
+        // The locum was in the visit as a colleague, and treats the patient no more; whom the visit is about is known.
+        let (subject, visit, about) = (locum.subject(), stand.id("visit").to_owned(), format!("patient:{near}"));
+        let related = self.clinic.ctx.db.write(t, move |tx| {
+            Box::pin(async move {
+                let visit = format!("visit:{visit}");
+                policy::relate(tx, &visit, "about", &about, None).await?;
+                policy::relate_as(tx, &subject, policy::COLLEAGUE, &visit, "Locum").await
+            })
+        });
+        related.await?;
         // An application the patient's doctor lets read observations of this one patient.
         let doctor = self.principal(w, tenant, stand.caller("clinician")).await?;
         let device = format!("device:{}", stand.id("device"));

@@ -1,13 +1,13 @@
 // For administrators: emergency access that waits for a review, and what a user can see.
 import { keepPreviousData, useMutation, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
-import { glass, identity } from '../../core/api/endpoints';
-import type { EmergencyAccess } from '../../core/api/types';
-import { Button, ErrorState, Notice, Skeleton } from '../../ui/parts';
-import { useLanguage, useT } from '../../ui/store';
+import { identity } from '../../core/api/endpoints';
+import { Button, ErrorState, Notice } from '../../ui/parts';
+import { useT } from '../../ui/store';
 import { AdminPages } from '../admin/AdminPages';
 import { people } from '../admin/api';
-import { hub, queries } from '../hub';
+import { hub } from '../hub';
+import { Reviews } from './Reviews';
 import '../breakglass/breakglass.css';
 
 export function Access() {
@@ -22,49 +22,17 @@ export function Access() {
   );
 }
 
-function Reviews() {
-  const t = useT();
-  const open = useQuery({ queryKey: ['glass-reviews'], queryFn: () => glass.list(hub.api) });
-  return (
-    <section aria-labelledby="reviews">
-      <h2 id="reviews">{t('access.reviews')}</h2>
-      {open.isError ? <ErrorState error={open.error} onRetry={() => void open.refetch()} /> : !open.data ? <Skeleton /> : open.data.accesses.length === 0
-        ? <p className="muted" data-testid="no-reviews">{t('access.no_reviews')}</p>
-        : <ul className="access-list">{open.data.accesses.map((a) => <Review key={a.id} access={a} />)}</ul>}
-    </section>
-  );
-}
-
-function Review({ access }: { access: EmergencyAccess }) {
-  const t = useT();
-  const language = useLanguage();
-  const [text, setText] = useState('');
-  const done = useMutation({
-    mutationFn: () => glass.review(hub.api, access.id, text),
-    onSuccess: () => void queries.invalidateQueries({ queryKey: ['glass-reviews'] }),
-  });
-  const at = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(access.at));
-  return (
-    <li className="card" data-testid="emergency">
-      <strong>{t('access.who_when', { name: access.name, at })}</strong>
-      <p>{access.text}</p>
-      <form className="access-form" onSubmit={(event) => { event.preventDefault(); done.mutate(); }}>
-        <label className="field"><span className="field-label">{t('access.finding')}</span>
-          <input className="field-input" value={text} minLength={3} maxLength={1000} required onChange={(event) => setText(event.target.value)} data-testid="review-text" />
-        </label>
-        <Button type="submit" busy={done.isPending} data-testid="review-done">{t('access.reviewed')}</Button>
-      </form>
-      {done.isError ? <Notice tone="danger">{t('error.server')}</Notice> : null}
-    </li>
-  );
-}
-
 function Sees() {
   const t = useT();
   const [search, setSearch] = useState('');
   const [user, setUser] = useState('');
   const found = useQuery({ queryKey: ['access-people', search], queryFn: () => people.list(hub.api, search, ''), placeholderData: keepPreviousData });
+  const [patientSearch, setPatientSearch] = useState('');
   const [patient, setPatient] = useState('');
+  const patients = useQuery({
+    queryKey: ['access-patients', patientSearch], queryFn: () => people.records(hub.api, 'patient', patientSearch),
+    enabled: patientSearch.trim().length >= 2, placeholderData: keepPreviousData,
+  });
   const ask = useMutation({ mutationFn: () => identity.decide(hub.api, user.trim(), patient.trim()) });
   const decision = ask.data?.decision;
   return (
@@ -80,8 +48,14 @@ function Sees() {
             {found.data?.users.map((p) => <option key={p.id} value={p.id}>{p.name}</option>)}
           </select>
         </label>
-        <label className="field"><span className="field-label">{t('access.patient')}</span>
-          <input className="field-input" value={patient} onChange={(event) => setPatient(event.target.value)} />
+        <label className="field"><span className="field-label">{t('access.patient_search')}</span>
+          <input className="field-input" type="search" value={patientSearch} onChange={(event) => { setPatientSearch(event.target.value); setPatient(''); }} data-testid="sees-patient-search" />
+        </label>
+        <label className="field"><span className="field-label">{t('access.patient_choose')}</span>
+          <select className="field-input" value={patient} onChange={(event) => setPatient(event.target.value)} data-testid="sees-patient">
+            <option value="">{t('access.patient_any')}</option>
+            {patients.data?.records.map((p) => <option key={p.id} value={p.id}>{[p.name, p.birth_date].filter(Boolean).join(', ')}</option>)}
+          </select>
         </label>
         <Button type="submit" busy={ask.isPending} data-testid="sees-ask">{t('access.explain')}</Button>
       </form>

@@ -1,30 +1,62 @@
-// What each role can see, in words.
+// What each role may do: drawn from the tables by which the server decides, so that nothing here can be out of date.
+import { useQuery } from '@tanstack/react-query';
+import { identity } from '../../core/api/endpoints';
+import type { RoleRules } from '../../core/api/types';
 import type { MessageKey } from '../../core/i18n/i18n';
-import { Icon } from '../../ui/Icon';
-import { Notice } from '../../ui/parts';
+import { ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { hub } from '../hub';
 import { AdminPages } from './AdminPages';
 import { ROLES } from './api';
 import { ROLE } from './People';
 
-const CAN: Record<(typeof ROLES)[number], readonly MessageKey[]> = {
-  admin: ['roles.admin_1', 'roles.admin_2', 'roles.admin_3'], clinician: ['roles.clinician_1', 'roles.clinician_2', 'roles.clinician_3'],
-  staff: ['roles.staff_1', 'roles.staff_2', 'roles.staff_3'], patient: ['roles.patient_1', 'roles.patient_2', 'roles.patient_3'],
-};
+type Words = ReturnType<typeof useT>;
+// The server's names are the ends of our keys; a name this client does not know yet is shown as it is.
+const word = (t: Words, part: string, name: string) => { const key = `roles.${part}_${name}`; const text = t(key as MessageKey); return text === key ? name : text; };
 
 export function Roles() {
   const t = useT();
+  const rules = useQuery({ queryKey: ['access-rules'], queryFn: () => identity.rules(hub.api), staleTime: 600_000 });
   return (
     <AdminPages lead={t('roles.lead')}>
-      <div className="form-grid">
-        {ROLES.map((role) => (
-          <section key={role} className="card panel" aria-labelledby={`role-${role}`}>
-            <h2 id={`role-${role}`}>{t(ROLE[role])}</h2>
-            <ul className="things">{CAN[role].map((key) => <li key={key} className="choice"><Icon name="check" />{t(key)}</li>)}</ul>
-          </section>
-        ))}
-      </div>
+      {rules.isError ? <ErrorState error={rules.error} onRetry={() => void rules.refetch()} /> : !rules.data ? <Skeleton lines={8} /> : (
+        <>
+          {ROLES.map((name) => {
+            const role = rules.data.roles.find((r) => r.role === name);
+            return role ? <OfRole key={name} role={role} title={t(ROLE[name])} t={t} /> : null;
+          })}
+          <p className="muted small">{t('roles.hidden', { elements: rules.data.hidden.join(', ') })}</p>
+        </>
+      )}
       <Notice>{t('roles.never')}</Notice>
     </AdminPages>
+  );
+}
+
+function OfRole({ role, title, t }: { role: RoleRules; title: string; t: Words }) {
+  const id = `role-${role.role}`;
+  const kinds = [...new Set(role.things.map((thing) => `${thing.kind} ${thing.how}`))].map((both) => {
+    const [kind = '', how = ''] = both.split(' ');
+    return { kind, how, acts: role.things.filter((x) => x.kind === kind && x.how === how).map((x) => word(t, 'act', x.action)) };
+  });
+  return (
+    <section className="card panel" aria-labelledby={id} data-testid={id}>
+      <h2 id={id}>{title}</h2>
+      <Rules caption={t('roles.records')} t={t} rows={role.records.map((r) => ({
+        what: word(t, 'class', r.class), may: [...r.letters].map((l) => word(t, 'letter', l)).join(', '), whose: word(t, 'breadth', r.breadth),
+      }))} />
+      {role.writes.map((w) => <p key={w.kind} className="small">{t('roles.writes', { kind: w.kind, elements: w.elements.join(', ') })}</p>)}
+      <Rules caption={t('roles.things')} t={t} rows={kinds.map((k) => ({ what: word(t, 'kind', k.kind), may: k.acts.join(', '), whose: word(t, 'how', k.how) }))} />
+    </section>
+  );
+}
+
+function Rules({ caption, rows, t }: { caption: string; rows: { what: string; may: string; whose: string }[]; t: Words }) {
+  return rows.length === 0 ? null : (
+    <table className="rules">
+      <caption>{caption}</caption>
+      <thead><tr><th scope="col">{t('roles.what')}</th><th scope="col">{t('roles.may')}</th><th scope="col">{t('roles.whose')}</th></tr></thead>
+      <tbody>{rows.map((r) => <tr key={r.what + r.may + r.whose}><th scope="row">{r.what}</th><td>{r.may}</td><td>{r.whose}</td></tr>)}</tbody>
+    </table>
   );
 }

@@ -16,7 +16,7 @@ export function BreakGlass({ patient, onOpen }: { patient: string; onOpen: () =>
   const [text, setText] = useState('');
   const open = useMutation({
     mutationFn: () => glass.begin(hub.api, patient, reason, text),
-    onSuccess: () => { void queries.invalidateQueries({ queryKey: ['glass'] }); onOpen(); },
+    onSuccess: () => { void queries.invalidateQueries({ queryKey: ['glass'] }); void queries.invalidateQueries({ queryKey: ['visit'] }); onOpen(); },
   });
   return (
     <form className="glass" data-testid="break-glass" onSubmit={(event) => { event.preventDefault(); open.mutate(); }}>

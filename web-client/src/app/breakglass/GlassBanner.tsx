@@ -15,7 +15,7 @@ export function GlassBanner({ patient, onEnd }: { patient: string; onEnd: () => 
   const over = until !== undefined && left <= 0;
   const end = useMutation({
     mutationFn: () => glass.end(hub.api, patient),
-    onSuccess: () => { void queries.invalidateQueries({ queryKey: ['glass'] }); onEnd(); },
+    onSuccess: () => { void queries.invalidateQueries({ queryKey: ['glass'] }); void queries.invalidateQueries({ queryKey: ['visit'] }); onEnd(); },
   });
   useEffect(() => {
     if (until === undefined) return undefined;

@@ -10,9 +10,11 @@ import { CopyButton } from '../../ui/CopyButton';
 import { ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useMaybe, useT, useTitle } from '../../ui/store';
 import { hub, useShortcuts, useUser } from '../hub';
-import { useDay, useVisit, useVisitAction } from '../visits';
+import { subjectOf } from '../../core/session/hub';
+import { useColleague, useDay, useVisit, useVisitAction } from '../visits';
 import { inviteOf } from '../today/invite';
 import { Chart } from './Chart';
+import { Colleague } from './Colleague';
 import { EndDialog } from './EndDialog';
 import { KeysDialog } from './KeysDialog';
 import { Note } from './Note';
@@ -34,10 +36,16 @@ function Consultation({ id }: { id: string }) {
   const act = useVisitAction();
   const visit = query.data;
   const over = visit?.state === 'ended';
-  const call = useHostCall(id, visit !== undefined && !over);
+  const may = visit?.may ?? [];
+  const talks = may.includes('talk');
+  const leads = may.includes('lead');
+  const me = user ? subjectOf(user) : null;
+  const call = useHostCall(id, talks && !over);
   const callState = useMaybe(call?.state);
-  const thread = useThread(visit?.conversation_id ?? null);
-  const [chat, setChat] = useState(() => window.innerWidth >= 1280);
+  const thread = useThread(talks || visit?.host.subject === me ? (visit?.conversation_id ?? null) : null);
+  const [chatOpen, setChat] = useState(() => window.innerWidth >= 1280);
+  const chat = chatOpen && thread !== null;
+  const colleague = useColleague(id);
   const [ending, setEnding] = useState(false);
   const [keys, setKeys] = useState(false);
   const unread = useUnread(thread, chat);
@@ -47,9 +55,9 @@ function Consultation({ id }: { id: string }) {
 
   const state = visit?.state;
   const can = {
-    admit: state === 'waiting' || state === 'device_check' || state === 'scheduled' ? state === 'waiting' : false,
-    hold: state === 'admitted' || state === 'in_consult',
-    end: state !== undefined && state !== 'ended',
+    admit: leads && state === 'waiting',
+    hold: leads && (state === 'admitted' || state === 'in_consult'),
+    end: leads && state !== undefined && state !== 'ended',
   };
   const run = (action: 'admit' | 'hold' | 'end') => act.mutate({ id, action });
   useShortcuts({
@@ -62,9 +70,15 @@ function Consultation({ id }: { id: string }) {
     '?': () => setKeys(true),
   });
   useEffect(() => { if (over) setEnding(false); }, [over]);
+  // The server has put us out of the call: the page shows what is left.
+  const refused = callState?.phase === 'refused';
+  const { refetch } = query;
+  useEffect(() => { if (refused) void refetch(); }, [refused, refetch]);
 
   if (query.isError && !visit) return <ErrorState error={query.error} onRetry={() => void query.refetch()} />;
   if (!visit || !user) return <Skeleton lines={8} />;
+  const inside = state === 'admitted' || state === 'in_consult';
+  const others = [...(me === visit.host.subject ? [] : [visit.host]), ...(visit.colleagues ?? []).filter((c) => c.subject !== me)];
   const patient = visit.subject_ref?.replace(/^Patient\//, '') ?? null;
   return (
     <div className="cs" data-testid="consultation" data-state={visit.state}>
@@ -75,12 +89,15 @@ function Consultation({ id }: { id: string }) {
           left={
             <div className="cs-left">
               <div className="cs-video">
-                {over ? <div className="cs-over"><p>{t('consult.ended')}</p></div> : (
+                {over ? <div className="cs-over"><p>{t('consult.ended')}</p></div> : !talks ? (
+                  <Colleague visit={visit} mayJoin={may.includes('join')} busy={colleague.isPending} failed={colleague.isError} onJoin={() => colleague.mutate({})} />
+                ) : (
                   <>
-                    <CallStage call={call} other={visit.guest} since={can.hold ? (visit.admitted_at ?? null) : null}
-                      idle={state === 'waiting' ? t('consult.waits', { name: visit.guest.name }) : can.hold ? null : t('consult.not_arrived', { name: visit.guest.name })}
+                    <CallStage call={call} other={visit.guest} since={inside ? (visit.admitted_at ?? null) : null} also={others}
+                      idle={state === 'waiting' ? t('consult.waits', { name: visit.guest.name }) : inside ? null : t('consult.not_arrived', { name: visit.guest.name })}
                       help={invite && !(visit.guest.online ?? false) ? <CopyButton text={invite} words={t('today.copy')} testId="copy-invite" /> : null} />
-                    <ControlBar call={call} chatOpen={chat} unread={unread} onChat={() => setChat((open) => !open)} />
+                    <ControlBar call={call} chatOpen={chat} unread={unread} onChat={() => setChat((open) => !open)}
+                      {...(leads || me === null ? {} : { onLeave: () => colleague.mutate({ leave: me }) })} />
                   </>
                 )}
               </div>

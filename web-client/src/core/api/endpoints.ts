@@ -1,7 +1,7 @@
 // One function for each call of the hub that the screens need, so that paths stand in one file.
 import type { ApiClient } from './client';
 import type {
-  AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, EmergencyAccess, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
+  AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, AccessRules, EmergencyAccess, GlassShow, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
   OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
 } from './types';
 import type { Finished, Started } from '../webauthn/passkeys';
@@ -26,6 +26,7 @@ export const identity = {
   names: (api: ApiClient, subjects: readonly string[]) =>
     api.get<{ people: Record<string, AuditPerson> }>(`/api/identity/names?of=${id(subjects.join(','))}`),
   /** What a user can see; with a patient, why they may or may not see that record. */
+  rules: (api: ApiClient) => api.get<AccessRules>('/api/identity/access/rules'),
   decide: (api: ApiClient, user: string, patient: string) => api.post<AccessAnswer>('/api/identity/decide',
     patient === '' ? { user } : { user, action: 'read', resource: { kind: 'patient', id: patient } }),
   signOut: (api: ApiClient) => api.post<void>('/api/identity/sign-out'),
@@ -70,6 +71,8 @@ export const visits = {
   act: (api: ApiClient, visit: string, action: 'admit' | 'hold' | 'end' | 'leave') =>
     api.post<Visit>(`/api/visits/${id(visit)}/${action}`),
   media: (api: ApiClient, visit: string) => api.post<MediaGrant>(`/api/visits/${id(visit)}/media`),
+  join: (api: ApiClient, visit: string) => api.post<Visit>(`/api/visits/${id(visit)}/colleagues`),
+  part: (api: ApiClient, visit: string, subject: string) => api.delete<Visit>(`/api/visits/${id(visit)}/colleagues/${id(subject)}`),
 };
 
 export const messaging = {
@@ -93,7 +96,8 @@ export const glass = {
     api.post<EmergencyAccess>(`/api/records/patients/${id(patient)}/break-glass`, { reason_code: reason, text }),
   end: (api: ApiClient, patient: string) => api.post<void>(`/api/records/patients/${id(patient)}/break-glass/end`),
   mine: (api: ApiClient) => api.get<{ accesses: EmergencyAccess[] }>('/api/records/break-glass/mine'),
-  list: (api: ApiClient) => api.get<{ accesses: EmergencyAccess[] }>('/api/records/break-glass'),
+  list: (api: ApiClient, show: GlassShow) => api.get<{ accesses: EmergencyAccess[] }>(`/api/records/break-glass?show=${show}`),
+  assign: (api: ApiClient, access: string, assignee: string | null) => api.post<void>(`/api/records/break-glass/${id(access)}/assign`, { assignee }),
   review: (api: ApiClient, access: string, review: string) =>
     api.post<void>(`/api/records/break-glass/${id(access)}/review`, { review }),
 };

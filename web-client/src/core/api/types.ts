@@ -24,6 +24,10 @@ export interface Visit {
   conversation_id?: string | null;
   subject_ref?: string | null;
   participants?: Array<Person & { intervals: Array<{ from: string; to?: string | null }> }>;
+  /** Others of the clinic who have joined. */
+  colleagues?: Person[];
+  /** What whoever asked may do; only in answers to people of the clinic, never in live events. */
+  may?: Array<'lead' | 'talk' | 'join'>;
 }
 
 export interface OpenedVisit { access_token: string; visit: Visit; me: Person }
@@ -180,7 +184,18 @@ export interface SsoChange { active: boolean; client_secret?: string; settings: 
 /** One breaking of the glass. */
 export interface EmergencyAccess {
   id: string; subject: string; name: string; patient_id: string; reason_code: string; text: string; at: string; until: string;
+  /** Until when it is to be reviewed, and by whom (a subject). */
+  due: string; assignee?: string; reviewed_at?: string; review?: string;
 }
+/** What a role may do, as the policy's tables have it. */
+export interface RoleRules {
+  role: Role;
+  records: { class: string; letters: string; breadth: string }[];
+  things: { kind: string; action: string; how: string; relations: string[] }[];
+  writes: { kind: string; elements: string[]; extensions: string[] }[];
+}
+export interface AccessRules { roles: RoleRules[]; classes: { class: string; types: string[] }[]; hidden: string[]; labels: { related: string[]; named: string[] } }
+export type GlassShow = 'waiting' | 'overdue' | 'mine' | 'all';
 export type AccessReach = 'everyone' | 'some' | 'none';
 /** Why a decision of the policy is as it is, and what a user sees by type. */
 export interface AccessAnswer {

@@ -4,12 +4,13 @@ import {
   ConnectionQuality, ConnectionState, DisconnectReason, LocalAudioTrack, LocalVideoTrack, Room, RoomEvent, Track,
   type LocalTrack, type RemoteTrack,
 } from 'livekit-client';
+import { ApiError } from '../api/problem';
 import type { MediaGrant } from '../api/types';
 import { Store } from '../store/emitter';
 import { askForDevices, audioConstraints, chosenDevices, stopPreview, videoConstraints, type Preview } from './devices';
 
 export type DeviceKind = 'camera' | 'microphone' | 'speaker';
-export type CallPhase = 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'failed' | 'replaced' | 'closed';
+export type CallPhase = 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'failed' | 'replaced' | 'refused' | 'closed';
 export interface RemotePerson { identity: string; name: string; video: RemoteTrack | null; audio: RemoteTrack | null; muted: boolean; quality: 'good' | 'poor' | 'lost' }
 export interface CallState {
   phase: CallPhase;
@@ -69,8 +70,10 @@ export class Call {
       this.#phase('connected');
       this.#followPermission();
       this.#look();
-    } catch {
-      this.#again();
+    } catch (error) {
+      // Whoever may not be there is told so, and does not knock on.
+      if (error instanceof ApiError && error.status === 403) this.#phase('refused');
+      else this.#again();
     } finally {
       this.#joining = false;
     }
