@@ -9,6 +9,7 @@
 pub mod consent;
 mod facts;
 pub mod glass;
+mod kept;
 pub mod label;
 mod seeded;
 mod sight;
@@ -16,6 +17,7 @@ mod table;
 mod ties;
 
 pub use facts::{AccessChanged, Policy, announce};
+pub use kept::Beside;
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};
