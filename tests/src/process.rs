@@ -2,7 +2,8 @@
 
 use crate::{Context, Result};
 use std::{
-    ffi::OsStr,
+    collections::HashMap,
+    ffi::{OsStr, OsString},
     fs,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener, UdpSocket},
@@ -12,10 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Linux counts process time for user space in hundredths of a second on every architecture.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// Lines kept of what a server says, for the message when it fails.
 const KEPT_LINES: usize = 200;
+
+/// The CPU time of every thread of a process, in nanoseconds.
+pub struct Cpu(HashMap<OsString, u64>);
+
+impl Cpu {
+    /// Seconds used since `before`. What a thread that ended in between used is lost, which is little: the servers keep theirs.
+    pub fn since(&self, before: &Self) -> f64 {
+        let used = |(thread, now): (&OsString, &u64)| now.saturating_sub(before.0.get(thread).copied().unwrap_or(0));
+        self.0.iter().map(used).sum::<u64>() as f64 / 1e9
+    }
+}
 
 /// A running server; ended when dropped.
 pub struct Process {
@@ -51,16 +61,27 @@ impl Process {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// User and system time used so far, in seconds.
-    pub fn cpu(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).context("reading the server's CPU time")?;
-        // The name, in parentheses, may hold spaces: the fields are counted behind it.
-        let (_, fields) = stat.rsplit_once(')').context("the form of /proc/PID/stat")?;
-        let mut fields = fields.split_ascii_whitespace().skip(11).map(str::parse::<f64>);
-        match (fields.next(), fields.next()) {
-            (Some(Ok(user)), Some(Ok(system))) => Ok((user + system) / TICKS_PER_SECOND),
-            _ => Err("the form of /proc/PID/stat".into()),
+    /// CPU time used so far, in seconds: nanoseconds of each thread where the kernel counts them (`schedstat`). The
+    /// hundredths of `/proc/PID/stat` are coarser than what is measured here.
+    pub fn cpu(&self) -> Result<Cpu> {
+        let mut threads = HashMap::new();
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).context("reading the server's threads")?;
+        for task in tasks.flatten() {
+            // A thread may end while it is looked at.
+            let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
+                continue;
+            };
+            let ns: u64 = text
+                .split_ascii_whitespace()
+                .next()
+                .and_then(|ns| ns.parse().ok())
+                .context("the form of schedstat")?;
+            threads.insert(task.file_name(), ns);
         }
+        if threads.is_empty() {
+            return Err("the server has no threads with a count of their time".into());
+        }
+        Ok(Cpu(threads))
     }
 
     /// Resident memory in KiB.

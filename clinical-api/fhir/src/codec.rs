@@ -4,6 +4,7 @@
 //! The order is fixed so that splicing needs no parse: `resourceType`, a client's `id`, `meta`, the rest.
 
 use medtech_kernel::{Error, Result, clock};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use std::{cell::RefCell, fmt::Write, sync::OnceLock};
 use zstd::{bulk, dict};
@@ -95,6 +96,51 @@ pub(crate) fn stored(ty: &str, resource: &Value, client_id: Option<&str>) -> Str
         }
     }
     Value::Object(out).to_string()
+}
+
+/// Those top-level members of a stored body that are wanted; what stands in the others is passed over unread.
+pub(crate) fn part(stored: &str, wanted: impl Fn(&str) -> bool) -> Option<Value> {
+    struct Members<F>(F);
+    impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Members<F> {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut found = Map::new();
+            while let Some(key) = map.next_key_seed(Name(&self.0))? {
+                match key {
+                    Some(key) => drop(found.insert(key, map.next_value()?)),
+                    None => drop(map.next_value::<IgnoredAny>()?),
+                }
+            }
+            Ok(found)
+        }
+    }
+    /// A member's name, where it is wanted.
+    struct Name<'a, F>(&'a F);
+    impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Name<'_, F> {
+        type Value = Option<String>;
+
+        fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<Self::Value, D::Error> {
+            json.deserialize_str(self)
+        }
+    }
+    impl<F: Fn(&str) -> bool> Visitor<'_> for Name<'_, F> {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a name")
+        }
+
+        fn visit_str<E>(self, name: &str) -> std::result::Result<Self::Value, E> {
+            Ok((self.0)(name).then(|| name.to_owned()))
+        }
+    }
+    let mut json = serde_json::Deserializer::from_str(stored);
+    json.deserialize_map(Members(wanted)).ok().map(Value::Object)
 }
 
 /// The id a stored body carries, if a client chose it.

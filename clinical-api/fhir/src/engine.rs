@@ -6,7 +6,7 @@ use crate::{
     definitions::{Definitions, ResourceDef},
     outcome::{Failure, Issue},
     reads::Reads,
-    search::{self, Access},
+    search::{self, Access, Owned},
     store::{self, Body, By, Change, Exec, Shelf, Target, Written, apply},
     validate,
 };
@@ -129,7 +129,7 @@ impl Fhir {
     /// What a principal may see, as the policy has it now.
     pub async fn access(&self, who: &Principal) -> Result<Access, Error> {
         let sight = self.0.ctx.policy.sight(who).await?;
-        Ok(Access::Sight(Arc::new(sight)))
+        Ok(Access::Sight(sight))
     }
 
     /// Creates a resource under an id of ours.
@@ -223,14 +223,14 @@ impl Fhir {
     /// The current version, as far as `access` reaches: what lies outside of it is not known. Not audited: the module
     /// that reads for a person audits in its own words.
     pub async fn read(&self, tenant: TenantId, access: &Access, ty: &str, id: &str) -> Result<Resource, Failure> {
-        self.read_with(&mut Exec::Db(&self.0.ctx.db, tenant), tenant, access, ty, id)
-            .await
+        let mut exec = Exec::Db(&self.0.ctx.db, tenant);
+        Ok(self.read_with(&mut exec, tenant, access, ty, id).await?.0)
     }
 
     /// The same inside a transaction.
     pub async fn read_in(&self, tx: &mut Tx, access: &Access, ty: &str, id: &str) -> Result<Resource, Failure> {
         let tenant = tx.tenant();
-        self.read_with(&mut Exec::Tx(tx), tenant, access, ty, id).await
+        Ok(self.read_with(&mut Exec::Tx(tx), tenant, access, ty, id).await?.0)
     }
 
     /// Searches with a query string as after the question mark. Unknown parameters are errors.
@@ -245,26 +245,29 @@ impl Fhir {
         self.search_with(&mut Exec::Tx(tx), tenant, access, ty, query).await
     }
 
-    async fn read_with(
+    /// The resource, and whose it is.
+    pub(crate) async fn read_with(
         &self,
         exec: &mut Exec<'_>,
         tenant: TenantId,
         access: &Access,
         ty: &str,
         id: &str,
-    ) -> Result<Resource, Failure> {
+    ) -> Result<(Resource, Vec<String>), Failure> {
         let (def, shelf) = (type_of(ty)?, self.shelf(tenant));
         let unknown = || Failure::not_found(ty, id);
         let rid = store::resolve(exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let stored = store::current(exec, def, rid).await?.ok_or_else(unknown)?;
-        if !self.may_see(exec, &shelf, def, access, &stored).await? {
+        let owned = Owned::of(def, &stored.body, &self.0.base);
+        let view = access.view(ty, Letter::Read);
+        if !self.may_see(exec, &shelf, def, &view, &stored, Some(&owned)).await? {
             return Err(unknown());
         }
         if stored.deleted {
             return Err(Failure::gone(ty, id));
         }
         let whole = Resource::of(def, id.to_owned(), stored.version, stored.updated, &stored.body);
-        self.redacted(def, &access.view(ty, Letter::Read), whole)
+        Ok((self.redacted(def, &view, whole)?, owned.about(def, id)))
     }
 
     async fn search_with(
@@ -296,16 +299,16 @@ impl Fhir {
         })
     }
 
-    /// Is the resource inside of what the caller may see? By its current or, once deleted, last known place.
+    /// Is the resource inside of what the caller may see? `owned` is whose it is, where that is known already. By its current or, once deleted, last known place.
     pub(crate) async fn may_see(
         &self,
         exec: &mut Exec<'_>,
         shelf: &Shelf,
         def: &'static ResourceDef,
-        access: &Access,
+        view: &View,
         stored: &store::Stored,
+        owned: Option<&Owned>,
     ) -> Result<bool, Failure> {
-        let view = access.view(def.name, Letter::Read);
         if view.is_everything() || policy::seeded("read") {
             return Ok(true);
         }
@@ -316,12 +319,12 @@ impl Fhir {
             let last = store::version(exec, def, stored.rid, stored.version - 1).await?;
             return match last {
                 Some(last) if !last.stored.body.is_empty() => {
-                    self.shows(def, &view, &last.stored.id(shelf, def.name), &last.stored)
+                    self.shows(def, view, &last.stored.id(shelf, def.name), &last.stored)
                 }
                 _ => Ok(false),
             };
         }
-        search::sees(exec, shelf, &self.0.base, def, &view, stored.rid).await
+        search::sees(exec, shelf, &self.0.base, def, view, stored, owned).await
     }
 
     /// Is this one version inside of what the caller may see? A resource may have been about someone else before.

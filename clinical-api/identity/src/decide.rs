@@ -116,7 +116,7 @@ fn seen(sight: &Sight, kind: &'static str) -> Seen {
         read: breadth(&read),
         write: breadth(&write),
         patients,
-        hidden: read.redaction.map_or(Vec::new(), |r| r.elements.to_vec()),
+        hidden: read.redaction.as_ref().map_or(Vec::new(), |r| r.elements.to_vec()),
     }
 }
 

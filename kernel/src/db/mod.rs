@@ -167,7 +167,11 @@ impl Db {
         let vault = self.vault.clone();
         let work: Job<T> = Box::new(move |tx| {
             tx.vault = vault;
-            work(tx)
+            Box::pin(async move {
+                let done = work(tx).await?;
+                tx.finish().await?;
+                Ok(done)
+            })
         });
         match &*self.inner {
             Inner::Sqlite(db) => db.write(tenant, work).await,

@@ -10,6 +10,8 @@ pub struct Tx {
     pub(crate) tenant: TenantId,
     pub(crate) now: Millis,
     pub(crate) hooks: Vec<Box<dyn FnOnce() + Send>>,
+    /// See [`Tx::at_last`].
+    pub(crate) last: Vec<&'static str>,
     pub(crate) vault: Option<Vault>,
 }
 
@@ -25,6 +27,7 @@ impl Tx {
             tenant,
             now,
             hooks: Vec::new(),
+            last: Vec::new(),
             vault: None,
         }
     }
@@ -97,6 +100,22 @@ impl Tx {
             TxInner::Sqlite(tx) => tx.insert(self.tenant, into, values),
             TxInner::Postgres(tx) => tx.insert(self.tenant, into, values).await,
         }
+    }
+
+    /// A statement without arguments that is run once, as the last of the transaction: for a row that many write, so that its
+    /// lock is held for a moment only and nothing is waited for while it is held.
+    pub fn at_last(&mut self, sql: &'static str) {
+        if !self.last.contains(&sql) {
+            self.last.push(sql);
+        }
+    }
+
+    /// Runs what was kept for the end.
+    pub(crate) async fn finish(&mut self) -> Result<()> {
+        for sql in std::mem::take(&mut self.last) {
+            self.exec(sql, &[]).await?;
+        }
+        Ok(())
     }
 
     /// Runs after the commit is durable, never after a rollback. Must be quick and must not fail.

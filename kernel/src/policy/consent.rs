@@ -122,6 +122,13 @@ impl Provision {
         }
     }
 
+    /// When, after `now`, the time of it or of something in it begins or ends first.
+    pub(super) fn changes_after(&self, now: Millis) -> Millis {
+        let own = [self.from, self.until].into_iter().flatten().filter(|at| *at > now);
+        let inner = self.inner.iter().map(|p| p.changes_after(now));
+        own.chain(inner).min().unwrap_or(Millis::MAX)
+    }
+
     /// Does it deny anything, or name anyone? Otherwise it changes nothing here.
     #[must_use]
     pub fn matters(&self) -> bool {

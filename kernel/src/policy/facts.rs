@@ -2,19 +2,22 @@
 
 use super::{
     Action, Decision, Obligation, Resource, Sight, Trace,
-    consent::Rules,
+    consent::{Provision, Rules},
     glass,
+    kept::Kept,
     sight::Patients,
     table::{self, Rule},
+    ties::taken,
 };
 use crate::{
     Clock, Error, Result, TenantId, Tx,
     audit::{Refusal, Refusals},
     auth::Principal,
     bus::{Bus, Event},
-    db::Db,
+    clock::Millis,
+    db::{Db, Row},
     scope::{Letter, Scopes},
-    tenant::{Status, Tenants},
+    tenant::{Status, Tenant, Tenants},
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,6 +30,7 @@ pub struct Policy {
     pub(super) clock: Clock,
     pub(super) tenants: Tenants,
     refusals: Refusals,
+    kept: Arc<Kept>,
 }
 
 /// Body of the live event `access.changed`.
@@ -37,13 +41,15 @@ pub struct AccessChanged {
 }
 
 const RELATED: &str = "SELECT relation FROM relation WHERE tenant = $1 AND subject = $2 AND object = $3 AND (until_at IS NULL OR until_at > $4)";
-/// Relations of a person to patients, by resources and by themselves; what they are; the rules of Consents.
-const FACTS: &str = "SELECT relation, object, '' FROM relation WHERE tenant = $1 AND subject = $2
+/// The clinic's epoch; relations of a person to patients, by resources and by themselves, and what they are; the rules of
+/// Consents. One statement, so that all of it is as of one moment. What has not begun yet comes along, for its time.
+const FACTS: &str = "SELECT 'epoch', '', '', epoch, NULL FROM access_epoch WHERE tenant = $1
+    UNION ALL SELECT relation, object, '', 0, until_at FROM relation WHERE tenant = $1 AND subject = $2
         AND relation IN ('self', 'treats', 'proxy', 'break_glass') AND (until_at IS NULL OR until_at > $3)
-    UNION ALL SELECT 'treats', 'patient:' || t.patient, '' FROM treatment t WHERE t.tenant = $1
-        AND t.from_at <= $3 AND t.until_at > $3 AND (t.who = $2 OR t.who IN (
+    UNION ALL SELECT 'treats', 'patient:' || t.patient, '', t.from_at, t.until_at FROM treatment t WHERE t.tenant = $1
+        AND t.until_at > $3 AND (t.who = $2 OR t.who IN (
             SELECT s.object FROM relation s WHERE s.tenant = $1 AND s.subject = $2 AND s.relation = 'self'))
-    UNION ALL SELECT 'consent', c.patient, c.body FROM consent_rule c WHERE c.tenant = $1";
+    UNION ALL SELECT 'consent', c.patient, c.body, 0, NULL FROM consent_rule c WHERE c.tenant = $1";
 const OBJECTS: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND relation = $3
     AND (until_at IS NULL OR until_at > $4) ORDER BY object";
 const SUBJECTS: &str = "SELECT subject FROM relation WHERE tenant = $1 AND object = $2 AND relation = $3
@@ -73,13 +79,29 @@ impl Policy {
             bus,
             clock,
             tenants,
+            kept: Arc::default(),
         }
     }
 
-    /// Everything known of a principal, as of now.
-    pub async fn sight(&self, who: &Principal) -> Result<Sight> {
+    /// Everything known of a principal, as of now. What was read before is used again while nothing that gives or takes
+    /// access was written in the clinic since, and no time in it has come.
+    pub async fn sight(&self, who: &Principal) -> Result<Arc<Sight>> {
         let now = self.clock.now_ms();
         let tenant = self.tenants.by_id(who.tenant);
+        let epoch = self.db.query_one(who.tenant, EPOCH, &[]).await?.i64(0)?;
+        if let Some(sight) = self.kept.get(who, tenant.as_ref(), epoch, now) {
+            return Ok(sight);
+        }
+        let args = [who.subject.as_str().into(), now.into()];
+        let rows = self.db.query(who.tenant, FACTS, &args).await?;
+        let (sight, epoch, until) = self.seen(who, tenant, now, &rows)?;
+        let sight = Arc::new(sight);
+        self.kept.put(&sight, epoch, until);
+        Ok(sight)
+    }
+
+    /// The sight that rows of [`FACTS`] give, their epoch, and until when they hold.
+    fn seen(&self, who: &Principal, tenant: Option<Tenant>, now: Millis, rows: &[Row]) -> Result<(Sight, i64, Millis)> {
         let settings = tenant.as_ref().map(|t| (*t.settings).clone()).unwrap_or_default();
         let mut sight = Sight {
             who: who.clone(),
@@ -93,23 +115,33 @@ impl Policy {
             treated: Patients::new(),
             broken: Patients::new(),
             names: Vec::new(),
-            consents: Vec::new(),
+            consents: Arc::default(),
             scopes: who.grant.scopes.as_deref().map(|s| Arc::new(Scopes::parse(s))),
+            views: Default::default(),
         };
-        for row in self
-            .db
-            .query(who.tenant, FACTS, &[who.subject.as_str().into(), now.into()])
-            .await?
-        {
+        let (mut consents, mut epoch, mut until) = (Vec::new(), 0, Millis::MAX);
+        for row in rows {
             let (relation, object) = (row.text(0)?, row.text(1)?);
+            if relation == "epoch" {
+                epoch = row.i64(3)?;
+                continue;
+            }
             if relation == "consent" {
-                let root = serde_json::from_str(row.text(2)?).map_err(|e| Error::internal("policy.consent", e))?;
-                sight.consents.push(Rules {
+                let root: Provision =
+                    serde_json::from_str(row.text(2)?).map_err(|e| Error::internal("policy.consent", e))?;
+                until = until.min(root.changes_after(now));
+                consents.push(Rules {
                     patient: object.to_owned(),
                     root,
                 });
                 continue;
             }
+            let begins = row.i64(3)?;
+            if begins > now {
+                until = until.min(begins);
+                continue;
+            }
+            until = until.min(row.opt_i64(4)?.unwrap_or(Millis::MAX));
             if let Some(id) = object.strip_prefix("practitioner:").filter(|_| relation == "self") {
                 sight.names.push(format!("Practitioner/{id}"));
             }
@@ -126,7 +158,8 @@ impl Policy {
         }
         // A Consent names people of the clinic by their Practitioner and others by their RelatedPerson or Patient.
         sight.names.extend(sight.own.iter().map(|p| format!("Patient/{p}")));
-        Ok(sight)
+        sight.consents = self.kept.shared(who.tenant, consents);
+        Ok((sight, epoch, until))
     }
 
     /// Answers and says why.
@@ -282,7 +315,7 @@ impl Policy {
     /// Has access been withdrawn in a clinic, or come to its time's end, since the last look? `last` is what this answered then.
     pub async fn epoch(&self, tenant: TenantId, last: Option<(i64, i64)>) -> Result<((i64, i64), bool)> {
         let now = self.clock.now_ms();
-        let epoch = self.db.query_one(tenant, EPOCH, &[]).await?.i64(0)?;
+        let epoch = taken(self.db.query_one(tenant, EPOCH, &[]).await?.i64(0)?);
         let Some((before, at)) = last else {
             return Ok(((epoch, now), false));
         };

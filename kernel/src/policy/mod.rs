@@ -9,6 +9,7 @@
 pub mod consent;
 mod facts;
 pub mod glass;
+mod kept;
 pub mod label;
 mod matrix;
 mod presence;
@@ -20,6 +21,7 @@ mod ties;
 pub use facts::{AccessChanged, Policy, announce};
 pub use matrix::{Matrix, matrix};
 pub use presence::{COLLEAGUE, patient_of, relate_as};
+pub use kept::Beside;
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};

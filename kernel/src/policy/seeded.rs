@@ -11,6 +11,18 @@ pub const fn seeded(_check: &str) -> bool {
     false
 }
 
+/// Which check is dropped.
+#[cfg(not(feature = "seeded-bugs"))]
+pub(super) const fn dropped() -> &'static str {
+    ""
+}
+
+/// Which check is dropped.
+#[cfg(feature = "seeded-bugs")]
+pub(super) fn dropped() -> &'static str {
+    *DROPPED.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[cfg(feature = "seeded-bugs")]
 static DROPPED: std::sync::RwLock<&'static str> = std::sync::RwLock::new("");
 
@@ -19,7 +31,7 @@ static DROPPED: std::sync::RwLock<&'static str> = std::sync::RwLock::new("");
 #[must_use]
 pub fn seeded(check: &str) -> bool {
     debug_assert!(BUGS.contains(&check), "{check} is in the list");
-    *DROPPED.read().unwrap_or_else(std::sync::PoisonError::into_inner) == check
+    dropped() == check
 }
 
 /// Every check that can be dropped.

@@ -4,6 +4,7 @@
 use super::{
     Trace,
     consent::{self, Question, Rules},
+    kept::{Beside, Views},
     label,
     table::{self, Breadth, Class, Fields},
 };
@@ -62,6 +63,8 @@ pub struct View {
     pub redaction: Option<Redaction>,
     /// Why there is nothing.
     pub why: &'static str,
+    /// What a store has made of it, kept with it.
+    pub beside: Beside,
 }
 
 impl View {
@@ -164,8 +167,9 @@ pub struct Sight {
     pub(super) broken: Patients,
     /// References by which a Consent may name them.
     pub(super) names: Vec<String>,
-    pub(super) consents: Vec<Rules>,
+    pub(super) consents: Arc<[Rules]>,
     pub(super) scopes: Option<Arc<Scopes>>,
+    pub(super) views: Views,
 }
 
 impl Sight {
@@ -220,8 +224,9 @@ impl Sight {
 
     /// What of a FHIR type may be reached by this letter.
     #[must_use]
-    pub fn view(&self, kind: &str, letter: Letter) -> View {
-        self.traced(kind, letter, &mut Vec::new())
+    pub fn view(&self, kind: &str, letter: Letter) -> Arc<View> {
+        self.views
+            .get_or_make(kind, letter, || self.traced(kind, letter, &mut Vec::new()))
     }
 
     /// The same, and each step said aloud.
@@ -465,7 +470,7 @@ impl Sight {
             related.extend(self.treated.iter().cloned());
         }
         let mut some: Vec<(Vec<String>, String)> = Vec::new();
-        for rules in &self.consents {
+        for rules in self.consents.iter() {
             match rules.answer(&self.question(&rules.patient, kind)).named {
                 Some(labels) if labels.is_empty() => {
                     open.insert(rules.patient.clone());

@@ -10,15 +10,34 @@ const FORGET: &str = "DELETE FROM treatment WHERE tenant = $1 AND source = $2";
 const TREAT: &str =
     "INSERT INTO treatment (tenant, source, who, patient, from_at, until_at) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (tenant, source, who, patient) DO UPDATE SET from_at = excluded.from_at, until_at = excluded.until_at";
-const GROWN: &str = "INSERT INTO access_epoch (tenant, epoch) VALUES ($1, 1)
+/// The epoch's lower 32 bits count what was given, the upper what was taken: who keeps facts looks at all of it, who
+/// holds something open at the upper half. What carries over is one look too many.
+const GIVEN: &str = "INSERT INTO access_epoch (tenant, epoch) VALUES ($1, 1)
     ON CONFLICT (tenant) DO UPDATE SET epoch = access_epoch.epoch + 1";
+const TAKEN: &str = "INSERT INTO access_epoch (tenant, epoch) VALUES ($1, 4294967296)
+    ON CONFLICT (tenant) DO UPDATE SET epoch = access_epoch.epoch + 4294967296";
+
+/// Relations that say something of a patient's record, or of who somebody is.
+pub(super) const OF_SIGHT: [&str; 4] = ["self", "treats", "proxy", "break_glass"];
+
+/// How often access was withdrawn, of an epoch.
+pub(super) fn taken(epoch: i64) -> i64 {
+    epoch >> 32
+}
 
 /// Writes a relation, or moves its end.
 pub async fn relate(tx: &mut Tx, subject: &str, relation: &str, object: &str, until: Option<Millis>) -> Result<()> {
     tx.exec(RELATE, &[subject.into(), relation.into(), object.into(), until.into()])
         .await?;
     // An end that was moved may have been moved nearer.
-    if until.is_some() { withdrawn(tx).await } else { Ok(()) }
+    if until.is_some() {
+        withdrawn(tx).await
+    } else {
+        if OF_SIGHT.contains(&relation) {
+            tx.at_last(GIVEN);
+        }
+        Ok(())
+    }
 }
 
 /// Removes a relation; nothing happens when it is not there.
@@ -81,11 +100,14 @@ pub async fn treat(tx: &mut Tx, source: &str, all: &[Treatment]) -> Result<bool>
         .any(|b| b.covers(b, now) && !all.iter().any(|t| t.covers(b, now)));
     if lost {
         withdrawn(tx).await?;
+    } else {
+        tx.at_last(GIVEN);
     }
     Ok(lost)
 }
 
 /// Access may have been withdrawn in this transaction: whoever holds something open looks again.
 pub async fn withdrawn(tx: &mut Tx) -> Result<()> {
-    tx.exec(GROWN, &[]).await.map(|_| ())
+    tx.at_last(TAKEN);
+    Ok(())
 }

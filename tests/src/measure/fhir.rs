@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 const CONNECTIONS: usize = 4;
 const WARM_UP: usize = 40;
 /// Each kind of request ends at the count or at the time, whichever is first. The counts give each about a second of CPU
-/// time, which is counted in hundredths.
+/// time.
 const CREATES: usize = 4000;
 const READS: usize = 40_000;
 const SEARCHES: usize = 8000;
@@ -99,8 +99,8 @@ where
     run(server, token, wanted, request.clone(), WARM_UP).await?;
     let before = server.process.cpu()?;
     let answered = run(server, token, wanted, request, count).await?;
-    let cpu = server.process.cpu()? - before;
-    Ok(answered as f64 / cpu.max(0.01))
+    let cpu = server.process.cpu()?.since(&before);
+    Ok(answered as f64 / cpu.max(1e-6))
 }
 
 /// Sends `count` requests over several connections; how many were answered as wanted.

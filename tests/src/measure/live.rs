@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
@@ -16,9 +17,13 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use uuid::Uuid;
 
 const SUBSCRIBERS: usize = 200;
-const MESSAGES: u64 = 400;
+/// Of each half: long enough that what is between two runs of the same is small beside what the deliveries cost.
+const MESSAGES: u64 = 1200;
 const MESSAGE_EVERY: Duration = Duration::from_micros(12_500);
 const SETTLE: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(3);
+/// The half with deliveries costs so much more, or nothing was measured.
+const SURELY: f64 = 1.1;
 const IDLE: usize = 1000;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -37,15 +42,57 @@ pub struct Live {
 pub async fn measure(server: &Medtech, conversation: &str) -> Result<Live> {
     let token = server.user_token("clinician").await?;
     let kib_per_idle_connection = idle(server, &token).await.context("idle connections")?;
-    let alone = messages(server, &token, conversation, 0).await.context("messages")?;
-    let heard = messages(server, &token, conversation, SUBSCRIBERS)
+    // The same connections are there in both halves; in the second they listen.
+    let received = Arc::new(Received::default());
+    let (begin, begun) = watch::channel(false);
+    let channel = format!("conversation:{conversation}");
+    let mut readers = JoinSet::new();
+    for _ in 0..SUBSCRIBERS {
+        let socket = connect(server.port, &token).await?;
+        readers.spawn(read(socket, channel.clone(), received.clone(), begun.clone()));
+    }
+    // What ended with the part before is not part of this one.
+    sleep(QUIET).await;
+    let alone = messages(server, &token, conversation, &received, 0)
+        .await
+        .context("messages")?;
+    begin.send(true)?;
+    received
+        .reach(&received.subscribed, SUBSCRIBERS as u64, "subscriptions")
+        .await?;
+    let deliveries = MESSAGES * SUBSCRIBERS as u64;
+    let heard = messages(server, &token, conversation, &received, deliveries)
         .await
         .context("deliveries")?;
+    readers.abort_all();
+    if heard < alone * SURELY {
+        return Err(format!("{deliveries} deliveries are not told from none: {heard:.3} s beside {alone:.3} s").into());
+    }
     Ok(Live {
         ms_per_message: alone * 1e3 / MESSAGES as f64,
-        deliveries_per_cpu_second: (MESSAGES * SUBSCRIBERS as u64) as f64 / (heard - alone).max(0.01),
+        deliveries_per_cpu_second: deliveries as f64 / (heard - alone),
         kib_per_idle_connection,
     })
+}
+
+/// What the subscribers have seen.
+#[derive(Default)]
+struct Received {
+    subscribed: AtomicU64,
+    messages: AtomicU64,
+}
+
+impl Received {
+    async fn reach(&self, counter: &AtomicU64, wanted: u64, what: &str) -> Result<()> {
+        let all = timeout(ANSWER_WITHIN, async {
+            while counter.load(Relaxed) < wanted {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let failed = |_| format!("{} of {wanted} {what} came", counter.load(Relaxed));
+        all.await.map_err(failed)?;
+        Ok(())
+    }
 }
 
 async fn idle(server: &Medtech, token: &str) -> Result<f64> {
@@ -63,16 +110,14 @@ async fn idle(server: &Medtech, token: &str) -> Result<f64> {
     Ok((server.process.rss_kib()? - before) / IDLE as f64)
 }
 
-/// The server's CPU seconds for all messages and their deliveries to so many subscribers.
-async fn messages(server: &Medtech, token: &str, conversation: &str, subscribers: usize) -> Result<f64> {
-    let received = Arc::new(AtomicU64::new(0));
-    let mut readers = JoinSet::new();
-    for _ in 0..subscribers {
-        let mut socket = connect(server.port, token).await?;
-        let channel = format!("conversation:{conversation}");
-        command(&mut socket, json!({"id": 2, "subscribe": {"channel": channel}})).await?;
-        readers.spawn(read(socket, received.clone()));
-    }
+/// The server's CPU seconds for all messages and so many deliveries of them.
+async fn messages(
+    server: &Medtech,
+    token: &str,
+    conversation: &str,
+    received: &Received,
+    deliveries: u64,
+) -> Result<f64> {
     let mut sender = Client::connect(server.port, Some(token)).await?;
     let path = format!("/api/messaging/conversations/{conversation}/messages");
     let mut tick = interval(MESSAGE_EVERY);
@@ -85,29 +130,35 @@ async fn messages(server: &Medtech, token: &str, conversation: &str, subscribers
             .post(&path, &json!({"client_id": Uuid::now_v7(), "body": {"text": text}}))
             .await?;
     }
-    let wanted = MESSAGES * subscribers as u64;
-    let all = timeout(ANSWER_WITHIN, async {
-        while received.load(Relaxed) < wanted {
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    all.await
-        .map_err(|_| format!("{} of {wanted} deliveries came", received.load(Relaxed)))?;
+    received.reach(&received.messages, deliveries, "deliveries").await?;
     // Consumers of the durable events come after the last delivery.
     sleep(SETTLE).await;
-    let cpu = server.process.cpu()? - before;
-    readers.abort_all();
-    Ok(cpu)
+    Ok(server.process.cpu()?.since(&before))
 }
 
-/// Counts messages, answers pings.
-async fn read(mut socket: Socket, received: Arc<AtomicU64>) {
-    while let Some(Ok(message)) = socket.next().await {
+/// Answers pings; subscribes when told to, and counts messages.
+async fn read(mut socket: Socket, channel: String, received: Arc<Received>, mut begun: watch::Receiver<bool>) {
+    let mut listening = false;
+    loop {
+        let message = tokio::select! {
+            message = socket.next() => message,
+            told = async { begun.wait_for(|told| *told).await.is_ok() }, if !listening => {
+                listening = true;
+                let ask = json!({"id": 2, "subscribe": {"channel": channel}});
+                if !told || socket.send(Message::text(ask.to_string())).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(Ok(message)) = message else { return };
         let Message::Text(text) = message else { continue };
         // Several replies may come in one frame, a line each.
         for line in text.lines() {
             if line.contains("message.created") {
-                received.fetch_add(1, Relaxed);
+                received.messages.fetch_add(1, Relaxed);
+            } else if line.contains("\"subscribe\"") {
+                received.subscribed.fetch_add(1, Relaxed);
             } else if line == "{}" && socket.send(Message::text("{}")).await.is_err() {
                 return;
             }

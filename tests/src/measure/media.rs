@@ -92,7 +92,7 @@ async fn measure(
         return Err("no packets came through".into());
     }
     Ok(Run {
-        us_per_packet: (cpu_after - cpu_before) * 1e6 / seen.packets as f64,
+        us_per_packet: cpu_after.since(&cpu_before) * 1e6 / seen.packets as f64,
         packets_per_second: seen.packets as f64 / seconds,
         delivered: seen.packets as f64 / (seconds * PUBLISHED_PER_SECOND as f64 * expected as f64),
         missing: seen.missing,

@@ -79,6 +79,11 @@ impl Plan {
         plan
     }
 
+    /// May a top-level member of this name hold any of the values?
+    pub(crate) fn begins_with(&self, member: &str) -> bool {
+        self.nodes.first().is_some_and(|root| root.fields.contains_key(member))
+    }
+
     /// Can this parameter have at most one value in a resource?
     pub(crate) fn is_single(&self, k: i64) -> bool {
         self.single.contains(&k)

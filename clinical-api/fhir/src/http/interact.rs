@@ -124,8 +124,12 @@ impl Fhir {
 
     async fn http_read(&self, who: &Caller, def: &'static ResourceDef, id: &str, ask: &Ask) -> Result<Reply, Failure> {
         Self::may(who, def, Letter::Read)?;
-        let found = self.read(who.tenant, &who.access, def.name, id).await;
-        let about = found.as_ref().map_or(Vec::new(), |r| self.about(def, id, r.json()));
+        let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
+        let found = self.read_with(&mut exec, who.tenant, &who.access, def.name, id).await;
+        let (found, about) = match found {
+            Ok((resource, about)) => (Ok(resource), about),
+            Err(e) => (Err(e), Vec::new()),
+        };
         self.note(who, format!("{}/{id}", def.name), "read", found.is_ok(), about)
             .await;
         let resource = found?;
@@ -149,7 +153,8 @@ impl Fhir {
         let unknown = || Failure::not_found(def.name, id);
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
-        let seen = self.may_see(&mut exec, &shelf, def, &who.access, &now).await?;
+        let view = who.access.view(def.name, Letter::Read);
+        let seen = self.may_see(&mut exec, &shelf, def, &view, &now, None).await?;
         let found = match version.parse() {
             Ok(number) if seen => store::version(&mut exec, def, rid, number).await?,
             _ => None,

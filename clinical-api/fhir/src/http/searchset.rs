@@ -186,7 +186,8 @@ impl Fhir {
         let page = HistoryPage::of(ask)?;
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
-        let seen = self.may_see(&mut exec, &shelf, def, &who.access, &now).await?;
+        let read = who.access.view(def.name, Letter::Read);
+        let seen = self.may_see(&mut exec, &shelf, def, &read, &now, None).await?;
         if !seen {
             self.note(who, format!("{}/{id}", def.name), "history", false, Vec::new())
                 .await;
@@ -231,6 +232,7 @@ impl Fhir {
         }
         let shelf = self.shelf(who.tenant);
         let page = HistoryPage::of(ask)?;
+        let read = who.access.view(def.name, Letter::Read);
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
         let versions = store::type_history(
             &mut exec,
@@ -249,7 +251,7 @@ impl Fhir {
                 false => store::current(&mut exec, def, v.stored.rid).await?,
             };
             let seen = match &now {
-                Some(now) => self.may_see(&mut exec, &shelf, def, &who.access, now).await?,
+                Some(now) => self.may_see(&mut exec, &shelf, def, &read, now, None).await?,
                 None => true,
             };
             if unasked || (seen && self.version_shows(&shelf, def, &who.access, &v.stored)?) {

@@ -1,16 +1,21 @@
 //! What a caller may see, as conditions of a search. Every type a search touches, be it as result, chain, `_has` or
 //! include, carries the conditions of that type, so that nothing can be told from what is not in view.
 
-use super::{Clause, parse::Context, url};
+use super::{
+    Clause,
+    gate::{self, Numbers, Owned},
+    parse::Context,
+    url,
+};
 use crate::{
-    definitions::{Definitions, ResourceDef},
+    definitions::ResourceDef,
     extract::{Extracted, Reference},
     outcome::Failure,
     store,
 };
 use medtech_kernel::{
     Error, db,
-    policy::{Barrier, Patients, Reach, Sight, View, label},
+    policy::{Barrier, Reach, Sight, View, label},
     scope::Letter,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -31,17 +36,18 @@ pub enum Access {
 impl Access {
     /// What of a type may be reached by a letter of `cruds`.
     #[must_use]
-    pub fn view(&self, kind: &str, letter: Letter) -> View {
-        match self {
+    pub fn view(&self, kind: &str, letter: Letter) -> Arc<View> {
+        let view = match self {
             Self::All => View::everything(),
             Self::Compartment(patient) if matches!(letter, Letter::Read | Letter::Search) => View::of(patient),
             Self::Compartment(_) | Self::None => View::default(),
-            Self::Sight(sight) => sight.view(kind, letter),
-        }
+            Self::Sight(sight) => return sight.view(kind, letter),
+        };
+        Arc::new(view)
     }
 
     /// The view, or the reason why there is none.
-    pub(crate) fn require(&self, kind: &str, letter: Letter) -> Result<View, Failure> {
+    pub(crate) fn require(&self, kind: &str, letter: Letter) -> Result<Arc<View>, Failure> {
         if let Self::Sight(sight) = self
             && let Some(refusal) = sight.refusal()
         {
@@ -95,15 +101,31 @@ pub(crate) fn holds(view: &View, def: &'static ResourceDef, id: &str, body: &ser
 
 const CODES: &str = "SELECT id, code FROM fhir_code WHERE tenant = $1 AND code IN (";
 
-/// Is a living resource in the view?
+/// Is a living resource in the view? Told from its body; what a scope's query narrows, from the index.
 pub(crate) async fn sees(
     exec: &mut store::Exec<'_>,
     shelf: &store::Shelf,
     base: &str,
     def: &'static ResourceDef,
     view: &View,
-    rid: i64,
+    stored: &store::Stored,
+    owned: Option<&Owned>,
 ) -> Result<bool, Failure> {
+    if view.is_nothing() {
+        return Ok(false);
+    }
+    if view.narrowed.is_empty() {
+        let numbers = gate::numbers(exec, shelf, view).await?;
+        let made;
+        let owned = match owned {
+            Some(owned) => owned,
+            None => {
+                made = Owned::of(def, &stored.body, base);
+                &made
+            }
+        };
+        return owned.is_in(exec, shelf, def, view, &numbers, stored.rid).await;
+    }
     let mut context = Context {
         exec: &mut *exec,
         shelf,
@@ -111,7 +133,7 @@ pub(crate) async fn sees(
         access: &Access::All,
     };
     let clauses = guard(&mut context, def, view).await?;
-    Ok(super::run::sees(exec, rid, &clauses).await?)
+    Ok(super::run::sees(exec, stored.rid, &clauses).await?)
 }
 
 /// The conditions of a view on resources of a type.
@@ -124,12 +146,13 @@ pub(super) async fn guard(
     if view.is_nothing() {
         return Ok(vec![Clause::Nothing]);
     }
+    let numbers = gate::numbers(context.exec, context.shelf, view).await?;
     if !view.reach.contains(&Reach::Everything) {
         let mut any = Vec::new();
-        for reach in &view.reach {
+        for (reach, numbers) in view.reach.iter().zip(&numbers.reach) {
             match reach {
                 Reach::Everything => {}
-                Reach::Of(patients) => any.push(within(context, def, patients).await?),
+                Reach::Of(_) => any.push(within(def, numbers)),
                 Reach::Nobodys => any.push(Clause::Nobodys),
             }
         }
@@ -139,12 +162,8 @@ pub(super) async fn guard(
         });
     }
     let codes = codes(context, &view.barriers).await?;
-    for barrier in &view.barriers {
-        all.extend(
-            hides(context, def, barrier, &codes)
-                .await?
-                .map(|c| Clause::Not(Box::new(c))),
-        );
+    for (barrier, numbers) in view.barriers.iter().zip(&numbers.barriers) {
+        all.extend(hides(def, barrier, numbers, &codes).map(|c| Clause::Not(Box::new(c))));
     }
     if !view.narrowed.is_empty() {
         let mut any = Vec::new();
@@ -179,27 +198,18 @@ async fn narrowed(
     Ok(all)
 }
 
-pub(super) async fn within(
-    context: &mut Context<'_, '_>,
-    def: &'static ResourceDef,
-    patients: &Patients,
-) -> Result<Clause, Failure> {
-    let Some(patient) = Definitions::get().resource("Patient") else {
-        return Ok(Clause::Nothing);
-    };
-    let mut rids = Vec::with_capacity(patients.len());
-    for id in patients {
-        rids.extend(store::resolve(context.exec, context.shelf, patient, id).await?);
-    }
-    rids.sort_unstable();
-    Ok(match rids.as_slice() {
+pub(super) fn within(def: &'static ResourceDef, numbers: &Arc<Numbers>) -> Clause {
+    match numbers.rids.as_slice() {
         [] => Clause::Nothing,
         [one] if links(def).is_empty() => Clause::Compartment {
             k: def.k(),
             patient: *one,
         },
-        _ => Clause::Within { def, rids },
-    })
+        _ => Clause::Within {
+            def,
+            rids: Arc::clone(numbers),
+        },
+    }
 }
 
 async fn codes(context: &mut Context<'_, '_>, barriers: &[Barrier]) -> Result<HashMap<String, Vec<i64>>, Failure> {
@@ -220,12 +230,12 @@ async fn codes(context: &mut Context<'_, '_>, barriers: &[Barrier]) -> Result<Ha
 }
 
 /// What the barrier hides; `None` when it can hide nothing, since nothing of the clinic carries such a label.
-async fn hides(
-    context: &mut Context<'_, '_>,
+fn hides(
     def: &'static ResourceDef,
     barrier: &Barrier,
+    numbers: &Arc<Numbers>,
     codes: &HashMap<String, Vec<i64>>,
-) -> Result<Option<Clause>, Failure> {
+) -> Option<Clause> {
     let mut all = Vec::new();
     if !barrier.labels.is_empty() {
         let ids: Vec<i64> = barrier
@@ -236,7 +246,7 @@ async fn hides(
             .copied()
             .collect();
         let Some(k) = def.param("_security").map(|p| p.k).filter(|_| !ids.is_empty()) else {
-            return Ok(None);
+            return None;
         };
         all.push(Clause::Token {
             k,
@@ -244,11 +254,11 @@ async fn hides(
             systems: Vec::new(),
         });
     }
-    let among = within(context, def, &barrier.patients).await?;
+    let among = within(def, numbers);
     all.push(if barrier.except {
         Clause::Not(Box::new(among))
     } else {
         among
     });
-    Ok(Some(Clause::All(all)))
+    Some(Clause::All(all))
 }

@@ -1,7 +1,12 @@
 //! What a search asks, with names already turned into numbers, and how each question reads in SQL.
 
-use super::{access::links, sql::Sql};
+use super::{
+    access::links,
+    gate::{Numbers, numbers_text},
+    sql::Sql,
+};
 use crate::definitions::ResourceDef;
+use std::sync::Arc;
 
 /// One condition. Values inside a clause are alternatives; clauses are all demanded.
 #[derive(Clone, Debug)]
@@ -63,7 +68,7 @@ pub(crate) enum Clause {
     /// Belongs to one of these patients.
     Within {
         def: &'static ResourceDef,
-        rids: Vec<i64>,
+        rids: Arc<Numbers>,
     },
     /// Belongs to no patient.
     Nobodys,
@@ -130,7 +135,7 @@ impl Clause {
             Self::Token { .. } => 7,
             Self::Quantity { .. } => 8,
             Self::Date { main: false, .. } => 9,
-            Self::Within { rids, .. } if rids.len() <= FEW => 10,
+            Self::Within { rids, .. } if rids.rids.len() <= FEW => 10,
             Self::Date { .. }
             | Self::Has { .. }
             | Self::Present { .. }
@@ -223,14 +228,14 @@ impl Clause {
                 let ty = sql.arg(def.number);
                 select(
                     "fhir_res",
-                    format!("x.rid IN ({}) AND x.ty = {ty} AND x.del = 0", numbers(rids)),
+                    format!("x.rid IN ({}) AND x.ty = {ty} AND x.del = 0", rids.text()),
                 )
             }
             Self::Within { def, rids } if links(def).is_empty() => select(
                 "fhir_pc",
                 format!(
                     "x.pt IN ({}) AND x.k = {} AND x.code = 0",
-                    numbers(rids),
+                    rids.text(),
                     sql.arg(def.k())
                 ),
             ),
@@ -238,7 +243,7 @@ impl Clause {
                 let ks: Vec<i64> = links(def).iter().filter_map(|c| def.param(c)).map(|p| p.k).collect();
                 select(
                     "fhir_ref",
-                    format!("x.tgt IN ({}) AND x.k IN ({})", numbers(rids), numbers(&ks)),
+                    format!("x.tgt IN ({}) AND x.k IN ({})", rids.text(), numbers_text(&ks)),
                 )
             }
             Self::Has { .. } | Self::Present { .. } | Self::Nobodys | Self::All(_) | Self::Any(_) | Self::Not(_) => {
@@ -292,11 +297,11 @@ impl Clause {
                     "EXISTS (SELECT 1 FROM fhir_ref h WHERE h.tenant = $1 AND h.tgt = {at}.rid AND h.k = {k}{inner})"
                 )
             }
-            Self::Within { def, rids } if def.name == "Patient" => format!("{at}.rid IN ({})", numbers(rids)),
+            Self::Within { def, rids } if def.name == "Patient" => format!("{at}.rid IN ({})", rids.text()),
             // By the resource, of which few are anyone's, and not by the patients, who may be many.
             Self::Within { def, rids } if links(def).is_empty() => format!(
                 "EXISTS (SELECT 1 FROM fhir_pc x WHERE x.tenant = $1 AND x.rid = {at}.rid AND x.code = 0 AND +x.pt IN ({}))",
-                numbers(rids)
+                rids.text()
             ),
             Self::Nobodys => {
                 format!("NOT EXISTS (SELECT 1 FROM fhir_pc x WHERE x.tenant = $1 AND x.rid = {at}.rid AND x.code = 0)")
@@ -310,16 +315,6 @@ impl Clause {
                 None => "1 = 0".to_owned(),
             },
         }
-    }
-}
-
-/// Numbers of our own, written out: a list of any length, and the same text for the same person.
-fn numbers(all: &[i64]) -> String {
-    let all: Vec<String> = all.iter().map(i64::to_string).collect();
-    if all.is_empty() {
-        "NULL".to_owned()
-    } else {
-        all.join(", ")
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod clause;
+mod gate;
 mod include;
 mod parse;
 mod run;
@@ -12,6 +13,7 @@ mod value;
 pub use access::Access;
 pub(crate) use access::{holds, owners, sees};
 pub(crate) use clause::Clause;
+pub(crate) use gate::Owned;
 pub(crate) use include::{Include, included};
 pub(crate) use parse::{Summary, parse};
 pub(crate) use run::{Hit, count, page};

@@ -3,7 +3,7 @@
 use super::{
     Access, Clause, DEFAULT_COUNT, Include, MOST,
     access::{guard, within},
-    url, value,
+    gate, url, value,
 };
 use crate::{
     definitions::{Definitions, Kind, Param, ResourceDef},
@@ -168,7 +168,7 @@ async fn unhidden(
     clause: Clause,
 ) -> Result<Clause, Failure> {
     let view = context.access.view(def.name, Letter::Search);
-    let Some(redaction) = view.redaction.filter(|r| r.parameters.contains(&code)) else {
+    let Some(redaction) = view.redaction.as_ref().filter(|r| r.parameters.contains(&code)) else {
         return Ok(clause);
     };
     if policy::seeded("redacted parameter") {
@@ -177,7 +177,8 @@ async fn unhidden(
     if redaction.whole.is_empty() {
         return Err(Error::forbidden("fhir.denied", "You do not have access to this here.").into());
     }
-    let whole = within(context, def, &redaction.whole).await?;
+    let numbers = gate::numbers(context.exec, context.shelf, &view).await?;
+    let whole = within(def, &numbers.whole);
     Ok(Clause::All(vec![clause, whole]))
 }
 

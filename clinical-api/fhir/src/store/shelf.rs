@@ -160,8 +160,13 @@ pub(crate) async fn resolve(exec: &mut Exec<'_>, shelf: &Shelf, def: &ResourceDe
     if let Some(rid) = shelf.known_xid(&key) {
         return Ok(Some(rid));
     }
-    match exec.query_opt(FIND_XID, &[key.0.into(), id.into()]).await? {
-        Some(row) => row.i64(0).map(Some),
-        None => Ok(None),
+    let Some(row) = exec.query_opt(FIND_XID, &[key.0.into(), id.into()]).await? else {
+        return Ok(None);
+    };
+    let rid = row.i64(0)?;
+    // Inside of a transaction it may be one that is never committed.
+    if matches!(exec, Exec::Db(..)) {
+        shelf.learn(Vec::new(), vec![(key, rid)]);
     }
+    Ok(Some(rid))
 }

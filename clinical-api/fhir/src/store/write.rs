@@ -425,7 +425,7 @@ impl<'a> Gate<'a> {
         if self.is_open() || view.is_everything() {
             return Ok(true);
         }
-        search::sees(&mut Exec::Tx(tx), shelf, self.base, def, &view, old.rid).await
+        search::sees(&mut Exec::Tx(tx), shelf, self.base, def, &view, old, None).await
     }
 
     /// 403 unless everyone whose resource it is, is someone whose record they may write.
@@ -591,19 +591,10 @@ pub(crate) fn about(def: &'static ResourceDef, id: &str, stored: &str, base: &st
     if def.name == "Patient" {
         return vec![id.to_owned()];
     }
-    // Most bodies without a patient are told apart without parsing them.
-    if def.compartment.is_empty() || !stored.contains("Patient/") {
+    if def.compartment.is_empty() {
         return Vec::new();
     }
-    let Ok(value) = serde_json::from_str(stored) else {
-        return Vec::new();
-    };
-    let mut ids: Vec<String> = patients(def, &def.places().run(&value, base))
-        .map(str::to_owned)
-        .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+    search::Owned::of(def, stored, base).about(def, id)
 }
 
 async fn record(tx: &mut Tx, bus: &Bus, actor: &str, body: &Changed<'_>) -> Result<(), Failure> {
