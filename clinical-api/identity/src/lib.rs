@@ -124,6 +124,7 @@ impl Identity {
     /// With the clinic's records: who a person is in them can be looked up, and who acts for a patient is written there.
     #[must_use]
     pub fn with_records(mut self, records: Fhir) -> Self {
+        self.oauth.knows(records.clone());
         self.records = Some(records);
         self
     }

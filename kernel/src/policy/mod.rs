@@ -19,7 +19,7 @@ pub use facts::{AccessChanged, Policy, announce};
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};
-pub use sight::{Barrier, Patients, Reach, Redaction, Sight, View};
+pub use sight::{Barrier, Narrow, Patients, Reach, Redaction, Sight, View};
 pub use table::Class;
 pub use ties::{Treatment, relate, treat, unrelate, withdrawn};
 

@@ -128,7 +128,7 @@ impl Fhir {
             _ => None,
         };
         let shown = match &found {
-            Some(found) => self.version_shows(&shelf, def, &who.access, &found.stored)?,
+            Some(found) => self.version_shows(&mut exec, &shelf, def, &who.access, &found.stored).await?,
             None => false,
         };
         let found = found.filter(|_| shown);

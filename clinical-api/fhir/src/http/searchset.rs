@@ -202,7 +202,7 @@ impl Fhir {
         let all = versions.len();
         let mut shown = Vec::new();
         for v in versions.into_iter().take(page.size()) {
-            if self.version_shows(&shelf, def, &who.access, &v.stored)? {
+            if self.version_shows(&mut exec, &shelf, def, &who.access, &v.stored).await? {
                 shown.push(v);
             }
         }
@@ -252,7 +252,7 @@ impl Fhir {
                 Some(now) => self.may_see(&mut exec, &shelf, def, &who.access, now).await?,
                 None => true,
             };
-            if unasked || (seen && self.version_shows(&shelf, def, &who.access, &v.stored)?) {
+            if unasked || (seen && self.version_shows(&mut exec, &shelf, def, &who.access, &v.stored).await?) {
                 shown.push(v);
             }
         }

@@ -82,15 +82,14 @@ impl Client {
         self.metadata.grant_types.contains(&grant)
     }
 
-    /// The words of a request that this client may have and that we know, in their order. Scopes that a query narrows are
-    /// not given, since nothing here would hold them to it.
+    /// The words of a request that this client may have and that we know, in their order.
     pub(crate) fn allowed(&self, asked: &str, levels: &[Level]) -> Vec<String> {
         let ours = Scopes::parse(&self.metadata.scope);
         let mut given: Vec<String> = Vec::new();
         for word in asked.split(' ').filter(|w| !w.is_empty()) {
             let one = Scopes::parse(word);
             let known = match one.clinical.first() {
-                Some(scope) => scope.query.is_none() && levels.contains(&scope.level),
+                Some(scope) => levels.contains(&scope.level),
                 None => NAMED.contains(&word) && levels.contains(&Level::User),
             };
             if known && ours.includes(word) && !given.iter().any(|g| g == word) {

@@ -22,6 +22,7 @@ pub(crate) mod jwt;
 mod keys;
 mod launch;
 mod logout;
+mod narrow;
 mod outbound;
 mod refusal;
 mod store;
@@ -37,8 +38,9 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{get, post},
 };
+use medtech_fhir::Fhir;
 use medtech_kernel::{Ctx, clock::Millis};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 const SECOND: Millis = 1000;
 const MINUTE: Millis = 60 * SECOND;
@@ -68,6 +70,8 @@ const BODY: usize = 64 * 1024;
 pub(crate) struct OAuth {
     pub(crate) ctx: Ctx,
     pub(crate) jwks: jwks::Remote,
+    /// The records that scopes are about, as soon as they are known.
+    records: RwLock<Option<Fhir>>,
 }
 
 impl OAuth {
@@ -78,6 +82,7 @@ impl OAuth {
         Arc::new(Self {
             ctx,
             jwks: jwks::Remote::new(outbound),
+            records: RwLock::default(),
         })
     }
 
