@@ -43,12 +43,20 @@ impl House {
         lab["derivedFrom"] = json!([{"reference": "Observation/vital"}]);
         let mut far = observation("lab-far", "laboratory", 130);
         far["subject"]["reference"] = "Patient/far".into();
-        let patient = |id: &str, born: &str| {
-            json!({"resourceType": "Patient", "id": id, "birthDate": born, "name": [{"family": format!("Family{id}")}]})
-        };
-        for resource in [patient("near", "1980-02-01"), patient("far", "1990-07-15"), observation("vital", "vital-signs", 1), lab, vital, far] {
+        let patient = |id: &str, born: &str| json!({"resourceType": "Patient", "id": id, "birthDate": born, "name": [{"family": format!("Family{id}")}]});
+        for resource in [
+            patient("near", "1980-02-01"),
+            patient("far", "1990-07-15"),
+            observation("vital", "vital-signs", 1),
+            lab,
+            vital,
+            far,
+        ] {
             let id = resource["id"].as_str().unwrap().to_owned();
-            site.fhir.update(w.north.id, "system", &id, resource, None).await.unwrap();
+            site.fhir
+                .update(w.north.id, "system", &id, resource, None)
+                .await
+                .unwrap();
         }
         let doctor = site.client(w, &w.north, Role::Clinician).await?;
         Ok(Self { site, doctor })
@@ -131,7 +139,11 @@ async fn ways_out(w: &World) -> Result<()> {
     ] {
         assert_eq!(code(&app.get(path).await), status, "{path}");
     }
-    for along in ["_include=Observation:derived-from", "_include=Observation:*", "_revinclude=Observation:has-member"] {
+    for along in [
+        "_include=Observation:derived-from",
+        "_include=Observation:*",
+        "_revinclude=Observation:has-member",
+    ] {
         assert_eq!(app.get(&format!("Observation?{along}")).await.ids(), ["lab"], "{along}");
     }
     // In a batch as alone.
@@ -152,26 +164,41 @@ async fn a_narrowed_scope_holds_at_every_way_out() {
 async fn versions(w: &World) -> Result<()> {
     let h = House::open(w).await?;
     // It was a vital sign, then a laboratory value of another status, then one as the scope has it.
-    for (category, status) in [("vital-signs", "final"), ("laboratory", "preliminary"), ("laboratory", "final")] {
+    for (category, status) in [
+        ("vital-signs", "final"),
+        ("laboratory", "preliminary"),
+        ("laboratory", "final"),
+    ] {
         let mut o = observation("moved", category, 61);
         o["status"] = status.into();
-        h.site.fhir.update(w.north.id, "system", "moved", o, None).await.unwrap();
+        h.site
+            .fhir
+            .update(w.north.id, "system", "moved", o, None)
+            .await
+            .unwrap();
     }
     let history = |a: &Answer| -> Vec<String> {
         let all = a.json()["entry"].as_array().cloned().unwrap_or_default();
-        all.iter().map(|e| e["resource"]["meta"]["versionId"].as_str().unwrap().to_owned()).collect()
+        all.iter()
+            .map(|e| e["resource"]["meta"]["versionId"].as_str().unwrap().to_owned())
+            .collect()
     };
     for (query, shown) in [
         (LAB, vec!["3", "2"]),
         ("category=laboratory&status=final", vec!["3"]),
         ("category:not=vital-signs", vec!["3", "2"]),
         ("status=final,amended&code=http://loinc.org|8867-4", vec!["3", "1"]),
-        ("subject=Patient/near&date=ge2026-01-01&value-quantity=lt62", vec!["3", "2", "1"]),
+        (
+            "subject=Patient/near&date=ge2026-01-01&value-quantity=lt62",
+            vec!["3", "2", "1"],
+        ),
         ("category=urn:cat|&_id=moved", vec!["3", "2", "1"]),
         // What lies behind a chain is not told of a version that is past.
         ("subject:Patient.birthdate=1980-02-01", vec![]),
     ] {
-        let app = h.app(w, &format!("user/Observation.rs?{query} user/Patient.rs")).await?;
+        let app = h
+            .app(w, &format!("user/Observation.rs?{query} user/Patient.rs"))
+            .await?;
         assert_eq!(code(&app.get("Observation/moved").await), 200, "{query}");
         let all = app.get("Observation/moved/_history").await;
         assert_eq!(history(&all), shown, "{query}");
@@ -181,7 +208,11 @@ async fn versions(w: &World) -> Result<()> {
         }
     }
     // Deleted, it is known by its last state.
-    h.site.fhir.delete(w.north.id, "system", "Observation", "moved").await.unwrap();
+    h.site
+        .fhir
+        .delete(w.north.id, "system", "Observation", "moved")
+        .await
+        .unwrap();
     let (app, other) = (
         h.app(w, "user/Observation.rs?category=laboratory").await?,
         h.app(w, "user/Observation.rs?category=vital-signs").await?,
@@ -199,30 +230,77 @@ async fn a_narrowed_scope_holds_for_each_version() {
 async fn writes(w: &World) -> Result<()> {
     let h = House::open(w).await?;
     let app = h.app(w, &format!("user/Observation.cruds?{LAB}")).await?;
-    assert_eq!(code(&app.post("Observation", &observation("x", "laboratory", 1)).await), 201);
+    assert_eq!(
+        code(&app.post("Observation", &observation("x", "laboratory", 1)).await),
+        201
+    );
     let (refused, ours) = (observation("x", "vital-signs", 2), observation("own", "laboratory", 3));
     assert_eq!(code(&app.post("Observation", &refused).await), 403);
     assert_eq!(code(&app.put("Observation/own", &ours).await), 201);
     // Neither out of the scope nor into it.
-    assert_eq!(code(&app.put("Observation/own", &observation("own", "vital-signs", 3)).await), 403);
-    assert_eq!(code(&app.put("Observation/vital", &observation("vital", "laboratory", 4)).await), 403);
-    assert_eq!(code(&app.put("Observation/vital", &observation("vital", "vital-signs", 4)).await), 403);
-    assert_eq!(code(&app.send("DELETE", "Observation/vital", &[], "").await), 204, "as if it were not there");
+    assert_eq!(
+        code(&app.put("Observation/own", &observation("own", "vital-signs", 3)).await),
+        403
+    );
+    assert_eq!(
+        code(
+            &app.put("Observation/vital", &observation("vital", "laboratory", 4))
+                .await
+        ),
+        403
+    );
+    assert_eq!(
+        code(
+            &app.put("Observation/vital", &observation("vital", "vital-signs", 4))
+                .await
+        ),
+        403
+    );
+    assert_eq!(
+        code(&app.send("DELETE", "Observation/vital", &[], "").await),
+        204,
+        "as if it were not there"
+    );
     assert_eq!(code(&h.doctor.get("Observation/vital").await), 200, "and it still is");
     let entry = |o: &Value| json!({"resource": o, "request": {"method": "POST", "url": "Observation"}});
     let both = json!({"resourceType": "Bundle", "type": "transaction", "entry": [entry(&observation("a", "laboratory", 5)), entry(&refused)]});
     let before = h.doctor.get("Observation?_summary=count").await.at("/total");
     assert_eq!(code(&app.post("", &both).await), 403);
-    assert_eq!(h.doctor.get("Observation?_summary=count").await.at("/total"), before, "all or none");
-    let exists = app.send("POST", "Observation", &[("content-type", "application/fhir+json"), ("if-none-exist", "_id=vital")], refused.to_string()).await;
+    assert_eq!(
+        h.doctor.get("Observation?_summary=count").await.at("/total"),
+        before,
+        "all or none"
+    );
+    let exists = app
+        .send(
+            "POST",
+            "Observation",
+            &[
+                ("content-type", "application/fhir+json"),
+                ("if-none-exist", "_id=vital"),
+            ],
+            refused.to_string(),
+        )
+        .await;
     assert_eq!(code(&exists), 403, "a condition finds nothing outside of the scope");
     assert_eq!(code(&app.send("DELETE", "Observation/own", &[], "").await), 204);
     assert_eq!(code(&h.doctor.get("Observation/own").await), 410);
     // Letters are narrowed each by its own scope.
-    let app = h.app(w, &format!("user/Observation.rs user/Observation.cu?{LAB}")).await?;
+    let app = h
+        .app(w, &format!("user/Observation.rs user/Observation.cu?{LAB}"))
+        .await?;
     assert_eq!(code(&app.get("Observation/vital").await), 200);
-    assert_eq!(code(&app.put("Observation/vital", &observation("vital", "vital-signs", 4)).await), 403);
-    assert_eq!(code(&app.put("Observation/lab", &observation("lab", "laboratory", 9)).await), 200);
+    assert_eq!(
+        code(
+            &app.put("Observation/vital", &observation("vital", "vital-signs", 4))
+                .await
+        ),
+        403
+    );
+    assert_eq!(
+        code(&app.put("Observation/lab", &observation("lab", "laboratory", 9)).await),
+        200
+    );
     Ok(())
 }
 
@@ -235,19 +313,43 @@ async fn together(w: &World) -> Result<()> {
     let h = House::open(w).await?;
     for (scopes, seen) in [
         // More than one scope: each gives what it gives.
-        ("user/Observation.rs?category=laboratory user/Observation.rs?category=vital-signs", vec!["lab", "lab-far", "vital"]),
-        ("user/Observation.rs?category=laboratory patient/Observation.rs", vec!["lab", "lab-far", "vital"]),
-        ("user/Observation.rs?_id=lab-far patient/Observation.rs?category=vital-signs", vec!["lab-far", "vital"]),
-        ("patient/Observation.rs?category=laboratory patient/Observation.rs", vec!["lab", "vital"]),
+        (
+            "user/Observation.rs?category=laboratory user/Observation.rs?category=vital-signs",
+            vec!["lab", "lab-far", "vital"],
+        ),
+        (
+            "user/Observation.rs?category=laboratory patient/Observation.rs",
+            vec!["lab", "lab-far", "vital"],
+        ),
+        (
+            "user/Observation.rs?_id=lab-far patient/Observation.rs?category=vital-signs",
+            vec!["lab-far", "vital"],
+        ),
+        (
+            "patient/Observation.rs?category=laboratory patient/Observation.rs",
+            vec!["lab", "vital"],
+        ),
         ("patient/Observation.rs?_id=lab-far", vec![]),
         // Conditions of one query are all demanded, the same twice as well.
         ("user/Observation.rs?category=laboratory&category=vital-signs", vec![]),
-        ("user/Observation.rs?category=laboratory&value-quantity=gt125", vec!["lab-far"]),
-        ("user/Observation.rs?category=laboratory,vital-signs", vec!["lab", "lab-far", "vital"]),
+        (
+            "user/Observation.rs?category=laboratory&value-quantity=gt125",
+            vec!["lab-far"],
+        ),
+        (
+            "user/Observation.rs?category=laboratory,vital-signs",
+            vec!["lab", "lab-far", "vital"],
+        ),
         // Escapes are a value's and never the query's.
         ("user/Observation.rs?category=laboratory%26status=final", vec![]),
-        ("user/Observation.rs?category=laboratory%2Cvital-signs", vec!["lab", "lab-far", "vital"]),
-        ("user/Observation.rs?category=urn:cat%7Claboratory", vec!["lab", "lab-far"]),
+        (
+            "user/Observation.rs?category=laboratory%2Cvital-signs",
+            vec!["lab", "lab-far", "vital"],
+        ),
+        (
+            "user/Observation.rs?category=urn:cat%7Claboratory",
+            vec!["lab", "lab-far"],
+        ),
         ("user/Observation.rs?category=laboratory%20", vec![]),
         // What is no condition gives nothing.
         ("user/Observation.rs?nonsense=1", vec![]),
@@ -257,10 +359,19 @@ async fn together(w: &World) -> Result<()> {
         ("user/Observation.rs?category=laboratory&nonsense=1", vec![]),
         // A chain goes where its user lets the application go, and no farther.
         ("user/Observation.rs?subject:Patient.birthdate=1980-02-01", vec![]),
-        ("user/Observation.rs?subject:Patient.birthdate=1980-02-01 user/Patient.rs", vec!["lab", "vital"]),
-        ("user/Observation.rs?subject:Patient.birthdate=1980-02-01 user/Patient.r", vec![]),
+        (
+            "user/Observation.rs?subject:Patient.birthdate=1980-02-01 user/Patient.rs",
+            vec!["lab", "vital"],
+        ),
+        (
+            "user/Observation.rs?subject:Patient.birthdate=1980-02-01 user/Patient.r",
+            vec![],
+        ),
         // Two scopes that ask each other come to an end.
-        ("user/Observation.rs?subject:Patient.birthdate=1980-02-01 user/Patient.rs?_has:Observation:patient:category=laboratory", vec![]),
+        (
+            "user/Observation.rs?subject:Patient.birthdate=1980-02-01 user/Patient.rs?_has:Observation:patient:category=laboratory",
+            vec![],
+        ),
     ] {
         let app = h.app(w, scopes).await?;
         let answer = app.get("Observation").await;
@@ -272,7 +383,11 @@ async fn together(w: &World) -> Result<()> {
         }
     }
     // What has not the form of a scope covers no type at all.
-    for scopes in ["user/Observation.rs?category=laboratory?x=y", "user/Observation.rs?category", "user/Observation.rs?"] {
+    for scopes in [
+        "user/Observation.rs?category=laboratory?x=y",
+        "user/Observation.rs?category",
+        "user/Observation.rs?",
+    ] {
         assert_eq!(code(&h.app(w, scopes).await?.get("Observation").await), 403, "{scopes}");
     }
     Ok(())
@@ -289,7 +404,12 @@ async fn what_a_search_cannot_do_is_refused_by_its_name() {
         Box::pin(async move {
             let h = House::open(w).await?;
             let ask = async |query: &str| h.site.fhir.narrows(w.north.id, "Observation", query).await;
-            for good in [LAB, "status=final&date=ge2026-01-01", "subject:Patient.birthdate=1980-02-01", "category:not=laboratory"] {
+            for good in [
+                LAB,
+                "status=final&date=ge2026-01-01",
+                "subject:Patient.birthdate=1980-02-01",
+                "category:not=laboratory",
+            ] {
                 assert!(ask(good).await.is_ok(), "{good}");
             }
             for (bad, name) in [
@@ -300,7 +420,11 @@ async fn what_a_search_cannot_do_is_refused_by_its_name() {
                 ("date=yesterday", "prefix ye"),
                 ("code-value-quantity=x$1", "code-value-quantity"),
             ] {
-                let why = ask(bad).await.err().map(|f| f.outcome().to_string()).unwrap_or_default();
+                let why = ask(bad)
+                    .await
+                    .err()
+                    .map(|f| f.outcome().to_string())
+                    .unwrap_or_default();
                 assert!(why.contains(name), "{bad}: {why}");
             }
             Ok(())

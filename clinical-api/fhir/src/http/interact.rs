@@ -128,7 +128,10 @@ impl Fhir {
             _ => None,
         };
         let shown = match &found {
-            Some(found) => self.version_shows(&mut exec, &shelf, def, &who.access, &found.stored).await?,
+            Some(found) => {
+                self.version_shows(&mut exec, &shelf, def, &who.access, &found.stored)
+                    .await?
+            }
             None => false,
         };
         let found = found.filter(|_| shown);

@@ -202,7 +202,10 @@ impl Fhir {
         let all = versions.len();
         let mut shown = Vec::new();
         for v in versions.into_iter().take(page.size()) {
-            if self.version_shows(&mut exec, &shelf, def, &who.access, &v.stored).await? {
+            if self
+                .version_shows(&mut exec, &shelf, def, &who.access, &v.stored)
+                .await?
+            {
                 shown.push(v);
             }
         }
@@ -252,7 +255,12 @@ impl Fhir {
                 Some(now) => self.may_see(&mut exec, &shelf, def, &who.access, now).await?,
                 None => true,
             };
-            if unasked || (seen && self.version_shows(&mut exec, &shelf, def, &who.access, &v.stored).await?) {
+            if unasked
+                || (seen
+                    && self
+                        .version_shows(&mut exec, &shelf, def, &who.access, &v.stored)
+                        .await?)
+            {
                 shown.push(v);
             }
         }

@@ -35,7 +35,11 @@ pub(super) async fn fits(
         veil.over(def, &mut found)?;
     }
     let rows = Rows::build(def, version.rid, version.updated, &found, &known);
-    let this = This { rid: version.rid, found, rows };
+    let this = This {
+        rid: version.rid,
+        found,
+        rows,
+    };
     Ok(this.fits(clause) == Some(true))
 }
 
@@ -77,7 +81,9 @@ async fn known(exec: &mut Exec<'_>, shelf: &Shelf, found: &Extracted) -> Result<
     }
     for (_, to) in &found.references {
         let Reference::Local(ty, id) = to else { continue };
-        let Some(def) = Definitions::get().resource(ty) else { continue };
+        let Some(def) = Definitions::get().resource(ty) else {
+            continue;
+        };
         if let Some(rid) = resolve(exec, shelf, def, id).await? {
             known.targets.insert((*ty, id.clone()), rid);
         }
@@ -96,9 +102,8 @@ impl This {
     fn fits(&self, clause: &Clause) -> Option<bool> {
         Some(match clause {
             Clause::Token { k, codes, systems } => {
-                let of_system = |(at, _, system): &(i64, String, String)| {
-                    at == k && systems.iter().any(|s| s == clip(system))
-                };
+                let of_system =
+                    |(at, _, system): &(i64, String, String)| at == k && systems.iter().any(|s| s == clip(system));
                 self.rows.tok.iter().any(|(at, code)| at == k && codes.contains(code))
                     || self.found.codes.iter().any(of_system)
             }
@@ -137,7 +142,11 @@ impl This {
                 match (def.name, ks.is_empty()) {
                     ("Patient", _) => rids.contains(&self.rid),
                     (_, true) => self.rows.pc.iter().any(|(p, _, code)| rids.contains(p) && *code == 0),
-                    (_, false) => self.rows.refs.iter().any(|(to, at)| ks.contains(at) && rids.contains(to)),
+                    (_, false) => self
+                        .rows
+                        .refs
+                        .iter()
+                        .any(|(to, at)| ks.contains(at) && rids.contains(to)),
                 }
             }
             Clause::All(all) => {

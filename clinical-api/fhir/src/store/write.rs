@@ -439,11 +439,27 @@ impl<'a> Gate<'a> {
         if self.is_open() || view.is_everything() {
             return Ok(true);
         }
-        search::sees(&mut Exec::Tx(tx), shelf, self.base, def, &self.by.access, &view, old.rid).await
+        search::sees(
+            &mut Exec::Tx(tx),
+            shelf,
+            self.base,
+            def,
+            &self.by.access,
+            &view,
+            old.rid,
+        )
+        .await
     }
 
     /// 403 unless the resource, as its rows now stand, is one that the scopes leave to this change.
-    async fn fits(&self, tx: &mut Tx, shelf: &Shelf, op: Op, def: &'static ResourceDef, rid: i64) -> Result<(), Failure> {
+    async fn fits(
+        &self,
+        tx: &mut Tx,
+        shelf: &Shelf,
+        op: Op,
+        def: &'static ResourceDef,
+        rid: i64,
+    ) -> Result<(), Failure> {
         let (access, exec) = (&self.by.access, &mut Exec::Tx(tx));
         let open = self.is_open() || policy::seeded("scopes");
         if open || search::fits_scopes(exec, shelf, self.base, def, access, letter(op), rid).await? {

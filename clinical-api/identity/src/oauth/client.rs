@@ -59,6 +59,15 @@ pub(crate) struct Metadata {
     /// Where it is opened from within the EHR (SMART App Launch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) initiate_login_uri: Option<String>,
+    /// Where it is told that its user's session here is over (OpenID Connect Back-Channel Logout).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backchannel_logout_uri: Option<String>,
+    /// Whether it needs the session's name in that message; it always has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) backchannel_logout_session_required: bool,
+    /// It has no token that is not bound to a key of its own (RFC 9449).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dpop_bound_access_tokens: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) jwks: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +158,13 @@ impl Metadata {
         }
         if let Some(uri) = &self.initiate_login_uri {
             web(uri, "The launch address")?;
+        }
+        if let Some(uri) = &self.backchannel_logout_uri {
+            let here = |url: &Url| development && url.scheme() == "http" && is_loopback(url);
+            let url = Url::parse(uri).ok().filter(|_| uri.len() <= 1000 && !uri.contains('#'));
+            if !url.is_some_and(|url| url.scheme() == "https" || here(&url)) || backend {
+                return Err(wrong("The address for sign-outs begins with https."));
+            }
         }
         self.check_scope(backend)?;
         self.check_keys(development)

@@ -3,30 +3,32 @@
 
 use super::{OAuth, issuer::Site, refusal::Refusal};
 use medtech_fhir::Fhir;
-use medtech_kernel::{Error, TenantId, scope::Scopes};
-use std::sync::PoisonError;
+use medtech_kernel::{Error, TenantId, error::Kind, scope::Scopes};
 
 impl OAuth {
     /// With the records that scopes are about.
     pub(crate) fn knows(&self, records: Fhir) {
-        *self.records.write().unwrap_or_else(PoisonError::into_inner) = Some(records);
+        // Named once, where the parts are joined.
+        let _ = self.records.set(records);
     }
 
     /// What in these scopes cannot be kept, in words; `None`: nothing.
     pub(crate) async fn unkept(&self, tenant: TenantId, scopes: &str) -> Result<Option<String>, Error> {
-        let records = self.records.read().unwrap_or_else(PoisonError::into_inner).clone();
         for scope in Scopes::parse(scopes).clinical {
             let Some(query) = &scope.query else { continue };
-            let why = match (&scope.kind, &records) {
+            let why = match (&scope.kind, self.records.get()) {
                 (None, _) => "a query needs a type that it is about".to_owned(),
                 (Some(_), None) => "there is no record here".to_owned(),
                 (Some(kind), Some(records)) => match records.narrows(tenant, kind, query).await {
                     Ok(()) => continue,
                     Err(failure) => match failure.kind() {
-                        medtech_kernel::error::Kind::Internal | medtech_kernel::error::Kind::Unavailable => {
-                            return Err(failure.into());
+                        Kind::Internal | Kind::Unavailable => {
+                            return Err(Error::unavailable(
+                                "oauth.records",
+                                "The records cannot be asked at the moment.",
+                            ));
                         }
-                        _ => failure.to_string(),
+                        _ => failure.to_string().trim_end_matches("; ").to_owned(),
                     },
                 },
             };

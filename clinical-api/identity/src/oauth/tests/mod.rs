@@ -1,8 +1,13 @@
 //! The authorization server from outside, by its HTTP doors, on both engines.
 
+mod age;
+mod backchannel;
 mod backend;
+mod dpop;
 mod flow;
 pub(crate) mod kit;
+mod narrow;
 mod negative;
 mod refresh;
 mod rotation;
+mod silent;
