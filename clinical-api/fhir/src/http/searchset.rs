@@ -90,7 +90,7 @@ impl Fhir {
         Self::may(who, def, Letter::Search)?;
         let shelf = self.shelf(who.tenant);
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
-        let request = search::parse(&mut exec, &shelf, &self.0.base, def, &who.access, pairs, ask.strict).await?;
+        let request = search::parse(&mut exec, &shelf, &ask.base, def, &who.access, pairs, ask.strict).await?;
         let now = self.0.ctx.clock.now_ms();
         let place = format!("{}/{}", ask.base, def.name);
         let address = |more: &str| {

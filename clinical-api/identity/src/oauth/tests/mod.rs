@@ -5,6 +5,7 @@ mod backchannel;
 mod backend;
 mod dpop;
 mod flow;
+mod hosts;
 pub(crate) mod kit;
 mod narrow;
 mod negative;
