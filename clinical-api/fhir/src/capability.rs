@@ -10,6 +10,8 @@ const OAUTH_URIS: &str = "http://fhir-registry.smarthealthit.org/StructureDefini
 /// `origin`: the clinic's address, where the authorization server stands beside the engine.
 pub(crate) fn statement(origin: &str, now: i64) -> Value {
     let resources: Vec<Value> = Definitions::get().resources().iter().map(resource).collect();
+    let uris = ["authorize", "token", "introspect", "revoke"]
+        .map(|name| json!({"url": name, "valueUri": format!("{origin}/oauth2/{name}")}));
     json!({
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -30,8 +32,7 @@ pub(crate) fn statement(origin: &str, now: i64) -> Value {
                 "description": "Access tokens of the authorization server, as bearer (RFC 6750) or bound to a key (RFC 9449). The clinic's people see the clinic's records, a patient the own record, an application what it was allowed.",
                 "extension": [{
                     "url": OAUTH_URIS,
-                    "extension": ["authorize", "token", "introspect", "revoke"]
-                        .map(|name| json!({"url": name, "valueUri": format!("{origin}/oauth2/{name}")})),
+                    "extension": uris,
                 }],
             },
             "resource": resources,

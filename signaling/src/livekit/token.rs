@@ -190,13 +190,19 @@ mod tests {
         let claims = serde_json::to_string(claims).unwrap();
         let message = format!("{}.{}", B64.encode(header.to_string()), B64.encode(claims));
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
-        format!("{message}.{}", B64.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes())))
+        format!(
+            "{message}.{}",
+            B64.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()))
+        )
     }
 
     #[test]
     fn the_header_chooses_neither_algorithm_nor_key() {
         install_crypto();
-        let (secret, evil) = (b"a secret of thirty-two bytes long", b"the attacker's own secret, as long");
+        let (secret, evil) = (
+            b"a secret of thirty-two bytes long",
+            b"the attacker's own secret, as long",
+        );
         let keys = One(key(secret));
         let claims = Claims {
             iss: "key".into(),
@@ -240,11 +246,23 @@ mod tests {
             ..Claims::default()
         };
         let token = sign(&keys.0, &claims).unwrap();
-        for (now, good) in [(400, false), (489, false), (490, true), (500, true), (1_000, true), (1_010, true), (1_011, false)] {
+        for (now, good) in [
+            (400, false),
+            (489, false),
+            (490, true),
+            (500, true),
+            (1_000, true),
+            (1_010, true),
+            (1_011, false),
+        ] {
             assert_eq!(verify(&keys, &token, now).is_ok(), good, "{now}");
         }
         // One that names no end is none.
-        let endless = made(&serde_json::json!({"alg": "HS256"}), &Claims { exp: 0, ..claims }, b"a secret of thirty-two bytes long");
+        let endless = made(
+            &serde_json::json!({"alg": "HS256"}),
+            &Claims { exp: 0, ..claims },
+            b"a secret of thirty-two bytes long",
+        );
         assert!(verify(&keys, &endless, 900).is_err());
     }
 }

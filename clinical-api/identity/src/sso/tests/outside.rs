@@ -53,7 +53,13 @@ impl Stand<'_> {
 
 async fn assurance(s: &Stand<'_>, come: &Answer) -> Result<Assurance> {
     assert_eq!(come.status, StatusCode::OK, "{}", come.text);
-    let who = s.kit.w.ctx.sessions.verify(s.kit.w.north.id, &come.get("access_token")).await?;
+    let who = s
+        .kit
+        .w
+        .ctx
+        .sessions
+        .verify(s.kit.w.north.id, &come.get("access_token"))
+        .await?;
     Ok(who.grant.assurance)
 }
 
@@ -103,11 +109,20 @@ async fn the_same_identifier_at_two_providers_is_two_people() {
         Box::pin(async move {
             let kit = Kit::new(w).await?;
             let key = Key::ec();
-            let (one, two) = (stand(&kit, &key, Some("staff")).await, stand(&kit, &key, Some("staff")).await);
-            let person = |email: &'static str| move |c: &mut Value| (c["sub"], c["email"]) = ("same".into(), email.into());
+            let (one, two) = (
+                stand(&kit, &key, Some("staff")).await,
+                stand(&kit, &key, Some("staff")).await,
+            );
+            let person =
+                |email: &'static str| move |c: &mut Value| (c["sub"], c["email"]) = ("same".into(), email.into());
             let first = one.come(&key, &header(), person("a@north.example")).await;
             let second = two.come(&key, &header(), person("b@north.example")).await;
-            assert_eq!((first.status, second.status), (StatusCode::OK, StatusCode::OK), "{}", second.text);
+            assert_eq!(
+                (first.status, second.status),
+                (StatusCode::OK, StatusCode::OK),
+                "{}",
+                second.text
+            );
             assert_ne!(first.json["user"]["id"], second.json["user"]["id"]);
             // And each stays who they are, also with the other's address.
             let again = two.come(&key, &header(), person("a@north.example")).await;
@@ -131,11 +146,19 @@ async fn a_provider_ends_the_sessions_that_came_of_its_own() {
             let s = stand(&kit, &key, Some("staff")).await;
             let come = async |sub: &'static str, sid: &'static str| {
                 let email = format!("{sub}@north.example");
-                let answer = s.come(&key, &header(), |c| (c["sub"], c["sid"], c["email"]) = (sub.into(), sid.into(), email.clone().into())).await;
+                let answer = s
+                    .come(&key, &header(), |c| {
+                        (c["sub"], c["sid"], c["email"]) = (sub.into(), sid.into(), email.clone().into())
+                    })
+                    .await;
                 assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
                 answer.get("access_token")
             };
-            let (desk, phone, other) = (come("s-1", "desk").await, come("s-1", "phone").await, come("s-2", "desk2").await);
+            let (desk, phone, other) = (
+                come("s-1", "desk").await,
+                come("s-1", "phone").await,
+                come("s-2", "desk2").await,
+            );
             let typed = json!({"alg": "ES384", "kid": "k1", "typ": "logout+jwt"});
             let told = |claims: &Value| vec![("logout_token", key.sign(&typed, claims))];
             let good = || s.message(Some("s-1"), Some("desk"));
@@ -167,15 +190,48 @@ async fn a_provider_ends_the_sessions_that_came_of_its_own() {
                 ("no time", told(&changed("iat", Value::Null))),
                 ("no jti", told(&changed("jti", Value::Null))),
                 ("no events", told(&changed("events", Value::Null))),
-                ("other events", told(&changed("events", json!({"http://schemas.openid.net/event/other": {}})))),
-                ("an event that is no object", told(&changed("events", json!({LOGOUT_EVENT: true})))),
+                (
+                    "other events",
+                    told(&changed("events", json!({"http://schemas.openid.net/event/other": {}}))),
+                ),
+                (
+                    "an event that is no object",
+                    told(&changed("events", json!({LOGOUT_EVENT: true}))),
+                ),
                 ("a nonce", told(&changed("nonce", json!("n")))),
                 ("nobody", told(&nobody)),
-                ("a stranger's key", vec![("logout_token", stranger.sign(&typed, &good()))]),
-                ("alg none", vec![("logout_token", Key::None.sign(&json!({"alg": "none", "kid": "k1", "typ": "logout+jwt"}), &good()))]),
-                ("the key as a secret", vec![("logout_token", Key::Secret(key.public_bytes()).sign(&json!({"alg": "HS256", "kid": "k1"}), &good()))]),
-                ("another type", vec![("logout_token", key.sign(&json!({"alg": "ES384", "kid": "k1", "typ": "at+jwt"}), &good()))]),
-                ("an ID token", vec![("logout_token", key.sign(&json!({"alg": "ES384", "kid": "k1", "typ": "JWT"}), &s.claims("n")))]),
+                (
+                    "a stranger's key",
+                    vec![("logout_token", stranger.sign(&typed, &good()))],
+                ),
+                (
+                    "alg none",
+                    vec![(
+                        "logout_token",
+                        Key::None.sign(&json!({"alg": "none", "kid": "k1", "typ": "logout+jwt"}), &good()),
+                    )],
+                ),
+                (
+                    "the key as a secret",
+                    vec![(
+                        "logout_token",
+                        Key::Secret(key.public_bytes()).sign(&json!({"alg": "HS256", "kid": "k1"}), &good()),
+                    )],
+                ),
+                (
+                    "another type",
+                    vec![(
+                        "logout_token",
+                        key.sign(&json!({"alg": "ES384", "kid": "k1", "typ": "at+jwt"}), &good()),
+                    )],
+                ),
+                (
+                    "an ID token",
+                    vec![(
+                        "logout_token",
+                        key.sign(&json!({"alg": "ES384", "kid": "k1", "typ": "JWT"}), &s.claims("n")),
+                    )],
+                ),
             ];
             for (name, pairs) in cases {
                 let answer = s.tells(&pairs).await;
@@ -188,23 +244,42 @@ async fn a_provider_ends_the_sessions_that_came_of_its_own() {
             // One session of theirs.
             let message = told(&good());
             let done = s.tells(&message).await;
-            assert_eq!((done.status, done.headers["cache-control"].to_str().unwrap()), (StatusCode::OK, "no-store"), "{}", done.text);
+            assert_eq!(
+                (done.status, done.headers["cache-control"].to_str().unwrap()),
+                (StatusCode::OK, "no-store"),
+                "{}",
+                done.text
+            );
             assert!(!kit.is_good(&desk).await && kit.is_good(&phone).await && kit.is_good(&other).await);
             // The same message again is refused, and a session that is over is over.
             assert_eq!(s.tells(&message).await.status, StatusCode::BAD_REQUEST);
             assert_eq!(s.tells(&told(&good())).await.status, StatusCode::OK);
             // A session that somebody else has there.
-            assert_eq!(s.tells(&told(&s.message(Some("s-1"), Some("desk2")))).await.status, StatusCode::OK);
+            assert_eq!(
+                s.tells(&told(&s.message(Some("s-1"), Some("desk2")))).await.status,
+                StatusCode::OK
+            );
             assert!(kit.is_good(&other).await);
             // All of theirs; by the session's name alone.
-            assert_eq!(s.tells(&told(&s.message(Some("s-1"), None))).await.status, StatusCode::OK);
+            assert_eq!(
+                s.tells(&told(&s.message(Some("s-1"), None))).await.status,
+                StatusCode::OK
+            );
             assert!(!kit.is_good(&phone).await && kit.is_good(&other).await);
-            assert_eq!(s.tells(&told(&s.message(None, Some("desk2")))).await.status, StatusCode::OK);
+            assert_eq!(
+                s.tells(&told(&s.message(None, Some("desk2")))).await.status,
+                StatusCode::OK
+            );
             assert!(!kit.is_good(&other).await);
             // Of a provider that is not there, no other answer.
-            let request = Request::builder().method("POST").uri("/api/identity/sso/made-up/logout").header("host", HOST);
+            let request = Request::builder()
+                .method("POST")
+                .uri("/api/identity/sso/made-up/logout")
+                .header("host", HOST);
             let request = request.header("content-type", "application/x-www-form-urlencoded");
-            let answer = kit.send(request.body(Body::from(encoded(&told(&good())))).unwrap()).await;
+            let answer = kit
+                .send(request.body(Body::from(encoded(&told(&good())))).unwrap())
+                .await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST);
             Ok(())
         })
@@ -217,7 +292,10 @@ async fn describes(document: impl Fn(&str) -> Value + Clone + Send + Sync + 'sta
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let issuer = format!("http://{}", listener.local_addr().expect("address"));
     let own = issuer.clone();
-    let routes = Router::new().route("/.well-known/openid-configuration", get(async move || Json(document(&own))));
+    let routes = Router::new().route(
+        "/.well-known/openid-configuration",
+        get(async move || Json(document(&own))),
+    );
     tokio::spawn(async move { axum::serve(listener, routes).await });
     issuer
 }
