@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
+import { Centrifuge } from "centrifuge";
 import * as jose from "jose";
 import * as oidc from "openid-client";
+import WebSocket from "ws";
 import { accessible, launch, person } from "../lib/browser.mjs";
 import { looks, shot } from "../lib/look.mjs";
 import { Server, eventually } from "../lib/server.mjs";
@@ -225,6 +227,48 @@ test("when the session ends the application is told, by a message that jose beli
   } finally {
     listener.closeAllConnections();
     listener.close();
+  }
+});
+
+test("an application's token opens a patient's channel as far as its scopes reach, and neither files nor messages nor rooms", async () => {
+  const page = await clinician();
+  const me = await page.evaluate(() => JSON.parse(sessionStorage.getItem("medtech.session")).user.id);
+  const config = await discover(await register({ client_name: "Doors" }));
+  const tokenFor = async (scope) => {
+    const { url, checks } = await ask(page, config, { scope: `openid launch/patient ${scope}` }, consent);
+    return (await oidc.authorizationCodeGrant(config, url, checks)).access_token;
+  };
+  const joins = async (token, channel) => {
+    const client = new Centrifuge(server.url.replace("http", "ws") + "/connection/websocket", { token, websocket: WebSocket });
+    try {
+      const subscription = client.newSubscription(channel);
+      const outcome = new Promise((resolve) => {
+        subscription.on("subscribed", () => resolve("joined")).on("unsubscribed", ({ code }) => resolve(code)).on("error", ({ error }) => resolve(error.code));
+        client.on("disconnected", ({ code }) => resolve(`disconnected ${code}`));
+      });
+      subscription.subscribe();
+      client.connect();
+      return await outcome;
+    } finally {
+      client.disconnect();
+    }
+  };
+  const all = await tokenFor("patient/Observation.rs patient/DiagnosticReport.rs");
+  const some = await tokenFor("patient/Patient.rs patient/Observation.rs");
+  const part = await tokenFor("patient/DiagnosticReport.rs patient/Observation.rs?category=laboratory");
+  assert.equal(await joins(all, `patient:${patient.id}`), "joined");
+  for (const token of [some, part]) assert.notEqual(await joins(token, `patient:${patient.id}`), "joined");
+  for (const channel of [`user:${me}`, "board:main", `queue:${me}x`, `conversation:${crypto.randomUUID()}`]) assert.notEqual(await joins(all, channel), "joined", channel);
+  for (const [method, path, body] of [
+    ["POST", "/files"], ["GET", "/api/messaging/conversations"], ["POST", "/api/messaging/conversations", {}], ["GET", "/api/visits"], ["GET", "/api/identity/me"], ["GET", "/api/records/alerts"],
+  ]) {
+    const { status } = await server.api(all, method, path, body, path === "/files" ? { "tus-resumable": "1.0.0", "upload-length": "1" } : {}).catch((e) => ({ status: String(e) }));
+    assert.ok([401, 403, 404].includes(status), `${method} ${path}: ${status}`);
+  }
+  // Neither a session nor an application's token is a media token.
+  for (const token of [all, await tokenOf(page).catch(() => admin), admin]) {
+    const answer = await fetch(`${server.url}/rtc/validate?access_token=${token}`);
+    assert.equal(answer.status, 401);
   }
 });
 
