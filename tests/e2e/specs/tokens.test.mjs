@@ -260,10 +260,12 @@ test("an application's token opens a patient's channel as far as its scopes reac
   for (const token of [some, part]) assert.notEqual(await joins(token, `patient:${patient.id}`), "joined");
   for (const channel of [`user:${me}`, "board:main", `queue:${me}x`, `conversation:${crypto.randomUUID()}`]) assert.notEqual(await joins(all, channel), "joined", channel);
   for (const [method, path, body] of [
-    ["POST", "/files"], ["GET", "/api/messaging/conversations"], ["POST", "/api/messaging/conversations", {}], ["GET", "/api/visits"], ["GET", "/api/identity/me"], ["GET", "/api/records/alerts"],
+    ["POST", "/files"], ["GET", `/files/${crypto.randomUUID()}`], ["GET", `/api/messaging/conversations/${crypto.randomUUID()}/messages`],
+    ["POST", `/api/messaging/conversations/${crypto.randomUUID()}/messages`, {}], ["GET", "/api/visits"], ["GET", "/api/identity/me"], ["GET", "/api/notifications/alerts"],
   ]) {
-    const { status } = await server.api(all, method, path, body, path === "/files" ? { "tus-resumable": "1.0.0", "upload-length": "1" } : {}).catch((e) => ({ status: String(e) }));
-    assert.ok([401, 403, 404].includes(status), `${method} ${path}: ${status}`);
+    const tus = path.startsWith("/files") ? { "tus-resumable": "1.0.0", "upload-length": "1" } : {};
+    const { status, body: problem } = await server.api(all, method, path, body, tus);
+    assert.deepEqual([status, problem.code], [403, "auth.application"], `${method} ${path}`);
   }
   // Neither a session nor an application's token is a media token.
   for (const token of [all, await tokenOf(page).catch(() => admin), admin]) {
