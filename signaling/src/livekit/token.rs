@@ -271,11 +271,19 @@ mod tests {
         install_crypto();
         let keys = One(key(b"a secret of thirty-two bytes long"));
         let session = format!("mt_7_{}", medtech_kernel::id::token());
-        assert_eq!(medtech_kernel::auth::tenant_of(&session), Some(TenantId::from_number(7)));
+        assert_eq!(
+            medtech_kernel::auth::tenant_of(&session),
+            Some(TenantId::from_number(7))
+        );
         for text in [session.clone(), format!("{session}.x.y"), format!("a.{session}.b")] {
             assert!(verify(&keys, &text, 900).is_err(), "{text}");
         }
-        let claims = Claims { iss: "key".into(), sub: "ann".into(), exp: 1_000, ..Claims::default() };
+        let claims = Claims {
+            iss: "key".into(),
+            sub: "ann".into(),
+            exp: 1_000,
+            ..Claims::default()
+        };
         let media = sign(&keys.0, &claims).unwrap();
         // Sessions are looked up only where a token names their tenant (`Sessions::verify`).
         for text in [media.clone(), format!("mt_7_{media}")] {

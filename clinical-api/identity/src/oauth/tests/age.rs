@@ -179,7 +179,9 @@ async fn a_locked_user_keeps_no_token_and_renews_none() {
 
 /// A session in which somebody was known by one factor alone.
 async fn by_one_factor(kit: &Kit<'_>) -> medtech_kernel::Result<String> {
-    let user = crate::store::by_id(&kit.w.ctx.db, kit.w.north.id, kit.doctor_id).await?.expect("the doctor");
+    let user = crate::store::by_id(&kit.w.ctx.db, kit.w.north.id, kit.doctor_id)
+        .await?
+        .expect("the doctor");
     let sessions = kit.w.ctx.sessions.clone();
     let issued = kit.w.ctx.db.write(kit.w.north.id, move |tx| {
         Box::pin(async move {
@@ -200,11 +202,17 @@ async fn an_application_is_as_sure_of_its_user_as_the_sign_in_was() {
             kit.doctor = by_one_factor(&kit).await?;
             let weak = kit.signed_in(&client).await;
             let reads = async |token: &str| kit.api("GET", "/fhir/R4/Observation", token, None).await;
-            assert_eq!(reads(&weak.get("access_token")).await.status, StatusCode::OK, "where the clinic asks for one");
+            assert_eq!(
+                reads(&weak.get("access_token")).await.status,
+                StatusCode::OK,
+                "where the clinic asks for one"
+            );
             let mut settings = w.north.settings.clone();
             settings.require_two_factors = true;
             w.ctx.tenants.set_settings(w.north.id, &settings).await?;
-            let renewed = kit.form("/oauth2/token", &kit.refreshes(&client, &weak.get("refresh_token"))).await;
+            let renewed = kit
+                .form("/oauth2/token", &kit.refreshes(&client, &weak.get("refresh_token")))
+                .await;
             for token in [weak.get("access_token"), renewed.get("access_token")] {
                 let refused = reads(&token).await;
                 assert_eq!(refused.status, StatusCode::FORBIDDEN);
@@ -212,7 +220,14 @@ async fn an_application_is_as_sure_of_its_user_as_the_sign_in_was() {
             }
             assert_eq!(reads(&strong).await.status, StatusCode::OK);
             // Nor does it prove anything anew for its user.
-            let own = kit.api("POST", "/api/identity/step-up/password", &strong, Some(json!({"password": "x"}))).await;
+            let own = kit
+                .api(
+                    "POST",
+                    "/api/identity/step-up/password",
+                    &strong,
+                    Some(json!({"password": "x"})),
+                )
+                .await;
             assert_eq!(own.get("code"), "auth.application");
             Ok(())
         })
@@ -226,13 +241,23 @@ async fn a_subject_is_one_person_for_ever() {
         Box::pin(async move {
             let kit = Kit::new(w).await?;
             let client = kit.public().await;
-            let claims = |token: &str| -> Value { jsonwebtoken::dangerous::insecure_decode_claims(token).expect("claims") };
+            let claims =
+                |token: &str| -> Value { jsonwebtoken::dangerous::insecure_decode_claims(token).expect("claims") };
             let first = claims(&kit.signed_in(&client).await.get("id_token"));
             assert_eq!(first["sub"], kit.doctor_id.to_string());
             // Locked out, their address is still theirs.
             let path = format!("/api/identity/users/{}/lock", kit.doctor_id);
-            assert!(kit.api("POST", &path, &kit.admin, Some(json!({}))).await.status.is_success());
-            let taken = kit.person(&w.north, "dr@north.example", Role::Clinician).await.err().expect("refused");
+            assert!(
+                kit.api("POST", &path, &kit.admin, Some(json!({})))
+                    .await
+                    .status
+                    .is_success()
+            );
+            let taken = kit
+                .person(&w.north, "dr@north.example", Role::Clinician)
+                .await
+                .err()
+                .expect("refused");
             assert_eq!(taken.code, "identity.email_taken");
             // The same address in another clinic is another person.
             let (south, _) = kit.person(&w.south, "dr@north.example", Role::Clinician).await?;
