@@ -196,6 +196,7 @@ const STANDING: &str =
     "SELECT subject, name, roles, id, expires_at, assurance, client, scopes, patient, proved_at FROM session
     WHERE tenant = $1 AND subject = $2 AND expires_at > $3 ORDER BY seen_at DESC, id LIMIT 50";
 const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE tenant = $1 AND id = $2";
+const PROVED_AT: &str = "UPDATE session SET proved_at = $3 WHERE tenant = $1 AND id = $2 AND proved_at > $3";
 const ALL: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2";
 const REVOKE_ID: &str = "DELETE FROM session WHERE tenant = $1 AND id = $2 RETURNING subject, id";
 const REVOKE_SUBJECT: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 RETURNING subject, id";
@@ -337,6 +338,11 @@ impl Sessions {
         tx.exec(PROVE, &[session.into(), assurance.name().into(), now.into()])
             .await
             .map(|_| ())
+    }
+
+    /// They proved themselves elsewhere, at a time before the session began: no later proof is made of it.
+    pub async fn proved_at(&self, tx: &mut Tx, session: Uuid, at: Millis) -> Result<()> {
+        tx.exec(PROVED_AT, &[session.into(), at.into()]).await.map(|_| ())
     }
 
     /// Ends one session; its sockets and media close at once.

@@ -1,10 +1,12 @@
 //! What every HTTP handler shares: the tenant and the principal of a request, JSON bodies, idempotent commands.
 
 use crate::{
-    Ctx, Error, Result, Tenant, Tx,
+    Ctx, Error, Result, Tenant, TenantId, Tx,
     auth::Principal,
+    config::Config,
     id,
     policy::{self, Action, Resource},
+    tenant::Tenants,
     vault::Texts,
 };
 use axum::{
@@ -104,6 +106,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Acting {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         verified(parts).await.map(Self)
     }
+}
+
+/// The public address of a clinic, without a slash at the end: scheme, host and port. The default clinic goes by the
+/// configured address whatever the `Host` header says, so that nobody can make it speak for another name; any other clinic
+/// was found by a host name of its own, and goes by that.
+pub fn origin(config: &Config, tenants: &Tenants, tenant: TenantId, host: &str) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if host.is_empty() || !host.chars().all(plain) {
+        return Err(Error::bad("http.host", "The request's host name is not one."));
+    }
+    let host = host.to_ascii_lowercase();
+    let Some(public) = &config.public_url else {
+        return Ok(format!("http://{host}"));
+    };
+    let public = public.trim_end_matches('/');
+    let default = tenants.by_host("").is_some_and(|t| t.id == tenant);
+    let scheme = public.split_once("://").map_or("https", |(scheme, _)| scheme);
+    Ok(if default {
+        public.to_owned()
+    } else {
+        format!("{scheme}://{host}")
+    })
 }
 
 /// A mark on a request that its bearer token was found good, for what surrounds the handlers.

@@ -93,7 +93,12 @@ impl Scope {
         self.level == other.level
             && self.letters & other.letters == other.letters
             && (self.kind.is_none() || self.kind == other.kind)
-            && (self.query.is_none() || self.query == other.query)
+            && self.conditions().all(|own| other.conditions().any(|o| o == own))
+    }
+
+    /// The conditions of its query, as they were written; all of them are demanded, so that more of them give less.
+    pub fn conditions(&self) -> impl Iterator<Item = &str> {
+        self.query.iter().flat_map(|q| q.split('&'))
     }
 }
 
@@ -108,8 +113,7 @@ impl FromStr for Scope {
             .find(|l| l.name() == level)
             .ok_or(())?;
         let (rest, query) = match rest.split_once('?') {
-            Some((_, "")) => return Err(()),
-            Some((rest, query)) => (rest, Some(query.to_owned())),
+            Some((rest, query)) => (rest, Some(conditions(query)?)),
             None => (rest, None),
         };
         let (kind, letters) = rest.split_once('.').ok_or(())?;
@@ -136,6 +140,26 @@ impl FromStr for Scope {
             query,
         })
     }
+}
+
+/// Longest query of a scope, in bytes.
+const LONGEST: usize = 500;
+
+/// A query of a scope in the characters that a scope may have (RFC 6749, 3.3), each condition a name and a value. A second
+/// question mark, a fragment, an empty or a half condition, an escape that is none: no scope.
+fn conditions(query: &str) -> Result<String, ()> {
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'?' | b'#' | b'<' | b'>' | b'+');
+    let named = |c: &str| {
+        c.split_once('=')
+            .is_some_and(|(name, value)| !name.is_empty() && !name.contains('%') && !value.is_empty())
+    };
+    let escaped = query.split('%').skip(1).all(|rest| {
+        let code = rest.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        // Signs that steer and bytes of no character are not written in any way.
+        rest.as_bytes().iter().take(2).all(u8::is_ascii_hexdigit) && code.is_some_and(|c| c >= b' ' && c != 0x7f)
+    });
+    let fine = query.len() <= LONGEST && query.bytes().all(plain) && escaped && query.split('&').all(named);
+    if fine { Ok(query.to_owned()) } else { Err(()) }
 }
 
 /// Letters in another order, or twice, are no scope (SMART App Launch 2.2, scopes for requesting FHIR resources).
@@ -272,6 +296,21 @@ mod tests {
             "patient/observation.rs",
             "Patient/Observation.rs",
             "patient/Observation.rs?",
+            "patient/Observation.rs?category",
+            "patient/Observation.rs?category=",
+            "patient/Observation.rs?=laboratory",
+            "patient/Observation.rs?category=laboratory&",
+            "patient/Observation.rs?category=laboratory&&status=final",
+            "patient/Observation.rs?category=laboratory?status=final",
+            "patient/Observation.rs?category=laboratory#status",
+            "patient/Observation.rs?c%61tegory=laboratory",
+            "patient/Observation.rs?category=lab%",
+            "patient/Observation.rs?category=lab%+1",
+            "patient/Observation.rs?category=lab%0aoratory",
+            "patient/Observation.rs?category=lab%00",
+            "patient/Observation.rs?category=lab\\,x",
+            "patient/Observation.rs?category=\"lab\"",
+            "patient/Observation.rs?category=läb",
             "patient/Obs/ervation.rs",
             "admin/*.cruds",
             "patient/Observation.readwrite",
@@ -311,6 +350,24 @@ mod tests {
             "launch/patient",
         ] {
             assert!(s.includes(within), "{within}");
+        }
+        let lab = Scopes::parse("patient/Observation.rs?category=laboratory&status=final");
+        for within in [
+            "patient/Observation.r?category=laboratory&status=final",
+            "patient/Observation.rs?status=final&category=laboratory",
+            "patient/Observation.s?status=final&category=laboratory&code=x",
+        ] {
+            assert!(lab.includes(within), "{within}");
+        }
+        for beyond in [
+            "patient/Observation.rs",
+            "patient/Observation.rs?category=laboratory",
+            "patient/Observation.rs?category=laboratory,vital-signs&status=final",
+            "patient/Observation.rs?category=laboratory&status=finale",
+            "patient/*.rs?category=laboratory&status=final",
+            "patient/Observation.cr?category=laboratory&status=final",
+        ] {
+            assert!(!lab.includes(beyond), "{beyond}");
         }
         for beyond in [
             "patient/Observation.cr",

@@ -110,6 +110,7 @@ pub(crate) async fn open_with(config: Config, root: Root) -> Result<Ctx> {
 /// Every consuming group is known before the first write, so that nothing recorded is missed.
 pub(crate) fn register_consumers(ctx: &Ctx) {
     register::<Identity>(ctx);
+    Identity::register(&ctx.bus);
     register::<TenantsModule>(ctx);
     register::<Records>(ctx);
     register::<Appointments>(ctx);
@@ -224,6 +225,9 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     )));
     let visits = Arc::new(visits);
     tasks.extend(consume(&ctx, &clinic.identity, &stop));
+    let (telling, tell) = clinic.identity.tell_applications(&stop);
+    tasks.extend(telling);
+    hub.listen(tell);
     tasks.extend(consume(&ctx, &tenants, &stop));
     tasks.extend(consume(&ctx, &clinic.records, &stop));
     tasks.extend(consume(&ctx, &clinic.appointments, &stop));

@@ -4,21 +4,36 @@ use crate::definitions::{Definitions, Kind, ResourceDef};
 use medtech_kernel::clock;
 use serde_json::{Value, json};
 
-pub(crate) fn statement(base: &str, now: i64) -> Value {
+/// The extension by which clients of the first SMART versions find the authorization server.
+const OAUTH_URIS: &str = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris";
+
+/// `origin`: the clinic's address, where the authorization server stands beside the engine.
+pub(crate) fn statement(origin: &str, now: i64) -> Value {
     let resources: Vec<Value> = Definitions::get().resources().iter().map(resource).collect();
+    let uris = ["authorize", "token", "introspect", "revoke"]
+        .map(|name| json!({"url": name, "valueUri": format!("{origin}/oauth2/{name}")}));
     json!({
         "resourceType": "CapabilityStatement",
         "status": "active",
         "date": clock::rfc3339(now),
         "kind": "instance",
         "software": {"name": "NextGen MedTech", "version": env!("CARGO_PKG_VERSION")},
-        "implementation": {"description": "NextGen MedTech FHIR R4", "url": base},
+        "implementation": {"description": "NextGen MedTech FHIR R4", "url": format!("{origin}{}", crate::PATH)},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
         "rest": [{
             "mode": "server",
             "security": {
-                "description": "Bearer tokens (RFC 6750). The clinic's people see the clinic's records, a patient the own record.",
+                "cors": true,
+                "service": [{
+                    "coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}],
+                    "text": "OAuth 2.1 by SMART App Launch 2.2",
+                }],
+                "description": "Access tokens of the authorization server, as bearer (RFC 6750) or bound to a key (RFC 9449). The clinic's people see the clinic's records, a patient the own record, an application what it was allowed.",
+                "extension": [{
+                    "url": OAUTH_URIS,
+                    "extension": uris,
+                }],
             },
             "resource": resources,
             "interaction": [{"code": "transaction"}, {"code": "batch"}],

@@ -260,7 +260,7 @@ impl Fhir {
         let stored = store::current(exec, def, rid).await?.ok_or_else(unknown)?;
         let owned = Owned::of(def, &stored.body, &self.0.base);
         let view = access.view(ty, Letter::Read);
-        if !self.may_see(exec, &shelf, def, &view, &stored, Some(&owned)).await? {
+        if !self.may_see(exec, &shelf, def, access, &view, &stored, Some(&owned)).await? {
             return Err(unknown());
         }
         if stored.deleted {
@@ -300,11 +300,13 @@ impl Fhir {
     }
 
     /// Is the resource inside of what the caller may see? `owned` is whose it is, where that is known already. By its current or, once deleted, last known place.
+    #[expect(clippy::too_many_arguments, reason = "where to look, who looks, and at what")]
     pub(crate) async fn may_see(
         &self,
         exec: &mut Exec<'_>,
         shelf: &Shelf,
         def: &'static ResourceDef,
+        access: &Access,
         view: &View,
         stored: &store::Stored,
         owned: Option<&Owned>,
@@ -319,17 +321,18 @@ impl Fhir {
             let last = store::version(exec, def, stored.rid, stored.version - 1).await?;
             return match last {
                 Some(last) if !last.stored.body.is_empty() => {
-                    self.shows(def, view, &last.stored.id(shelf, def.name), &last.stored)
+                    self.shows(exec, shelf, def, access, view, &last.stored).await
                 }
                 _ => Ok(false),
             };
         }
-        search::sees(exec, shelf, &self.0.base, def, view, stored, owned).await
+        search::sees(exec, shelf, &self.0.base, def, access, view, stored, owned).await
     }
 
     /// Is this one version inside of what the caller may see? A resource may have been about someone else before.
-    pub(crate) fn version_shows(
+    pub(crate) async fn version_shows(
         &self,
+        exec: &mut Exec<'_>,
         shelf: &Shelf,
         def: &'static ResourceDef,
         access: &Access,
@@ -339,18 +342,28 @@ impl Fhir {
         if view.is_everything() || version.body.is_empty() || policy::seeded("version") {
             return Ok(true);
         }
-        self.shows(def, &view, &version.id(shelf, def.name), version)
+        self.shows(exec, shelf, def, access, &view, version).await
     }
 
-    /// What a scope's query narrows cannot be asked of what is not in the index.
-    fn shows(
+    async fn shows(
         &self,
+        exec: &mut Exec<'_>,
+        shelf: &Shelf,
         def: &'static ResourceDef,
+        access: &Access,
         view: &View,
-        id: &str,
         version: &store::Stored,
     ) -> Result<bool, Failure> {
-        Ok(view.narrowed.is_empty() && search::holds(view, def, id, &version.value()?, &self.0.base))
+        let (body, base) = (version.value()?, &self.0.base);
+        Ok(search::holds(view, def, &version.id(shelf, def.name), &body, base)
+            && search::version_fits(exec, shelf, base, def, access, view, version, &body).await?)
+    }
+
+    /// Can a SMART scope be narrowed by this query (`category=laboratory`)? Else why not, by the parameter's name.
+    pub async fn narrows(&self, tenant: TenantId, ty: &str, query: &str) -> Result<(), Failure> {
+        let (def, shelf) = (type_of(ty)?, self.shelf(tenant));
+        let mut exec = Exec::Db(&self.0.ctx.db, tenant);
+        search::understood(&mut exec, &shelf, &self.0.base, def, query).await
     }
 
     /// The resource as the caller may see it: what is clinical left out for those who see no clinical content.

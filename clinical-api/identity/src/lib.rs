@@ -40,6 +40,7 @@ use medtech_kernel::{
 use password::Hasher;
 use serde::Serialize;
 use std::sync::Arc;
+use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
 /// How long a session opened by password or link lasts: a long working day.
@@ -75,6 +76,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub token: String,
+    pub session: Uuid,
     pub expires_at: Millis,
     pub user: User,
     pub assurance: Assurance,
@@ -124,6 +126,7 @@ impl Identity {
     /// With the clinic's records: who a person is in them can be looked up, and who acts for a patient is written there.
     #[must_use]
     pub fn with_records(mut self, records: Fhir) -> Self {
+        self.oauth.knows(records.clone());
         self.records = Some(records);
         self
     }
@@ -135,7 +138,20 @@ impl Identity {
 
     /// Lets registered applications call these routes from a browser, from their own origins.
     pub fn for_applications(&self, routes: Router) -> Router {
-        self.oauth.cors(routes)
+        self.oauth.cors(self.oauth.bound(routes))
+    }
+
+    /// Tells applications of ended sessions until `stop`: the tasks, and whom to tell of live events.
+    pub fn tell_applications(
+        &self,
+        stop: &watch::Receiver<bool>,
+    ) -> (Vec<JoinHandle<()>>, impl Fn(&Event) + Send + Sync + use<>) {
+        self.oauth.watch(stop)
+    }
+
+    /// Registers the group of what [`Identity::tell_applications`] delivers, before the first write.
+    pub fn register(bus: &Bus) {
+        bus.register(oauth::LOGOUT_GROUP, oauth::LOGOUT_KINDS);
     }
 
     /// Links that patients ask for will ask for their date of birth, which stands here.

@@ -70,9 +70,10 @@ impl Identity {
             grant: assurance.into(),
             idle_ms,
         };
-        let (token, _) = self.ctx.sessions.issue(tx, new).await?;
+        let (token, session) = self.ctx.sessions.issue(tx, new).await?;
         Ok(Opened {
             token,
+            session,
             expires_at: tx.now() + SESSION,
             user,
             assurance,

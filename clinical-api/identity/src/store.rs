@@ -29,6 +29,16 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         number: 5,
         sql: Script::Both(include_str!("../migrations/0005_people.sql")),
     },
+    Migration {
+        module: "identity",
+        number: 8,
+        sql: Script::Both(include_str!("../migrations/0008_oauth_bound.sql")),
+    },
+    Migration {
+        module: "identity",
+        number: 9,
+        sql: Script::Both(include_str!("../migrations/0009_sso_session.sql")),
+    },
 ];
 
 /// Someone who can sign in.

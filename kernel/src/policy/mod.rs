@@ -25,7 +25,7 @@ pub use kept::Beside;
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};
-pub use sight::{Barrier, Patients, Reach, Redaction, Sight, View};
+pub use sight::{Barrier, Narrow, Patients, Reach, Redaction, Sight, View};
 pub use table::{Class, Fields};
 pub use ties::{Treatment, relate, treat, unrelate, withdrawn};
 

@@ -51,6 +51,15 @@ pub struct Redaction {
     pub whole: Patients,
 }
 
+/// What one scope leaves of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Narrow {
+    /// Search parameters, as after a question mark; empty: none.
+    pub query: String,
+    /// Of this patient alone.
+    pub patient: Option<String>,
+}
+
 /// What of a type may be reached by one letter of `cruds`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
@@ -58,8 +67,8 @@ pub struct View {
     pub reach: Vec<Reach>,
     /// Each hides.
     pub barriers: Vec<Barrier>,
-    /// Searches (query strings) of which one must fit: scopes that a query narrows. Empty: no such limit.
-    pub narrowed: Vec<String>,
+    /// Of these one must fit: scopes that a query narrows. Empty: no such limit.
+    pub narrowed: Vec<Narrow>,
     pub redaction: Option<Redaction>,
     /// Why there is nothing.
     pub why: &'static str,
@@ -283,8 +292,8 @@ impl Sight {
         view
     }
 
-    /// The patient to whom the scopes bind (`Some("")`: nobody), and the searches that narrow them. `None`: not covered.
-    fn scope(&self, kind: &str, class: Class, letter: Letter) -> Option<(Option<&str>, Vec<String>)> {
+    /// The patient to whom the scopes bind (`Some("")`: nobody), and what they narrow. `None`: not covered.
+    fn scope(&self, kind: &str, class: Class, letter: Letter) -> Option<(Option<&str>, Vec<Narrow>)> {
         let Some(scopes) = &self.scopes else {
             // A service has what its scopes say, and nothing without them.
             return (!self.is_system()).then_some((None, Vec::new()));
@@ -303,24 +312,21 @@ impl Sight {
         if covering.is_empty() {
             return None;
         }
-        let wide = covering.iter().any(|s| s.level != Level::Patient);
-        let whole = covering
-            .iter()
-            .any(|s| s.query.is_none() && (!wide || s.level != Level::Patient));
-        let narrowed: Vec<String> = if whole {
-            Vec::new()
-        } else {
-            covering
-                .iter()
-                .filter(|s| !wide || s.level != Level::Patient)
-                .filter_map(|s| s.query.clone())
-                .collect()
-        };
-        // What a query narrows may be read, but to write asks for the whole.
-        if !narrowed.is_empty() && !matches!(letter, Letter::Read | Letter::Search) {
-            return None;
+        let context = self.who.grant.patient.as_deref().unwrap_or("");
+        let bound = |l: Level| l == Level::Patient && class != Class::Directory;
+        // Bound to one patient as a whole, or each scope by itself.
+        let limit = covering.iter().all(|s| bound(s.level)).then_some(context);
+        let mut narrowed = Vec::new();
+        for scope in covering {
+            let one = Narrow {
+                query: scope.query.clone().unwrap_or_default(),
+                patient: (limit.is_none() && bound(scope.level)).then(|| context.to_owned()),
+            };
+            if one.query.is_empty() && one.patient.is_none() {
+                return Some((limit, Vec::new()));
+            }
+            narrowed.push(one);
         }
-        let limit = (!wide && class != Class::Directory).then(|| self.who.grant.patient.as_deref().unwrap_or(""));
         Some((limit, narrowed))
     }
 

@@ -183,4 +183,111 @@ mod tests {
         assert!(matches!(verify(&keys, "", 900), Err(TokenError::Missing)));
         assert!(verify(&keys, "a.b.c", 900).is_err());
     }
+
+    /// Signs whatever header it is given, as an attacker would who has this secret.
+    fn made(header: &serde_json::Value, claims: &Claims, secret: &[u8]) -> String {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as B64};
+        let claims = serde_json::to_string(claims).unwrap();
+        let message = format!("{}.{}", B64.encode(header.to_string()), B64.encode(claims));
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+        format!(
+            "{message}.{}",
+            B64.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()))
+        )
+    }
+
+    #[test]
+    fn the_header_chooses_neither_algorithm_nor_key() {
+        install_crypto();
+        let (secret, evil) = (
+            b"a secret of thirty-two bytes long",
+            b"the attacker's own secret, as long",
+        );
+        let keys = One(key(secret));
+        let claims = Claims {
+            iss: "key".into(),
+            sub: "ann".into(),
+            exp: 1_000,
+            ..Claims::default()
+        };
+        let good = serde_json::json!({"alg": "HS256", "typ": "JWT"});
+        assert!(verify(&keys, &made(&good, &claims, secret), 900).is_ok());
+        for alg in ["none", "None", "HS384", "HS512", "RS256", "ES256", "PS256", "EdDSA", ""] {
+            for secret in [&secret[..], &evil[..], b""] {
+                let token = made(&serde_json::json!({"alg": alg, "typ": "JWT"}), &claims, secret);
+                assert!(verify(&keys, &token, 900).is_err(), "{alg}");
+            }
+        }
+        let bare = made(&serde_json::json!({"alg": "none"}), &claims, b"");
+        let unsigned = bare.rsplit_once('.').unwrap().0.to_owned() + ".";
+        assert!(verify(&keys, &unsigned, 900).is_err(), "no signature");
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as B64};
+        for (name, value) in [
+            ("jku", serde_json::json!("https://evil.example/keys")),
+            ("x5u", serde_json::json!("https://evil.example/cert")),
+            ("kid", serde_json::json!("../../evil")),
+            ("kid", serde_json::json!("' OR '1'='1")),
+            ("jwk", serde_json::json!({"kty": "oct", "k": B64.encode(evil)})),
+        ] {
+            let mut header = good.clone();
+            header[name] = value;
+            assert!(verify(&keys, &made(&header, &claims, evil), 900).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_good_from_its_time_to_its_end() {
+        install_crypto();
+        let keys = One(key(b"a secret of thirty-two bytes long"));
+        let claims = Claims {
+            iss: "key".into(),
+            exp: 1_000,
+            nbf: Some(500),
+            ..Claims::default()
+        };
+        let token = sign(&keys.0, &claims).unwrap();
+        for (now, good) in [
+            (400, false),
+            (489, false),
+            (490, true),
+            (500, true),
+            (1_000, true),
+            (1_010, true),
+            (1_011, false),
+        ] {
+            assert_eq!(verify(&keys, &token, now).is_ok(), good, "{now}");
+        }
+        // One that names no end is none.
+        let endless = made(
+            &serde_json::json!({"alg": "HS256"}),
+            &Claims { exp: 0, ..claims },
+            b"a secret of thirty-two bytes long",
+        );
+        assert!(verify(&keys, &endless, 900).is_err());
+    }
+
+    #[test]
+    fn a_session_is_no_media_token_and_a_media_token_no_session() {
+        install_crypto();
+        let keys = One(key(b"a secret of thirty-two bytes long"));
+        let session = format!("mt_7_{}", medtech_kernel::id::token());
+        assert_eq!(
+            medtech_kernel::auth::tenant_of(&session),
+            Some(TenantId::from_number(7))
+        );
+        for text in [session.clone(), format!("{session}.x.y"), format!("a.{session}.b")] {
+            assert!(verify(&keys, &text, 900).is_err(), "{text}");
+        }
+        let claims = Claims {
+            iss: "key".into(),
+            sub: "ann".into(),
+            exp: 1_000,
+            ..Claims::default()
+        };
+        let media = sign(&keys.0, &claims).unwrap();
+        // Sessions are looked up only where a token names their tenant (`Sessions::verify`).
+        for text in [media.clone(), format!("mt_7_{media}")] {
+            assert_eq!(medtech_kernel::auth::tenant_of(&text), None, "{text}");
+        }
+    }
 }

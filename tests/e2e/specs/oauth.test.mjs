@@ -6,7 +6,7 @@ import * as jose from "jose";
 import * as oidc from "openid-client";
 import { accessible, launch, person } from "../lib/browser.mjs";
 import { outsideProvider } from "../lib/provider.mjs";
-import { Server } from "../lib/server.mjs";
+import { Server, eventually } from "../lib/server.mjs";
 import { smartApp } from "../lib/smart.mjs";
 
 const shots = process.env.SCREENSHOTS;
@@ -284,6 +284,26 @@ test("an administrator adds an outside provider; a nurse signs in with it, is ma
     const again = await come("jo");
     await id(again, "nav-board").waitFor();
     assert.equal(await again.evaluate(() => JSON.parse(sessionStorage.getItem("medtech.session")).user.id), who.id);
+
+    // Signed out there: the message of the unmodified provider ends what came of that session, with what it holds open.
+    outside.logoutUri = await id(page, "sso-logout").innerText();
+    const tokenOf = (tab) => tab.evaluate(() => JSON.parse(sessionStorage.getItem("medtech.session")).token);
+    const [first, second] = [await tokenOf(jo), await tokenOf(again)];
+    const closed = again.evaluate(() => new Promise((resolve) => {
+      const poll = () => (document.querySelector("[role=dialog], [role=alertdialog]") ? resolve(true) : setTimeout(poll, 50));
+      poll();
+    }));
+    const leaving = await again.context().newPage();
+    await leaving.goto(`${outside.issuer}/session/end`);
+    await leaving.getByRole("button", { name: /yes/i }).click();
+    await eventually("the provider's message", () => outside.relayed.length > 0);
+    assert.deepEqual(outside.relayed.map((r) => r.status), [200]);
+    assert.equal((await server.api(second, "GET", "/api/identity/me")).status, 401, "what came of that session is over");
+    assert.equal((await server.api(first, "GET", "/api/identity/me")).status, 200, "another session there is another here");
+    assert.equal(await closed, true, "the screen says so without being touched");
+    // The same message again, by a thief: nothing.
+    const replay = await fetch(outside.logoutUri, { method: "POST", body: new URLSearchParams({ logout_token: outside.relayed[0].token }) });
+    assert.equal(replay.status, 400);
 
     // Somebody else's answer is worth nothing in this browser.
     const thief = await person(browser);

@@ -2,7 +2,7 @@
 import { QueryClientProvider } from '@tanstack/react-query';
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Outlet, redirect, RouterProvider } from '@tanstack/react-router';
 import { homeOf } from '../core/session/hub';
-import { wanted } from '../core/session/session';
+import { hint, wanted } from '../core/session/session';
 import { hub, queries } from './hub';
 import { NotFound } from './shell/NotFound';
 import { Shell } from './shell/Shell';
@@ -26,6 +26,7 @@ const ssoReturn = createRoute({ getParentRoute: () => root, path: '/sso', compon
 /** Before anything behind the door: signed in, or first to the door and back here. */
 function signedIn() {
   if (!hub.user.get()) {
+    hint.take(location.hash);
     wanted.write(location.pathname + location.search);
     throw redirect({ to: '/' });
   }
@@ -34,6 +35,12 @@ const authorize = createRoute({
   getParentRoute: () => root, path: '/app/authorize', beforeLoad: signedIn,
   validateSearch: (search: Record<string, unknown>) => ({ request: String(search['request'] ?? '') }),
   component: lazyRouteComponent(() => import('./authorize/Authorize'), 'Authorize'),
+});
+/** `prompt=none`: whoever is signed in, or nobody. */
+const silent = createRoute({
+  getParentRoute: () => root, path: '/app/authorize/silent',
+  validateSearch: (search: Record<string, unknown>) => ({ request: String(search['request'] ?? '') }),
+  component: lazyRouteComponent(() => import('./authorize/Silent'), 'Silent'),
 });
 const app = createRoute({
   getParentRoute: () => root, path: '/app', component: Shell,
@@ -68,7 +75,7 @@ const welcome = createRoute({ getParentRoute: () => app, path: '/account/welcome
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
 const screens = [index, today, queue, board, audit, access, clients, people, roles, clinics, settings, data, security, profile, preferences, privacy, welcome, visit];
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, ssoReturn, authorize, app.addChildren(screens)]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, ssoReturn, authorize, silent, app.addChildren(screens)]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

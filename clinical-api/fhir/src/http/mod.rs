@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use medtech_kernel::{
     Error, TenantId, clock,
     error::Kind,
-    http::{Acting, TenantCtx},
+    http::{Acting, TenantCtx, origin},
 };
 use serde_json::Value;
 
@@ -141,11 +141,16 @@ async fn answer(
         .trim_matches('/')
         .to_owned();
     accepts_json(&parts.headers, parts.uri.query().unwrap_or(""))?;
-    let base = base(&fhir.0.ctx.config.public_url, &parts.headers);
+    let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
+    let ctx = &fhir.0.ctx;
+    // As the caller sees it, and as the tokens for it say it (`aud`, `iss`).
+    let origin = origin(&ctx.config, &ctx.tenants, tenant, host.unwrap_or_default())?;
+    let base = format!("{origin}{}", crate::PATH);
     if path == "metadata" && parts.method == http::Method::GET {
         return Ok(Reply::of(
             200,
-            crate::capability::statement(&base, fhir.0.ctx.clock.now_ms()).to_string(),
+            crate::capability::statement(&origin, ctx.clock.now_ms()).to_string(),
         ));
     }
     let Acting(who) = who?;
@@ -244,18 +249,6 @@ fn accepts_json(headers: &HeaderMap, query: &str) -> Result<(), Failure> {
             "answers are application/fhir+json",
         ))
     }
-}
-
-/// The address of the engine as the caller sees it.
-fn base(public: &Option<String>, headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    let origin = match (public, host) {
-        (Some(url), _) => url.trim_end_matches('/').to_owned(),
-        (None, Some(host)) if host.chars().all(plain) => format!("http://{host}"),
-        (None, _) => String::new(),
-    };
-    format!("{origin}{}", crate::PATH)
 }
 
 /// RFC 7240, the part FHIR uses.

@@ -90,7 +90,7 @@ impl Fhir {
         Self::may(who, def, Letter::Search)?;
         let shelf = self.shelf(who.tenant);
         let mut exec = Exec::Db(&self.0.ctx.db, who.tenant);
-        let request = search::parse(&mut exec, &shelf, &self.0.base, def, &who.access, pairs, ask.strict).await?;
+        let request = search::parse(&mut exec, &shelf, &ask.base, def, &who.access, pairs, ask.strict).await?;
         let now = self.0.ctx.clock.now_ms();
         let place = format!("{}/{}", ask.base, def.name);
         let address = |more: &str| {
@@ -187,7 +187,7 @@ impl Fhir {
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
         let read = who.access.view(def.name, Letter::Read);
-        let seen = self.may_see(&mut exec, &shelf, def, &read, &now, None).await?;
+        let seen = self.may_see(&mut exec, &shelf, def, &who.access, &read, &now, None).await?;
         if !seen {
             self.note(who, format!("{}/{id}", def.name), "history", false, Vec::new())
                 .await;
@@ -203,7 +203,10 @@ impl Fhir {
         let all = versions.len();
         let mut shown = Vec::new();
         for v in versions.into_iter().take(page.size()) {
-            if self.version_shows(&shelf, def, &who.access, &v.stored)? {
+            if self
+                .version_shows(&mut exec, &shelf, def, &who.access, &v.stored)
+                .await?
+            {
                 shown.push(v);
             }
         }
@@ -251,10 +254,15 @@ impl Fhir {
                 false => store::current(&mut exec, def, v.stored.rid).await?,
             };
             let seen = match &now {
-                Some(now) => self.may_see(&mut exec, &shelf, def, &read, now, None).await?,
+                Some(now) => self.may_see(&mut exec, &shelf, def, &who.access, &read, now, None).await?,
                 None => true,
             };
-            if unasked || (seen && self.version_shows(&shelf, def, &who.access, &v.stored)?) {
+            if unasked
+                || (seen
+                    && self
+                        .version_shows(&mut exec, &shelf, def, &who.access, &v.stored)
+                        .await?)
+            {
                 shown.push(v);
             }
         }

@@ -2,7 +2,7 @@
 //! include, carries the conditions of that type, so that nothing can be told from what is not in view.
 
 use super::{
-    Clause,
+    Clause, fits,
     gate::{self, Numbers, Owned},
     parse::Context,
     url,
@@ -15,7 +15,8 @@ use crate::{
 };
 use medtech_kernel::{
     Error, db,
-    policy::{Barrier, Reach, Sight, View, label},
+    error::Kind,
+    policy::{Barrier, Narrow, Reach, Sight, View, label},
     scope::Letter,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -101,12 +102,15 @@ pub(crate) fn holds(view: &View, def: &'static ResourceDef, id: &str, body: &ser
 
 const CODES: &str = "SELECT id, code FROM fhir_code WHERE tenant = $1 AND code IN (";
 
-/// Is a living resource in the view? Told from its body; what a scope's query narrows, from the index.
+/// Is a living resource in the view? Told from its body; what a scope's query narrows, from the index. `access` is whose
+/// view it is.
+#[expect(clippy::too_many_arguments, reason = "where to look, who looks, and at what")]
 pub(crate) async fn sees(
     exec: &mut store::Exec<'_>,
     shelf: &store::Shelf,
     base: &str,
     def: &'static ResourceDef,
+    access: &Access,
     view: &View,
     stored: &store::Stored,
     owned: Option<&Owned>,
@@ -126,12 +130,7 @@ pub(crate) async fn sees(
         };
         return owned.is_in(exec, shelf, def, view, &numbers, stored.rid).await;
     }
-    let mut context = Context {
-        exec: &mut *exec,
-        shelf,
-        base,
-        access: &Access::All,
-    };
+    let mut context = Context::new(&mut *exec, shelf, base, access);
     let clauses = guard(&mut context, def, view).await?;
     Ok(super::run::sees(exec, stored.rid, &clauses).await?)
 }
@@ -166,36 +165,106 @@ pub(super) async fn guard(
         all.extend(hides(def, barrier, numbers, &codes).map(|c| Clause::Not(Box::new(c))));
     }
     if !view.narrowed.is_empty() {
-        let mut any = Vec::new();
-        for query in &view.narrowed {
-            any.push(Clause::All(Box::pin(narrowed(context, def, query)).await?));
-        }
-        all.push(Clause::Any(any));
+        all.push(scoped(context, def, view).await?);
     }
     Ok(all)
 }
 
-/// A scope's own query. What of it is not understood fits nothing.
+/// What one narrowed scope leaves. What of its query is not understood fits nothing. It is asked as the caller would ask
+/// it: where the way of a chain is closed to them, so it is to their scope.
 async fn narrowed(
     context: &mut Context<'_, '_>,
     def: &'static ResourceDef,
-    query: &str,
+    narrow: &Narrow,
 ) -> Result<Vec<Clause>, Failure> {
+    let mut all = Vec::new();
+    if let Some(patient) = &narrow.patient {
+        let one = gate::numbers_of(context.exec, context.shelf, &[patient.clone()].into()).await?;
+        all.push(within(def, &one));
+    }
     let mut own = Context {
         exec: &mut *context.exec,
         shelf: context.shelf,
         base: context.base,
-        access: &Access::All,
+        access: context.access,
+        narrowing: true,
     };
-    let mut all = Vec::new();
-    for (name, text) in url::pairs(query) {
-        match super::parse::clause(&mut own, def, &name, &text, 0).await {
-            Ok(Some(clause)) => all.push(clause),
-            Ok(None) | Err(Failure::Issues(..)) => return Ok(vec![Clause::Nothing]),
+    for (name, text) in url::pairs(&narrow.query) {
+        match super::parse::condition(&mut own, def, &name, &text).await {
+            Ok(clause) => all.push(clause),
+            Err(Failure::Issues(..)) => return Ok(vec![Clause::Nothing]),
+            Err(Failure::Kernel(e)) if e.kind == Kind::Forbidden => return Ok(vec![Clause::Nothing]),
             Err(other) => return Err(other),
         }
     }
     Ok(all)
+}
+
+/// The conditions of a view's scopes alone: one of them must fit.
+async fn scoped(context: &mut Context<'_, '_>, def: &'static ResourceDef, view: &View) -> Result<Clause, Failure> {
+    if context.narrowing {
+        // A scope's own chain through a type that is narrowed as well: nothing, before it turns in a circle.
+        return Ok(Clause::Nothing);
+    }
+    let mut any = Vec::new();
+    for narrow in &view.narrowed {
+        any.push(Clause::All(Box::pin(narrowed(context, def, narrow)).await?));
+    }
+    Ok(Clause::Any(any))
+}
+
+/// Does a living resource fit what scopes leave to a letter? Says nothing of the rest of the view.
+pub(crate) async fn fits_scopes(
+    exec: &mut store::Exec<'_>,
+    shelf: &store::Shelf,
+    base: &str,
+    def: &'static ResourceDef,
+    access: &Access,
+    letter: Letter,
+    rid: i64,
+) -> Result<bool, Failure> {
+    let view = access.view(def.name, letter);
+    if view.narrowed.is_empty() {
+        return Ok(true);
+    }
+    let mut context = Context::new(&mut *exec, shelf, base, access);
+    let clause = scoped(&mut context, def, &view).await?;
+    Ok(super::run::sees(exec, rid, &[clause]).await?)
+}
+
+/// The same of a resource as it was, or as it will be: by its own search values, and `false` where these do not tell it.
+#[expect(clippy::too_many_arguments, reason = "where to look, who looks, and at what")]
+pub(crate) async fn version_fits(
+    exec: &mut store::Exec<'_>,
+    shelf: &store::Shelf,
+    base: &str,
+    def: &'static ResourceDef,
+    access: &Access,
+    view: &View,
+    version: &store::Stored,
+    body: &serde_json::Value,
+) -> Result<bool, Failure> {
+    if view.narrowed.is_empty() {
+        return Ok(true);
+    }
+    let mut context = Context::new(&mut *exec, shelf, base, access);
+    let clause = scoped(&mut context, def, view).await?;
+    fits::fits(exec, shelf, base, def, &clause, version, body).await
+}
+
+/// Can a scope be narrowed to this? The text says what cannot be searched so.
+pub(crate) async fn understood(
+    exec: &mut store::Exec<'_>,
+    shelf: &store::Shelf,
+    base: &str,
+    def: &'static ResourceDef,
+    query: &str,
+) -> Result<(), Failure> {
+    let mut context = Context::new(exec, shelf, base, &Access::All);
+    for (name, text) in url::pairs(query) {
+        super::parse::condition(&mut context, def, &name, &text).await?;
+    }
+    Ok(())
 }
 
 pub(super) fn within(def: &'static ResourceDef, numbers: &Arc<Numbers>) -> Clause {

@@ -81,6 +81,15 @@ async fn look_up(exec: &mut Exec<'_>, shelf: &Shelf, view: &View) -> Result<Arc<
     Ok(resolved)
 }
 
+/// The row numbers of these patients, as far as they are known.
+pub(super) async fn numbers_of(
+    exec: &mut Exec<'_>,
+    shelf: &Shelf,
+    patients: &Patients,
+) -> Result<Arc<Numbers>, Failure> {
+    resolve(exec, shelf, patients, &mut true).await
+}
+
 async fn resolve(
     exec: &mut Exec<'_>,
     shelf: &Shelf,

@@ -141,12 +141,7 @@ pub(crate) async fn included(
         );
         let view = access.view(def.name, Letter::Read);
         if !policy::seeded("include") {
-            let mut context = Context {
-                exec: &mut *exec,
-                shelf,
-                base,
-                access,
-            };
+            let mut context = Context::new(&mut *exec, shelf, base, access);
             for clause in guard(&mut context, def, &view).await? {
                 text.push_str(&format!(" AND {}", clause.test(&mut sql, "r")));
             }

@@ -2,6 +2,7 @@
 
 mod access;
 mod clause;
+mod fits;
 mod gate;
 mod include;
 mod parse;
@@ -11,7 +12,7 @@ pub(crate) mod url;
 mod value;
 
 pub use access::Access;
-pub(crate) use access::{holds, owners, sees};
+pub(crate) use access::{fits_scopes, holds, owners, sees, understood, version_fits};
 pub(crate) use clause::Clause;
 pub(crate) use gate::Owned;
 pub(crate) use include::{Include, included};

@@ -54,6 +54,20 @@ pub(super) struct Context<'a, 'b> {
     pub(super) shelf: &'a Shelf,
     pub(super) base: &'a str,
     pub(super) access: &'a Access,
+    /// It is a scope's own query that is read.
+    pub(super) narrowing: bool,
+}
+
+impl<'a, 'b> Context<'a, 'b> {
+    pub(super) fn new(exec: &'a mut Exec<'b>, shelf: &'a Shelf, base: &'a str, access: &'a Access) -> Self {
+        Self {
+            exec,
+            shelf,
+            base,
+            access,
+            narrowing: false,
+        }
+    }
 }
 
 pub(super) fn refuse(what: impl Into<String>) -> Failure {
@@ -89,12 +103,7 @@ pub(crate) async fn parse(
         understood: String::new(),
         ignored: Vec::new(),
     };
-    let mut context = Context {
-        exec,
-        shelf,
-        base,
-        access,
-    };
+    let mut context = Context::new(exec, shelf, base, access);
     if !policy::seeded("search") {
         let view = access.view(def.name, Letter::Search);
         request.clauses = guard(&mut context, def, &view).await?;
@@ -285,6 +294,21 @@ pub(super) async fn clause(
         value::clause(context, def, param, modifier, text).await?
     };
     unhidden(context, def, param.code, found).await.map(Some)
+}
+
+/// A condition that must be one: what is no search parameter of the type is refused by its name.
+pub(super) async fn condition(
+    context: &mut Context<'_, '_>,
+    def: &'static ResourceDef,
+    name: &str,
+    text: &str,
+) -> Result<Clause, Failure> {
+    if name.contains('\0') || text.contains('\0') {
+        return Err(refuse("the character U+0000 is not allowed"));
+    }
+    clause(context, def, name, text, 0)
+        .await?
+        .ok_or_else(|| unsupported(format!("{} has no search parameter {name:.80}", def.name)))
 }
 
 fn missing(param: &Param, text: &str) -> Result<Clause, Failure> {

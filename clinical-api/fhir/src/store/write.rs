@@ -197,6 +197,7 @@ pub(crate) async fn apply(
     let mut batch = Batch::default();
     let (mut res, mut hist, mut log) = (Vec::new(), Vec::new(), Vec::new());
     let mut made = 0_u64;
+    let mut made_of = Vec::new();
     let mut written = Vec::with_capacity(changes.len());
     for mut change in changes {
         let (rid, id, ours) = state.row(tx, shelf, &change).await?;
@@ -255,6 +256,7 @@ pub(crate) async fn apply(
             Some(o) => {
                 let mut found = change.def.plan().run(&o.value()?, base);
                 gate.may(op, change.def, &id, &found)?;
+                gate.fits(tx, shelf, op, change.def, rid).await?;
                 // Rows of an older release are not blinded: they go as they came.
                 if let Some(veil) = shelf.veil.as_ref().filter(|_| o.sealed) {
                     veil.over(change.def, &mut found)?;
@@ -363,6 +365,9 @@ pub(crate) async fn apply(
             },
         )
         .await?;
+        if op != Op::Delete {
+            made_of.push((op, change.def, rid));
+        }
         written.push(Written {
             def: change.def,
             id,
@@ -380,6 +385,10 @@ pub(crate) async fn apply(
     tx.insert(&HIST, &hist).await?;
     tx.insert(&LOG, &log).await?;
     batch.write(tx).await?;
+    // Nor may a change lead out of what the scopes leave: asked of the rows, as a search would.
+    for (op, def, rid) in made_of {
+        gate.fits(tx, shelf, op, def, rid).await?;
+    }
     let shelf = std::sync::Arc::clone(shelf);
     let (codes, xids) = (state.new_codes, state.new_xids);
     if !codes.is_empty() || !xids.is_empty() {
@@ -393,6 +402,14 @@ const REGISTERED: Millis = 7 * 86_400_000;
 
 fn refused() -> Failure {
     Error::forbidden("fhir.denied", "You may not change this record here.").into()
+}
+
+fn letter(op: Op) -> Letter {
+    match op {
+        Op::Create => Letter::Create,
+        Op::Update => Letter::Update,
+        Op::Delete => Letter::Delete,
+    }
 }
 
 /// What the writer may change.
@@ -425,7 +442,34 @@ impl<'a> Gate<'a> {
         if self.is_open() || view.is_everything() {
             return Ok(true);
         }
-        search::sees(&mut Exec::Tx(tx), shelf, self.base, def, &view, old, None).await
+        search::sees(
+            &mut Exec::Tx(tx),
+            shelf,
+            self.base,
+            def,
+            &self.by.access,
+            &view,
+            old,
+            None,
+        )
+        .await
+    }
+
+    /// 403 unless the resource, as its rows now stand, is one that the scopes leave to this change.
+    async fn fits(
+        &self,
+        tx: &mut Tx,
+        shelf: &Shelf,
+        op: Op,
+        def: &'static ResourceDef,
+        rid: i64,
+    ) -> Result<(), Failure> {
+        let (access, exec) = (&self.by.access, &mut Exec::Tx(tx));
+        let open = self.is_open() || policy::seeded("scopes");
+        if open || search::fits_scopes(exec, shelf, self.base, def, access, letter(op), rid).await? {
+            return Ok(());
+        }
+        Err(Error::forbidden("auth.scope", "The application was not given access to this.").into())
     }
 
     /// 403 unless everyone whose resource it is, is someone whose record they may write.
@@ -433,11 +477,7 @@ impl<'a> Gate<'a> {
         if self.is_open() {
             return Ok(());
         }
-        let letter = match op {
-            Op::Create => Letter::Create,
-            Op::Update => Letter::Update,
-            Op::Delete => Letter::Delete,
-        };
+        let letter = letter(op);
         if op == Op::Create && def.name == "Patient" {
             self.made.push(id.to_owned());
         }

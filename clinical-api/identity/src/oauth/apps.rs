@@ -1,13 +1,18 @@
 //! The applications that act for a user: seen and ended by the user.
 
-use super::{OAuth, consent::person, issuer::Site, store};
+use super::{
+    OAuth,
+    consent::{FIXED, person},
+    issuer::Site,
+    store,
+};
 use axum::{
     Json,
     extract::{Path, State},
 };
 use http::StatusCode;
-use medtech_kernel::{Error, Result, auth::Principal, clock::rfc3339};
-use serde::Serialize;
+use medtech_kernel::{Error, Result, auth::Principal, clock::rfc3339, http::Body};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
 #[derive(Serialize)]
@@ -99,4 +104,60 @@ pub(crate) async fn end(
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Fewer {
+    /// Permissions that are taken back.
+    without: Vec<String>,
+}
+
+/// Takes single permissions back. Tokens that are out still say the old ones, so they end; the application asks for new
+/// ones with what is left. With nothing left that gives access, the application is ended.
+pub(crate) async fn narrow(
+    State(oauth): State<Arc<OAuth>>,
+    site: Site,
+    who: Principal,
+    Path(client): Path<String>,
+    Body(fewer): Body<Fewer>,
+) -> Result<StatusCode> {
+    person(&who)?;
+    let now = oauth.ctx.clock.now_ms();
+    let grants = store::grants_of(&oauth.ctx.db, site.id(), &who.subject, now).await?;
+    let mut changes = Vec::new();
+    for grant in grants.into_iter().filter(|g| g.client == client) {
+        let words: Vec<&str> = grant.scopes.split(' ').collect();
+        let left: Vec<&str> = (words.iter().copied())
+            .filter(|w| FIXED.contains(w) || !fewer.without.iter().any(|f| f == w))
+            .collect();
+        if left.len() < words.len() {
+            let some = left.iter().any(|w| !FIXED.contains(w));
+            changes.push((grant.id, some.then(|| left.join(" "))));
+        }
+    }
+    if changes.is_empty() {
+        return Err(Error::not_found(
+            "oauth.app_unknown",
+            "No such application has this permission of yours.",
+        ));
+    }
+    let sessions = oauth.ctx.sessions.clone();
+    let done = oauth.ctx.db.write(site.id(), move |tx| {
+        Box::pin(async move {
+            for (id, left) in changes {
+                match left {
+                    Some(left) => {
+                        store::narrow_grant(tx, id, &left).await?;
+                        store::end_access(tx, &sessions, id).await?;
+                    }
+                    None => {
+                        store::end_grant(tx, &sessions, id).await?;
+                    }
+                }
+            }
+            let target = format!("oauth_client:{client}");
+            crate::audited(tx, &who.subject, "update", &target, "success", "permissions taken back").await
+        })
+    });
+    done.await.map(|()| StatusCode::NO_CONTENT)
 }

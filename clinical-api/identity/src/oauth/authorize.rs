@@ -4,7 +4,8 @@
 use super::{
     OAuth, PUSHED, REQUEST,
     client::{Client, GrantType},
-    form::Form,
+    dpop,
+    form::{Form, Visited},
     issuer::Site,
     refusal::{Outcome, Refusal},
     store::{self, Launch},
@@ -15,7 +16,7 @@ use axum::{
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use medtech_kernel::{Tx, clock::Millis, id, scope::Level, scope::Scopes};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -38,6 +39,18 @@ pub(crate) struct Asked {
     pub(crate) launch: Option<Launch>,
     /// The user proves themselves not before this time (`prompt=login`, `max_age`).
     pub(crate) proved_after: Option<Millis>,
+    /// `prompt=none`: answered without a screen.
+    #[serde(default)]
+    pub(crate) silent: bool,
+    /// The user whom the application means (`id_token_hint`): no other goes on.
+    #[serde(default)]
+    pub(crate) meant: Option<String>,
+    /// The address that the application believes to be the user's.
+    #[serde(default)]
+    pub(crate) login_hint: Option<String>,
+    /// The key that the tokens will be bound to (RFC 9449).
+    #[serde(default)]
+    pub(crate) jkt: Option<String>,
 }
 
 /// Why a request fails.
@@ -97,19 +110,7 @@ pub(crate) fn page(status: StatusCode) -> Response {
         .into_response()
 }
 
-pub(crate) async fn ask(State(oauth): State<Arc<OAuth>>, site: Site, RawQuery(query): RawQuery) -> Response {
-    let form = Form::parse(query.unwrap_or_default().as_bytes());
-    oauth.asked(&site, form).await
-}
-
-pub(crate) async fn ask_by_form(
-    State(oauth): State<Arc<OAuth>>,
-    site: Site,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let form = Form::posted(&headers, query.as_deref(), &body);
+pub(crate) async fn ask(State(oauth): State<Arc<OAuth>>, site: Site, Visited(form): Visited) -> Response {
     oauth.asked(&site, form).await
 }
 
@@ -126,8 +127,14 @@ pub(crate) async fn push(
     if form.get("request_uri").is_some() || form.get("client_id").is_some_and(|named| named != client.id) {
         return Err(Refusal::request("This cannot be pushed."));
     }
+    let form = match oauth.proof(&site, &headers, &Method::POST, "/oauth2/par", None).await? {
+        None => form,
+        // RFC 9449, 10.1: a proof binds as `dpop_jkt` would.
+        Some(jkt) if form.get("dpop_jkt").is_none_or(|named| named == jkt) => form.with("dpop_jkt", jkt),
+        Some(_) => return Err(Refusal::new("invalid_dpop_proof", "The proof is of another key.")),
+    };
     // Checked now, so that the client hears of it, and again when it is taken up.
-    match oauth.examine(&site, &client, &form) {
+    match oauth.examine(&site, &client, &form).await {
         Ok(_) => {}
         Err(Problem::Page(text)) => return Err(Refusal::request(text)),
         Err(Problem::Back(_, refusal)) => return Err(refusal),
@@ -145,7 +152,7 @@ pub(crate) async fn push(
 }
 
 /// The parameters of an authorization request that mean something here.
-const PARAMETERS: [&str; 13] = [
+const PARAMETERS: [&str; 16] = [
     "client_id",
     "redirect_uri",
     "response_type",
@@ -157,6 +164,9 @@ const PARAMETERS: [&str; 13] = [
     "launch",
     "prompt",
     "max_age",
+    "login_hint",
+    "id_token_hint",
+    "dpop_jkt",
     "code_challenge",
     "code_challenge_method",
 ];
@@ -168,7 +178,7 @@ impl OAuth {
             Err(refusal) => Err(refusal.into()),
         };
         match outcome {
-            Ok(handle) => see_other(&format!("/app/authorize?request={handle}")),
+            Ok(address) => see_other(&address),
             Err(Problem::Back(to, refusal)) => {
                 let more = [("error", refusal.error), ("error_description", &*refusal.description)];
                 see_other(&back(site, &to.redirect_uri, to.state.as_deref(), &more))
@@ -180,14 +190,14 @@ impl OAuth {
         }
     }
 
-    /// Keeps a request that holds; answers its handle.
+    /// Keeps a request that holds; answers the page of ours where it goes on.
     async fn keep(&self, site: &Site, form: Form) -> Result<String, Problem> {
         let form = self.unpushed(site, form).await?;
         let client = store::client(&self.ctx.db, site.id(), form.require("client_id")?).await?;
         let client = client
             .filter(|c| c.active && c.may(GrantType::AuthorizationCode))
             .ok_or_else(|| Refusal::client("The application is not known."))?;
-        let mut asked = self.examine(site, &client, &form)?;
+        let mut asked = self.examine(site, &client, &form).await?;
         let to = || Back {
             redirect_uri: asked.redirect_uri.clone(),
             state: asked.state.clone(),
@@ -201,6 +211,15 @@ impl OAuth {
             ));
         }
         let (back_to, handle) = (to(), id::token());
+        let page = match (asked.silent, &asked.login_hint) {
+            (true, _) => format!("/app/authorize/silent?request={handle}"),
+            // Behind the #, where no server and no log sees it.
+            (false, Some(hint)) => {
+                let hint: String = form_urlencoded::byte_serialize(hint.as_bytes()).collect();
+                format!("/app/authorize?request={handle}#login_hint={hint}")
+            }
+            (false, None) => format!("/app/authorize?request={handle}"),
+        };
         let (hash, expires_at) = (id::sha256(handle.as_bytes()), self.ctx.clock.now_ms() + REQUEST);
         let kept = self.ctx.db.write(site.id(), move |tx| {
             Box::pin(async move {
@@ -214,7 +233,7 @@ impl OAuth {
             })
         });
         if kept.await? {
-            Ok(handle)
+            Ok(page)
         } else {
             Err(Problem::Back(
                 back_to,
@@ -240,7 +259,7 @@ impl OAuth {
     }
 
     /// Does the request hold? Everything is looked at but the launch.
-    fn examine(&self, site: &Site, client: &Client, form: &Form) -> Result<Asked, Problem> {
+    async fn examine(&self, site: &Site, client: &Client, form: &Form) -> Result<Asked, Problem> {
         if !client.may(GrantType::AuthorizationCode) {
             return Err(Problem::Page("The application does not sign people in.".into()));
         }
@@ -276,8 +295,15 @@ impl OAuth {
         if form.get("code_challenge_method") != Some("S256") || !is_hash {
             return refuse(Refusal::request("PKCE with S256 is required (RFC 7636)."));
         }
-        let long = |name| form.get(name).is_some_and(|v| v.len() > 2000);
-        if ["state", "nonce", "scope"].into_iter().any(long) {
+        let long = |(name, most)| form.get(name).is_some_and(|v: &str| v.len() > most);
+        let lengths = [
+            ("state", 2000),
+            ("nonce", 2000),
+            ("scope", 4000),
+            ("login_hint", 300),
+            ("id_token_hint", 8000),
+        ];
+        if lengths.into_iter().any(long) {
             return refuse(Refusal::request("A parameter is too long."));
         }
         let asked = form.get("scope").unwrap_or_default();
@@ -287,6 +313,9 @@ impl OAuth {
                 "invalid_scope",
                 "None of the scopes can be given to this application.",
             ));
+        }
+        if let Err(refusal) = self.keepable(site, &scopes.join(" ")).await {
+            return refuse(refusal);
         }
         // SMART App Launch: `aud` says which FHIR service the token is meant for, so that it is not lured to another.
         let smart =
@@ -306,13 +335,21 @@ impl OAuth {
             .split(' ')
             .filter(|p| !p.is_empty())
             .collect();
-        if prompts.contains(&"none") {
-            // The user always decides on a screen; without one there is no answer.
-            let refusal = match prompts.len() {
-                1 => Refusal::new("login_required", "Nobody is signed in without a screen."),
-                _ => Refusal::request("prompt=none stands alone."),
-            };
-            return refuse(refusal);
+        let silent = prompts.contains(&"none");
+        if silent && prompts.len() > 1 {
+            return refuse(Refusal::request("prompt=none stands alone."));
+        }
+        let meant = match form.get("id_token_hint") {
+            None => None,
+            Some(hint) => match self.hinted(site, hint).await {
+                Ok(hint) if hint.aud == client.id => Some(hint.sub),
+                Ok(_) => return refuse(Refusal::request("The id_token_hint is not good.")),
+                Err(refusal) => return refuse(refusal),
+            },
+        };
+        let jkt = form.get("dpop_jkt").map(str::to_owned);
+        if jkt.as_deref().is_some_and(|jkt| !dpop::is_thumbprint(jkt)) {
+            return refuse(Refusal::request("dpop_jkt is the thumbprint of a key (RFC 7638)."));
         }
         let now = self.ctx.clock.now_ms();
         let max_age = match form.get("max_age").map(str::parse::<u32>) {
@@ -330,6 +367,10 @@ impl OAuth {
             scopes,
             launch: None,
             proved_after: login.max(max_age),
+            silent,
+            meant,
+            login_hint: form.get("login_hint").map(str::to_owned),
+            jkt,
         })
     }
 }

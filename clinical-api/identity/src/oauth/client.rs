@@ -59,6 +59,15 @@ pub(crate) struct Metadata {
     /// Where it is opened from within the EHR (SMART App Launch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) initiate_login_uri: Option<String>,
+    /// Where it is told that its user's session here is over (OpenID Connect Back-Channel Logout).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backchannel_logout_uri: Option<String>,
+    /// Whether it needs the session's name in that message; it always has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) backchannel_logout_session_required: bool,
+    /// It has no token that is not bound to a key of its own (RFC 9449).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dpop_bound_access_tokens: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) jwks: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,15 +91,14 @@ impl Client {
         self.metadata.grant_types.contains(&grant)
     }
 
-    /// The words of a request that this client may have and that we know, in their order. Scopes that a query narrows are
-    /// not given, since nothing here would hold them to it.
+    /// The words of a request that this client may have and that we know, in their order.
     pub(crate) fn allowed(&self, asked: &str, levels: &[Level]) -> Vec<String> {
         let ours = Scopes::parse(&self.metadata.scope);
         let mut given: Vec<String> = Vec::new();
         for word in asked.split(' ').filter(|w| !w.is_empty()) {
             let one = Scopes::parse(word);
             let known = match one.clinical.first() {
-                Some(scope) => scope.query.is_none() && levels.contains(&scope.level),
+                Some(scope) => levels.contains(&scope.level),
                 None => NAMED.contains(&word) && levels.contains(&Level::User),
             };
             if known && ours.includes(word) && !given.iter().any(|g| g == word) {
@@ -150,6 +158,13 @@ impl Metadata {
         }
         if let Some(uri) = &self.initiate_login_uri {
             web(uri, "The launch address")?;
+        }
+        if let Some(uri) = &self.backchannel_logout_uri {
+            let here = |url: &Url| development && url.scheme() == "http" && is_loopback(url);
+            let url = Url::parse(uri).ok().filter(|_| uri.len() <= 1000 && !uri.contains('#'));
+            if !url.is_some_and(|url| url.scheme() == "https" || here(&url)) || backend {
+                return Err(wrong("The address for sign-outs begins with https."));
+            }
         }
         self.check_scope(backend)?;
         self.check_keys(development)

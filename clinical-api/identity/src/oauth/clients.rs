@@ -102,6 +102,17 @@ impl OAuth {
         store::client(&self.ctx.db, site.id(), id).await?.ok_or_else(unknown)
     }
 
+    /// A scope with a query is registered only where the query can be kept.
+    async fn understood(&self, site: &Site, metadata: &Metadata) -> Result<()> {
+        match self.unkept(site.id(), &metadata.scope).await? {
+            Some(why) => Err(Error::unprocessable(
+                "oauth.client",
+                format!("This scope cannot be kept: {why}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// In development keys may be published on this machine.
     fn development(&self) -> bool {
         self.ctx.config.public_url.is_none()
@@ -148,6 +159,7 @@ pub(crate) async fn create(
     let now = oauth.ctx.clock.now_ms();
     who.require_fresh(now)?;
     metadata.check(oauth.development())?;
+    oauth.understood(&site, &metadata).await?;
     let (secret, hash) = secret_for(metadata.token_endpoint_auth_method);
     let client = Client {
         id: id::new_id(&oauth.ctx.clock).to_string(),
@@ -174,6 +186,7 @@ pub(crate) async fn update(
     let metadata: Metadata = serde_json::from_value(update.metadata.into())
         .map_err(|e| Error::bad("http.body", format!("The request's body is not as expected: {e}")))?;
     metadata.check(oauth.development())?;
+    oauth.understood(&site, &metadata).await?;
     let old = oauth.one(&site, &id).await?;
     let method = metadata.token_endpoint_auth_method;
     let (secret, hash) = match method == old.metadata.token_endpoint_auth_method {
@@ -183,7 +196,8 @@ pub(crate) async fn update(
     // A grant that stands was given under what the application was then.
     let anew = method != old.metadata.token_endpoint_auth_method
         || metadata.scope != old.metadata.scope
-        || metadata.grant_types != old.metadata.grant_types;
+        || metadata.grant_types != old.metadata.grant_types
+        || metadata.dpop_bound_access_tokens != old.metadata.dpop_bound_access_tokens;
     let client = Client {
         metadata,
         secret: hash,

@@ -14,7 +14,7 @@ use axum::{
 use medtech_kernel::{
     Error, Result,
     auth::{Principal, Role},
-    clock::rfc3339,
+    clock::{Millis, rfc3339},
     http::Body,
     id,
     policy::{Action, Resource},
@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Scopes without which the request makes no sense: the user takes or leaves them with the whole.
-const FIXED: [&str; 4] = ["openid", "launch", "launch/patient", "launch/encounter"];
+pub(crate) const FIXED: [&str; 4] = ["openid", "launch", "launch/patient", "launch/encounter"];
 
-fn unknown() -> Error {
+pub(crate) fn unknown() -> Error {
     Error::not_found(
         "oauth.request_unknown",
         "This request is not known, or it is over. Please open the application again.",
@@ -41,7 +41,10 @@ pub(crate) struct Shown {
     redirect_host: String,
     scopes: Vec<Word>,
     patient: Choice,
+    /// An access token lives this long, in seconds.
     expires_in: i64,
+    /// Without being asked again, the application has what is allowed for this long, in seconds.
+    lasts: i64,
 }
 
 #[derive(Serialize)]
@@ -65,6 +68,15 @@ struct Word {
     /// Of `cruds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     letters: Option<String>,
+    /// Of these alone: the conditions of its query.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only: Vec<Condition>,
+}
+
+#[derive(Serialize)]
+struct Condition {
+    name: String,
+    value: String,
 }
 
 #[derive(Serialize)]
@@ -89,10 +101,30 @@ pub(crate) struct Decision {
 
 #[derive(Serialize)]
 pub(crate) struct Redirect {
-    redirect: String,
+    pub(crate) redirect: String,
 }
 
-fn needs_patient(asked: &Asked) -> bool {
+/// What a user allows.
+pub(crate) struct Given {
+    pub(crate) scopes: String,
+    pub(crate) patient: Option<String>,
+    /// The end of what was allowed before, which asking again without a screen does not move.
+    pub(crate) not_after: Option<Millis>,
+    /// For the audit trail.
+    pub(crate) how: &'static str,
+}
+
+/// How long scopes are good for, where it is longer than one access token.
+pub(crate) fn lasts(scopes: &str) -> Option<Millis> {
+    let scopes = Scopes::parse(scopes);
+    match () {
+        () if scopes.named("offline_access") => Some(OFFLINE),
+        () if scopes.named("online_access") => Some(ONLINE),
+        () => None,
+    }
+}
+
+pub(crate) fn needs_patient(asked: &Asked) -> bool {
     let scopes = Scopes::parse(&asked.scopes.join(" "));
     scopes.named("launch/patient") || scopes.clinical.iter().any(|s| s.level == Level::Patient)
 }
@@ -123,6 +155,9 @@ pub(crate) async fn show(
                 .as_ref()
                 .map(|c| c.kind.clone().unwrap_or_else(|| "*".to_owned())),
             letters: clinical.as_ref().map(|c| c.letters().map(|l| l.name()).collect()),
+            only: clinical
+                .as_ref()
+                .map_or_else(Vec::new, |c| c.conditions().filter_map(condition).collect()),
             scope: scope.clone(),
         }
     };
@@ -147,7 +182,17 @@ pub(crate) async fn show(
             },
         },
         expires_in: ACCESS / 1000,
+        lasts: lasts(&asked.scopes.join(" ")).unwrap_or(ACCESS) / 1000,
     }))
+}
+
+/// `category=urn:x|laboratory` as two texts.
+fn condition(text: &str) -> Option<Condition> {
+    let (name, value) = url::form_urlencoded::parse(text.as_bytes()).next()?;
+    Some(Condition {
+        name: name.into_owned(),
+        value: value.into_owned(),
+    })
 }
 
 pub(crate) async fn decide(
@@ -167,19 +212,21 @@ pub(crate) async fn decide(
     Ok(Json(Redirect { redirect }))
 }
 
-/// An application opened from a chart goes on for the one who opened it.
-fn belongs(asked: &Asked, who: &Principal) -> Result<()> {
-    match &asked.launch {
-        Some(launch) if launch.subject != who.subject => Err(Error::forbidden(
+/// An application opened from a chart goes on for the one who opened it, and one that names its user for that user.
+pub(crate) fn belongs(asked: &Asked, who: &Principal) -> Result<()> {
+    let other = asked.launch.as_ref().is_some_and(|l| l.subject != who.subject)
+        || asked.meant.as_ref().is_some_and(|sub| sub != who.subject_id());
+    match other {
+        true => Err(Error::forbidden(
             "oauth.other_user",
-            "Somebody else opened this application. Please open it again.",
+            "This application was opened for somebody else. Please sign in as that person, or open it again.",
         )),
-        _ => Ok(()),
+        false => Ok(()),
     }
 }
 
 impl OAuth {
-    async fn waiting(&self, site: &Site, request: &str) -> Result<(Asked, Client)> {
+    pub(crate) async fn waiting(&self, site: &Site, request: &str) -> Result<(Asked, Client)> {
         let hash = id::sha256(request.as_bytes());
         let body = store::request(&self.ctx.db, site.id(), hash, self.ctx.clock.now_ms()).await?;
         let asked: Asked =
@@ -253,18 +300,33 @@ impl OAuth {
                 "Please leave at least one permission ticked, or refuse.",
             ));
         }
-        let now = self.ctx.clock.now_ms();
-        let life = match () {
-            () if scopes.contains(&"offline_access") => OFFLINE,
-            () if scopes.contains(&"online_access") => ONLINE,
-            () => ACCESS + CODE,
+        let given = Given {
+            scopes: scopes.join(" "),
+            patient,
+            not_after: None,
+            how: "application allowed",
         };
+        self.give(site, who, request, asked, client, given).await
+    }
+
+    /// A code for what the user allows, now or before; answers where to go with it.
+    pub(crate) async fn give(
+        &self,
+        site: &Site,
+        who: &Principal,
+        request: &str,
+        asked: Asked,
+        client: &Client,
+        given: Given,
+    ) -> Result<String> {
+        let now = self.ctx.clock.now_ms();
+        let ends_at = now + lasts(&given.scopes).unwrap_or(ACCESS + CODE);
         let grant = Grant {
             id: id::new_id(&self.ctx.clock),
             client: client.id.clone(),
             subject: who.subject.clone(),
-            scopes: scopes.join(" "),
-            patient,
+            scopes: given.scopes,
+            patient: given.patient,
             encounter: asked.launch.as_ref().and_then(|l| l.encounter.clone()),
             launched: asked.launch.is_some(),
             session: Some(who.session),
@@ -272,8 +334,9 @@ impl OAuth {
             auth_time: who.proved_at,
             created_at: now,
             used_at: now,
-            ends_at: now + life,
+            ends_at: given.not_after.map_or(ends_at, |end| end.min(ends_at)),
             ended_at: None,
+            jkt: asked.jkt.clone(),
         };
         let code = Code {
             grant: grant.id,
@@ -285,6 +348,12 @@ impl OAuth {
         };
         let secret = id::token();
         let (taken, hash) = (id::sha256(request.as_bytes()), id::sha256(secret.as_bytes()));
+        let told = client
+            .metadata
+            .backchannel_logout_uri
+            .as_ref()
+            .map(|_| site.issuer.clone());
+        let (session, how) = (who.session, given.how);
         self.ctx
             .db
             .write(site.id(), move |tx| {
@@ -293,8 +362,11 @@ impl OAuth {
                     store::take_request(tx, taken, false).await?.ok_or_else(unknown)?;
                     store::add_grant(tx, &grant).await?;
                     store::add_code(tx, hash, &code).await?;
+                    if let Some(issuer) = told {
+                        store::tell_of(tx, &grant, session, &issuer).await?;
+                    }
                     let target = format!("oauth_client:{}", grant.client);
-                    crate::audited(tx, &grant.subject, "create", &target, "success", "application allowed").await
+                    crate::audited(tx, &grant.subject, "create", &target, "success", how).await
                 })
             })
             .await?;

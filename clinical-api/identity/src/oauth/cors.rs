@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
 
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
-const ASKED: &str = "authorization, content-type, accept, prefer, if-match, if-none-match, if-none-exist, if-modified-since, cache-control, pragma";
-const SHOWN: &str = "etag, location, content-location, last-modified, www-authenticate";
+const ASKED: &str = "authorization, dpop, content-type, accept, prefer, if-match, if-none-match, if-none-exist, if-modified-since, cache-control, pragma";
+const SHOWN: &str = "etag, location, content-location, last-modified, www-authenticate, dpop-nonce";
 
 /// Documents that are for everybody.
 pub(super) fn public<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {

@@ -30,6 +30,7 @@ fn common(site: &Site) -> Value {
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": METHODS,
         "token_endpoint_auth_signing_alg_values_supported": ["ES384", "RS384"],
+        "dpop_signing_alg_values_supported": ["ES256"],
         "scopes_supported": scopes(),
     })
 }
@@ -71,6 +72,8 @@ pub(crate) async fn openid(site: Site) -> Kept {
             "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "name", "email", "fhirUser"],
             "prompt_values_supported": ["none", "login", "consent"],
             "authorization_response_iss_parameter_supported": true,
+            "backchannel_logout_supported": true,
+            "backchannel_logout_session_supported": true,
             "claims_parameter_supported": false,
             "request_parameter_supported": false,
             "request_uri_parameter_supported": false,

@@ -1,7 +1,11 @@
 //! Parameters of the protocol: `application/x-www-form-urlencoded`, each at most once (RFC 6749, 3.1 and 3.2).
 
 use super::refusal::{Outcome, Refusal};
-use http::{HeaderMap, header};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+};
+use http::{HeaderMap, Method, header};
 use std::collections::HashMap;
 use url::form_urlencoded;
 
@@ -10,6 +14,25 @@ const MOST: usize = 64;
 /// Parameters by name. Those sent without a value are as if they were not sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Form(HashMap<String, String>);
+
+/// The parameters of an address that browsers are sent to: in the query of a GET, in the body of a POST.
+pub(crate) struct Visited(pub(crate) Outcome<Form>);
+
+impl<S: Send + Sync> FromRequest<S> for Visited {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if request.method() != Method::POST {
+            return Ok(Self(Form::parse(query.as_bytes())));
+        }
+        let headers = request.headers().clone();
+        Ok(Self(match Bytes::from_request(request, state).await {
+            Ok(body) => Form::posted(&headers, Some(&query), &body),
+            Err(_) => Err(Refusal::request("The parameters are malformed.")),
+        }))
+    }
+}
 
 impl Form {
     pub(crate) fn parse(bytes: &[u8]) -> Outcome<Self> {
@@ -44,6 +67,11 @@ impl Form {
             return Err(Refusal::request("Parameters stand in the body, not in the address."));
         }
         Self::parse(body)
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: String) -> Self {
+        self.0.insert(name.to_owned(), value);
+        self
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {

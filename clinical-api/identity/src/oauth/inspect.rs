@@ -38,6 +38,11 @@ impl OAuth {
 
     async fn described(&self, site: &Site, caller: &Client, given: &str) -> Outcome<Value> {
         let inactive = json!({"active": false});
+        let (given, jkt) = match self.unbound(site.id(), given) {
+            Some((inner, jkt)) => (inner, Some(jkt)),
+            None => (given.to_owned(), None),
+        };
+        let given = given.as_str();
         if let Some(who) = self.access(site, given).await? {
             let open = self.ctx.sessions.list(site.id(), &who.subject).await?;
             let Some(session) = open.into_iter().find(|s| s.id == who.session) else {
@@ -55,6 +60,10 @@ impl OAuth {
                 "iat": session.created_at / 1000,
                 "exp": session.expires_at / 1000,
             });
+            if let Some(jkt) = jkt {
+                answer["token_type"] = "DPoP".into();
+                answer["cnf"] = json!({"jkt": jkt});
+            }
             let mut put = |name: &str, value: Option<String>| {
                 if let Some(value) = value {
                     answer[name] = value.into();
@@ -117,6 +126,9 @@ pub(crate) async fn revoke(
     let form = Form::posted(&headers, query.as_deref(), &body)?;
     let caller = oauth.client_of(&site, &headers, &form).await?;
     let given = form.require("token")?;
+    // A token that is bound to a key ends without it: that does no harm (RFC 7009).
+    let inner = oauth.unbound(site.id(), given);
+    let given = inner.as_ref().map_or(given, |(inner, _)| inner);
     let sessions = oauth.ctx.sessions.clone();
     if let Some(who) = oauth.access(&site, given).await? {
         if who.grant.client.as_deref() == Some(caller.id.as_str()) {

@@ -2,7 +2,10 @@
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{header, request::Parts};
-use medtech_kernel::{Ctx, Error, Result, Tenant, TenantId, config::Config, http::TenantCtx, tenant::Tenants};
+use medtech_kernel::{
+    Ctx, Error, Result, Tenant, TenantId,
+    http::{TenantCtx, origin},
+};
 
 /// A clinic at its public address.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Site {
             .ok_or_else(|| Error::internal("http.no_context", "the context layer is missing"))?;
         let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
         let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
-        let issuer = issuer(&ctx.config, &ctx.tenants, tenant.id, host.unwrap_or_default())?;
+        let issuer = origin(&ctx.config, &ctx.tenants, tenant.id, host.unwrap_or_default())?;
         Ok(Self { tenant, issuer })
     }
 }
@@ -51,25 +54,4 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Site {
             .await
             .ok())
     }
-}
-
-/// The default clinic goes by the configured address whatever the `Host` header says, so that nobody can make it sign for
-/// another name; any other clinic was found by a host name of its own, and goes by that.
-fn issuer(config: &Config, tenants: &Tenants, tenant: TenantId, host: &str) -> Result<String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    if host.is_empty() || !host.chars().all(plain) {
-        return Err(Error::bad("http.host", "The request's host name is not one."));
-    }
-    let host = host.to_ascii_lowercase();
-    let Some(public) = &config.public_url else {
-        return Ok(format!("http://{host}"));
-    };
-    let public = public.trim_end_matches('/');
-    let default = tenants.by_host("").is_some_and(|t| t.id == tenant);
-    let scheme = public.split_once("://").map_or("https", |(scheme, _)| scheme);
-    Ok(if default {
-        public.to_owned()
-    } else {
-        format!("{scheme}://{host}")
-    })
 }

@@ -89,9 +89,10 @@ fn fits(key: &Jwk, alg: Algorithm) -> bool {
     kind && named && purpose
 }
 
-/// Signs claims with a key of ours.
-pub(crate) fn sign(signer: &Signer, claims: &impl Serialize) -> Result<String> {
+/// Signs claims with a key of ours. `typ` says what the token is, so that one is not taken for another (RFC 8725, 3.11).
+pub(crate) fn sign(signer: &Signer, typ: &str, claims: &impl Serialize) -> Result<String> {
     let header = Header {
+        typ: Some(typ.to_owned()),
         kid: Some(signer.kid.clone()),
         ..Header::new(Algorithm::ES384)
     };

@@ -2,44 +2,30 @@
 
 use super::{
     OAuth, authorize,
-    form::Form,
+    form::{Form, Visited},
     issuer::Site,
     jwt,
     refusal::{Outcome, Refusal},
     store,
 };
-use axum::{
-    body::Bytes,
-    extract::{RawQuery, State},
-    response::Response,
-};
-use http::{HeaderMap, StatusCode};
+use axum::{extract::State, response::Response};
+use http::StatusCode;
 use jsonwebtoken::{Algorithm, jwk::JwkSet};
 use medtech_kernel::{Result, TenantId};
 use serde::Deserialize;
 use std::sync::Arc;
 use url::form_urlencoded;
 
+/// What an ID token of ours says when it comes back: whose it was, and of which grant.
 #[derive(Deserialize)]
-struct Hint {
+pub(crate) struct Hint {
     iss: String,
-    aud: String,
+    pub(crate) sub: String,
+    pub(crate) aud: String,
     sid: uuid::Uuid,
 }
 
-pub(crate) async fn by_query(State(oauth): State<Arc<OAuth>>, site: Site, RawQuery(query): RawQuery) -> Response {
-    let form = Form::parse(query.unwrap_or_default().as_bytes());
-    oauth.logged_out(&site, form).await
-}
-
-pub(crate) async fn by_form(
-    State(oauth): State<Arc<OAuth>>,
-    site: Site,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let form = Form::posted(&headers, query.as_deref(), &body);
+pub(crate) async fn leave(State(oauth): State<Arc<OAuth>>, site: Site, Visited(form): Visited) -> Response {
     oauth.logged_out(&site, form).await
 }
 
@@ -60,12 +46,9 @@ impl OAuth {
 
     /// Ends the grant and the session it was allowed in; answers where to go.
     async fn log_out(&self, site: &Site, form: &Form) -> Outcome<String> {
-        let hint = form.require("id_token_hint")?;
+        let hint = self.hinted(site, form.require("id_token_hint")?).await?;
         let wrong = || Refusal::request("The id_token_hint is not good.");
-        // Its time may be over, its key retired: it only says who.
-        let keys = self.ever_published(site.id()).await?;
-        let hint: Hint = jwt::verify(hint, &keys, &[Algorithm::ES384]).ok_or_else(wrong)?;
-        if hint.iss != site.issuer || form.get("client_id").is_some_and(|named| named != hint.aud) {
+        if form.get("client_id").is_some_and(|named| named != hint.aud) {
             return Err(wrong());
         }
         let client = store::client(&self.ctx.db, site.id(), &hint.aud)
@@ -103,6 +86,16 @@ impl OAuth {
         });
         ended.await?;
         Ok(address)
+    }
+
+    /// An ID token of ours. Its time may be over, its key retired: it only says who.
+    pub(crate) async fn hinted(&self, site: &Site, token: &str) -> Outcome<Hint> {
+        let keys = self.ever_published(site.id()).await?;
+        // A logout token is signed by the same keys, and is no ID token.
+        let typed = |t: &str| jsonwebtoken::decode_header(t).is_ok_and(|h| h.typ.as_deref() == Some("JWT"));
+        let hint =
+            jwt::verify(token, &keys, &[Algorithm::ES384]).filter(|h: &Hint| h.iss == site.issuer && typed(token));
+        hint.ok_or_else(|| Refusal::request("The id_token_hint is not good."))
     }
 
     async fn ever_published(&self, tenant: TenantId) -> Result<JwkSet> {

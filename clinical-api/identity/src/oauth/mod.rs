@@ -9,11 +9,13 @@ mod apps;
 mod assertion;
 mod authenticate;
 mod authorize;
+mod backchannel;
 mod client;
 mod clients;
 mod consent;
 mod cors;
 mod discovery;
+mod dpop;
 mod form;
 mod inspect;
 mod issuer;
@@ -22,23 +24,28 @@ pub(crate) mod jwt;
 mod keys;
 mod launch;
 mod logout;
+mod narrow;
 mod outbound;
 mod refusal;
+mod silent;
 mod store;
 mod token;
 
+pub(crate) use backchannel::{EVENT as LOGOUT_EVENT, GROUP as LOGOUT_GROUP, KINDS as LOGOUT_KINDS};
 pub(crate) use consent::person;
 pub(crate) use issuer::Site;
 pub(crate) use jwt::Audience;
 pub(crate) use outbound::Outbound;
+pub(crate) use store::use_jti;
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     routing::{get, post},
 };
+use medtech_fhir::Fhir;
 use medtech_kernel::{Ctx, clock::Millis};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const SECOND: Millis = 1000;
 const MINUTE: Millis = 60 * SECOND;
@@ -68,6 +75,8 @@ const BODY: usize = 64 * 1024;
 pub(crate) struct OAuth {
     pub(crate) ctx: Ctx,
     pub(crate) jwks: jwks::Remote,
+    /// The records that scopes are about, as soon as they are known.
+    records: OnceLock<Fhir>,
 }
 
 impl OAuth {
@@ -78,6 +87,7 @@ impl OAuth {
         Arc::new(Self {
             ctx,
             jwks: jwks::Remote::new(outbound),
+            records: OnceLock::new(),
         })
     }
 
@@ -95,10 +105,10 @@ impl OAuth {
             .route("/oauth2/revoke", post(inspect::revoke))
             .route("/oauth2/userinfo", get(inspect::userinfo).post(inspect::userinfo));
         let visited = Router::new()
-            .route("/oauth2/authorize", get(authorize::ask).post(authorize::ask_by_form))
-            .route("/oauth2/logout", get(logout::by_query).post(logout::by_form));
+            .route("/oauth2/authorize", get(authorize::ask).post(authorize::ask))
+            .route("/oauth2/logout", get(logout::leave).post(logout::leave));
         cors::public(open)
-            .merge(self.cors(called))
+            .merge(self.cors(self.bound(called)))
             .merge(visited)
             .layer(DefaultBodyLimit::max(BODY))
             .with_state(self)
@@ -109,6 +119,7 @@ impl OAuth {
         Router::new()
             .route("/authorizations/{request}", get(consent::show))
             .route("/authorizations/{request}/decision", post(consent::decide))
+            .route("/authorizations/{request}/silent", post(silent::answer))
             .route("/launches", post(launch::launch))
             .route("/clients", get(clients::list).post(clients::create))
             .route(
@@ -117,7 +128,10 @@ impl OAuth {
             )
             .route("/clients/{id}/secret", post(clients::new_secret))
             .route("/me/apps", get(apps::list))
-            .route("/me/apps/{client}", axum::routing::delete(apps::end))
+            .route(
+                "/me/apps/{client}",
+                axum::routing::delete(apps::end).patch(apps::narrow),
+            )
             .with_state(self)
     }
 }

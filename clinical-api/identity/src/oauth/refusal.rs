@@ -48,6 +48,10 @@ impl Refusal {
         }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// RFC 6750: the access token does not open this.
     pub(crate) fn token() -> Self {
         Self {

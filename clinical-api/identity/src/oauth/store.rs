@@ -200,24 +200,29 @@ pub(crate) struct Grant {
     pub(crate) used_at: Millis,
     pub(crate) ends_at: Millis,
     pub(crate) ended_at: Option<Millis>,
+    /// The key its tokens are bound to.
+    pub(crate) jkt: Option<String>,
 }
 
 const ADD_GRANT: &str =
     "INSERT INTO oauth_grant (tenant, id, client, subject, scopes, patient, encounter, launched, session, assurance,
-    auth_time, created_at, used_at, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)";
+    auth_time, created_at, used_at, ends_at, jkt)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14)";
 const GRANT: &str = "SELECT id, client, subject, scopes, patient, encounter, launched, session, assurance, auth_time, created_at, used_at,
-    ends_at, ended_at FROM oauth_grant WHERE tenant = $1 AND id = $2";
+    ends_at, ended_at, jkt FROM oauth_grant WHERE tenant = $1 AND id = $2";
 const GRANT_OF_SESSION: &str =
     "SELECT g.id, g.client, g.subject, g.scopes, g.patient, g.encounter, g.launched, g.session, g.assurance,
-    g.auth_time, g.created_at, g.used_at, g.ends_at, g.ended_at FROM oauth_grant g
+    g.auth_time, g.created_at, g.used_at, g.ends_at, g.ended_at, g.jkt FROM oauth_grant g
     JOIN oauth_access a ON a.tenant = g.tenant AND a.grant_id = g.id WHERE g.tenant = $1 AND a.session = $2";
 const GRANTS_OF: &str =
     "SELECT id, client, subject, scopes, patient, encounter, launched, session, assurance, auth_time, created_at,
-    used_at, ends_at, ended_at FROM oauth_grant WHERE tenant = $1 AND subject = $2 AND ended_at IS NULL AND ends_at > $3
+    used_at, ends_at, ended_at, jkt FROM oauth_grant WHERE tenant = $1 AND subject = $2 AND ended_at IS NULL AND ends_at > $3
     ORDER BY created_at DESC, id";
 const GRANTS_OF_CLIENT: &str =
     "SELECT id FROM oauth_grant WHERE tenant = $1 AND client = $2 AND ended_at IS NULL AND ends_at > $3";
 const GRANT_USED: &str = "UPDATE oauth_grant SET used_at = $3 WHERE tenant = $1 AND id = $2";
+const BIND_GRANT: &str = "UPDATE oauth_grant SET jkt = $3 WHERE tenant = $1 AND id = $2";
+const NARROW_GRANT: &str = "UPDATE oauth_grant SET scopes = $3 WHERE tenant = $1 AND id = $2";
 const END_GRANT: &str = "UPDATE oauth_grant SET ended_at = $3 WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
 const OLD_GRANTS: &str = "DELETE FROM oauth_grant WHERE tenant = $1 AND ends_at < $2";
 const ADD_ACCESS: &str = "INSERT INTO oauth_access (tenant, session, grant_id, expires_at) VALUES ($1, $2, $3, $4)";
@@ -248,6 +253,7 @@ fn read_grant(row: &Row) -> Result<Grant> {
         used_at: row.i64(11)?,
         ends_at: row.i64(12)?,
         ended_at: row.opt_i64(13)?,
+        jkt: text(14)?,
     })
 }
 
@@ -255,7 +261,7 @@ pub(crate) async fn add_grant(tx: &mut Tx, g: &Grant) -> Result<()> {
     let now = tx.now();
     // Kept a while longer, so that a late replay is still known for what it is.
     tx.exec(OLD_GRANTS, &[(now - 30 * DAY).into()]).await?;
-    let args: [Val; 12] = [
+    let args: [Val; 13] = [
         g.id.into(),
         (&g.client).into(),
         (&g.subject).into(),
@@ -268,6 +274,7 @@ pub(crate) async fn add_grant(tx: &mut Tx, g: &Grant) -> Result<()> {
         g.auth_time.into(),
         g.created_at.into(),
         g.ends_at.into(),
+        g.jkt.clone().into(),
     ];
     tx.exec(ADD_GRANT, &args).await.map(|_| ())
 }
@@ -304,13 +311,29 @@ pub(crate) async fn grant_used(tx: &mut Tx, id: Uuid) -> Result<()> {
     tx.exec(GRANT_USED, &[id.into(), now.into()]).await.map(|_| ())
 }
 
+/// Binds a grant to a key, from its first token on.
+pub(crate) async fn bind_grant(tx: &mut Tx, id: Uuid, jkt: &str) -> Result<()> {
+    tx.exec(BIND_GRANT, &[id.into(), jkt.into()]).await.map(|_| ())
+}
+
+/// Leaves a grant with fewer scopes.
+pub(crate) async fn narrow_grant(tx: &mut Tx, id: Uuid, scopes: &str) -> Result<()> {
+    tx.exec(NARROW_GRANT, &[id.into(), scopes.into()]).await.map(|_| ())
+}
+
+/// Ends the access tokens of a grant; its refresh token goes on.
+pub(crate) async fn end_access(tx: &mut Tx, sessions: &Sessions, id: Uuid) -> Result<()> {
+    for row in tx.query(NO_ACCESS, &[id.into()]).await? {
+        sessions.revoke(tx, row.uuid(0)?).await?;
+    }
+    Ok(())
+}
+
 /// Ends a grant with every token that came of it. `false` when it had ended before.
 pub(crate) async fn end_grant(tx: &mut Tx, sessions: &Sessions, id: Uuid) -> Result<bool> {
     let now = tx.now();
     let ended = tx.exec(END_GRANT, &[id.into(), now.into()]).await? == 1;
-    for row in tx.query(NO_ACCESS, &[id.into()]).await? {
-        sessions.revoke(tx, row.uuid(0)?).await?;
-    }
+    end_access(tx, sessions, id).await?;
     Ok(ended)
 }
 
@@ -319,6 +342,57 @@ pub(crate) async fn add_access(tx: &mut Tx, session: Uuid, grant: Uuid, expires_
     tx.exec(OLD_ACCESS, &[now.into()]).await?;
     let args = [session.into(), grant.into(), expires_at.into()];
     tx.exec(ADD_ACCESS, &args).await.map(|_| ())
+}
+
+// ---- Applications that are told of a session's end
+
+const TELL_OF: &str = "INSERT INTO oauth_told (tenant, grant_id, session, client, subject, issuer, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+/// Sessions are the kernel's; that one is not there, or is over, is all that is asked of them.
+const TOLD_OF_ENDED: &str = "SELECT o.grant_id, o.client, o.subject, o.issuer FROM oauth_told o
+    LEFT JOIN session s ON s.tenant = o.tenant AND s.id = o.session
+    WHERE o.tenant = $1 AND (s.id IS NULL OR s.expires_at <= $2 OR (s.idle_ms IS NOT NULL AND s.seen_at + s.idle_ms <= $2))
+    ORDER BY o.created_at, o.grant_id LIMIT 200";
+const NOT_TOLD: &str = "DELETE FROM oauth_told WHERE tenant = $1 AND grant_id = $2";
+
+/// Who is to be told that a session is over.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Told {
+    pub(crate) grant: Uuid,
+    pub(crate) client: String,
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+}
+
+pub(crate) async fn tell_of(tx: &mut Tx, g: &Grant, session: Uuid, issuer: &str) -> Result<()> {
+    let args: [Val; 6] = [
+        g.id.into(),
+        session.into(),
+        (&g.client).into(),
+        (&g.subject).into(),
+        issuer.into(),
+        g.created_at.into(),
+    ];
+    tx.exec(TELL_OF, &args).await.map(|_| ())
+}
+
+fn read_told(row: &Row) -> Result<Told> {
+    Ok(Told {
+        grant: row.uuid(0)?,
+        client: row.string(1)?,
+        subject: row.string(2)?,
+        issuer: row.string(3)?,
+    })
+}
+
+pub(crate) async fn told_of_ended(db: &Db, tenant: TenantId, now: Millis) -> Result<Vec<Told>> {
+    let rows = db.query(tenant, TOLD_OF_ENDED, &[now.into()]).await?;
+    rows.iter().map(read_told).collect()
+}
+
+/// `false` when another server has taken it.
+pub(crate) async fn take_told(tx: &mut Tx, grant: Uuid) -> Result<bool> {
+    Ok(tx.exec(NOT_TOLD, &[grant.into()]).await? == 1)
 }
 
 // ---- Codes and refresh tokens

@@ -4,6 +4,7 @@
 use super::{
     ACCESS, GRACE, OAuth, REFRESH,
     client::{Client, GrantType, Method},
+    dpop,
     form::Form,
     issuer::Site,
     jwt,
@@ -104,6 +105,12 @@ struct Issued {
     nonce: Option<String>,
     user: User,
     expires_at: Millis,
+    /// To a key.
+    bound: bool,
+}
+
+fn kind_of(bound: bool) -> &'static str {
+    if bound { "DPoP" } else { "Bearer" }
 }
 
 pub(crate) async fn token(
@@ -114,6 +121,9 @@ pub(crate) async fn token(
     body: Bytes,
 ) -> Outcome<Response> {
     let form = Form::posted(&headers, query.as_deref(), &body)?;
+    let jkt = oauth
+        .proof(&site, &headers, &http::Method::POST, "/oauth2/token", None)
+        .await?;
     let kind = form.require("grant_type")?;
     let kind = match kind {
         "authorization_code" => GrantType::AuthorizationCode,
@@ -136,10 +146,16 @@ pub(crate) async fn token(
             "The application may not come this way.",
         ));
     }
+    if client.metadata.dpop_bound_access_tokens && jkt.is_none() {
+        return Err(Refusal::new(
+            "invalid_dpop_proof",
+            "This application proves a key of its own (RFC 9449).",
+        ));
+    }
     let answer = match kind {
-        GrantType::AuthorizationCode => oauth.by_code(&site, &client, &form).await?,
-        GrantType::RefreshToken => oauth.by_refresh(&site, &client, &form).await?,
-        GrantType::ClientCredentials => oauth.by_itself(&site, &client, &form).await?,
+        GrantType::AuthorizationCode => oauth.by_code(&site, &client, &form, jkt).await?,
+        GrantType::RefreshToken => oauth.by_refresh(&site, &client, &form, jkt).await?,
+        GrantType::ClientCredentials => oauth.by_itself(&site, &client, &form, jkt).await?,
     };
     let keep = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -149,7 +165,7 @@ pub(crate) async fn token(
 }
 
 impl OAuth {
-    async fn by_code(&self, site: &Site, client: &Client, form: &Form) -> Outcome<Answer> {
+    async fn by_code(&self, site: &Site, client: &Client, form: &Form, jkt: Option<String>) -> Outcome<Answer> {
         let hash = id::sha256(form.require("code")?.as_bytes());
         let redirect_uri = form.require("redirect_uri")?.to_owned();
         let verifier = form.require("code_verifier")?;
@@ -157,7 +173,7 @@ impl OAuth {
         let long_enough = (43..=128).contains(&verifier.len());
         // Before the code is used, since nothing else can be awaited with it.
         let signer = self.signer(site.id()).await?;
-        let (sessions, client) = (self.ctx.sessions.clone(), client.clone());
+        let (sessions, client, root) = (self.ctx.sessions.clone(), client.clone(), self.ctx.root.clone());
         let issued = self.ctx.db.write(site.id(), move |tx| {
             Box::pin(async move {
                 let Some(code) = store::code(tx, hash).await? else {
@@ -177,13 +193,22 @@ impl OAuth {
                     true => standing(tx, code.grant, &client.id).await?,
                     false => None,
                 };
-                let Some((grant, user)) = grant else {
+                // A code that was asked for a key is redeemed with that key.
+                let grant = grant.filter(|(g, _)| g.jkt.is_none() || g.jkt == jkt);
+                let Some((mut grant, user)) = grant else {
                     store::end_grant(tx, &sessions, code.grant).await?;
                     denied(tx, &client.id, "code refused").await?;
                     return Ok(None);
                 };
+                // The refresh tokens of a client that has no secret are bound by its key (RFC 9449, 5).
+                let public = client.metadata.token_endpoint_auth_method == Method::None;
+                if let Some(jkt) = jkt.as_ref().filter(|_| public && grant.jkt.is_none()) {
+                    store::bind_grant(tx, grant.id, jkt).await?;
+                    grant.jkt = Some(jkt.clone());
+                }
                 let scopes = grant.scopes.clone();
-                let mut issued = issue(tx, &sessions, &client, grant, user, scopes).await?;
+                let bound = jkt.as_deref().map(|jkt| (&root, jkt));
+                let mut issued = issue(tx, &sessions, &client, grant, user, scopes, bound).await?;
                 let lasting = Scopes::parse(&issued.grant.scopes);
                 if client.may(GrantType::RefreshToken)
                     && (lasting.named("offline_access") || lasting.named("online_access"))
@@ -223,7 +248,7 @@ impl OAuth {
         self.registered(site, &grant.client, Method::None).await
     }
 
-    async fn by_refresh(&self, site: &Site, client: &Client, form: &Form) -> Outcome<Answer> {
+    async fn by_refresh(&self, site: &Site, client: &Client, form: &Form, jkt: Option<String>) -> Outcome<Answer> {
         let token = form.require("refresh_token")?.to_owned();
         let asked = form.get("scope").map(str::to_owned);
         let signer = self.signer(site.id()).await?;
@@ -234,6 +259,10 @@ impl OAuth {
             None => None,
         };
         let grant = grant.filter(|g| g.client == client.id).ok_or_else(Refusal::grant)?;
+        // Whoever has the token and not the key has nothing, and ends nothing.
+        if grant.jkt.is_some() && grant.jkt != jkt {
+            return Err(Refusal::grant());
+        }
         let here = match Scopes::parse(&grant.scopes).named("offline_access") {
             true => true,
             false => {
@@ -247,6 +276,7 @@ impl OAuth {
         {
             return Err(Refusal::new("invalid_scope", "More was asked for than was allowed."));
         }
+        self.keepable(site, asked.as_deref().unwrap_or_default()).await?;
         let (sessions, client, root) = (self.ctx.sessions.clone(), client.clone(), self.ctx.root.clone());
         let issued = self.ctx.db.write(site.id(), move |tx| {
             Box::pin(async move {
@@ -285,7 +315,8 @@ impl OAuth {
                     },
                 }
                 let scopes = asked.unwrap_or_else(|| grant.scopes.clone());
-                let mut issued = issue(tx, &sessions, &client, grant, user, scopes).await?;
+                let bound = jkt.as_deref().map(|jkt| (&root, jkt));
+                let mut issued = issue(tx, &sessions, &client, grant, user, scopes, bound).await?;
                 issued.refresh = Some(next);
                 Ok(Some(issued))
             })
@@ -297,7 +328,7 @@ impl OAuth {
     }
 
     /// SMART backend services: the client acts for itself.
-    async fn by_itself(&self, site: &Site, client: &Client, form: &Form) -> Outcome<Answer> {
+    async fn by_itself(&self, site: &Site, client: &Client, form: &Form, jkt: Option<String>) -> Outcome<Answer> {
         let asked = form.require("scope")?;
         let scopes = client.allowed(asked, &[Level::System]).join(" ");
         if scopes.is_empty() {
@@ -306,6 +337,7 @@ impl OAuth {
                 "None of the scopes can be given to this application.",
             ));
         }
+        self.keepable(site, &scopes).await?;
         let (sessions, new) = (
             self.ctx.sessions.clone(),
             NewSession {
@@ -330,9 +362,13 @@ impl OAuth {
                 sessions.issue(tx, new).await.map(|(token, _)| token)
             })
         });
+        let token = token.await?;
         Ok(Answer {
-            access_token: token.await?,
-            token_type: "Bearer",
+            token_type: kind_of(jkt.is_some()),
+            access_token: match jkt {
+                Some(jkt) => dpop::bind(&self.ctx.root, site.id(), &jkt, &token)?,
+                None => token,
+            },
             expires_in: ACCESS / 1000,
             scope: scopes,
             ..Answer::default()
@@ -347,6 +383,7 @@ impl OAuth {
             false => None,
             true => Some(jwt::sign(
                 signer,
+                "JWT",
                 &IdToken {
                     iss: &site.issuer,
                     sub: &user.id.to_string(),
@@ -363,7 +400,7 @@ impl OAuth {
         };
         Ok(Answer {
             access_token: issued.token,
-            token_type: "Bearer",
+            token_type: kind_of(issued.bound),
             expires_in: (issued.expires_at - now) / 1000,
             need_patient_banner: issued.grant.patient.is_some().then_some(true),
             patient: issued.grant.patient,
@@ -421,6 +458,7 @@ async fn issue(
     grant: Grant,
     user: User,
     scopes: String,
+    bound: Option<(&Root, &str)>,
 ) -> Result<Issued> {
     let expires_at = (tx.now() + ACCESS).min(grant.ends_at);
     let new = NewSession {
@@ -443,7 +481,11 @@ async fn issue(
     let target = format!("oauth_client:{}", client.id);
     crate::audited(tx, &grant.subject, "execute", &target, "success", "token").await?;
     Ok(Issued {
-        token,
+        token: match bound {
+            Some((root, jkt)) => dpop::bind(root, tx.tenant(), jkt, &token)?,
+            None => token,
+        },
+        bound: bound.is_some(),
         refresh: None,
         grant,
         scopes,

@@ -2,10 +2,7 @@
 
 use super::{exchange::Person, provider::Provider, store};
 use crate::{Identity, NewUser, Opened, User, store as people};
-use medtech_kernel::{
-    Error, Result, TenantId,
-    auth::{Assurance, Role},
-};
+use medtech_kernel::{Error, Result, TenantId, auth::Role};
 
 fn unknown() -> Error {
     Error::forbidden(
@@ -24,10 +21,7 @@ impl Identity {
         device: &str,
     ) -> Result<Opened> {
         let user = self.someone(tenant, provider, &person).await?;
-        let assurance = match provider.settings.two_factors {
-            true => Assurance::Two,
-            false => Assurance::One,
-        };
+        let assurance = provider.settings.assurance(&person);
         let (this, provider, device) = (self.clone(), provider.id.clone(), device.to_owned());
         self.ctx
             .db
@@ -39,7 +33,13 @@ impl Identity {
                         .filter(|u| u.active)
                         .ok_or_else(unknown)?;
                     store::link(tx, &provider, &person.sub, user.id).await?;
-                    this.open(tx, user, assurance, "outside provider", &device).await
+                    let opened = this.open(tx, user, assurance, "outside provider", &device).await?;
+                    store::opened(tx, opened.session, &provider, &person.sub, person.sid.as_deref()).await?;
+                    // What they proved some time ago is not fresh for being told now.
+                    if let Some(at) = person.auth_time {
+                        this.ctx.sessions.proved_at(tx, opened.session, at).await?;
+                    }
+                    Ok(opened)
                 })
             })
             .await

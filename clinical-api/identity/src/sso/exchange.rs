@@ -13,13 +13,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use jsonwebtoken::Algorithm;
-use medtech_kernel::{Error, Result, TenantId};
+use medtech_kernel::{Error, Result, TenantId, clock::Millis};
 use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
 
 pub(super) const PURPOSE: &str = "sso client secret";
-const ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::RS384, Algorithm::ES256, Algorithm::ES384];
+pub(super) const ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::RS384, Algorithm::ES256, Algorithm::ES384];
 /// Clocks differ; seconds.
 const SKEW: f64 = 60.0;
 
@@ -30,6 +30,13 @@ pub(super) struct Person {
     /// Only an address that the provider has verified.
     pub(super) email: Option<String>,
     pub(super) name: Option<String>,
+    /// How they proved themselves there, as the provider names it.
+    pub(super) acr: Option<String>,
+    pub(super) amr: Vec<String>,
+    /// And when.
+    pub(super) auth_time: Option<Millis>,
+    /// Its session, by which a sign-out there names it.
+    pub(super) sid: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +51,11 @@ struct Claims {
     email: Option<String>,
     email_verified: Option<Value>,
     name: Option<String>,
+    acr: Option<String>,
+    #[serde(default)]
+    amr: Audience,
+    auth_time: Option<f64>,
+    sid: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +130,10 @@ impl Sso {
             sub: claims.sub,
             email: verified(claims.email, claims.email_verified.as_ref()),
             name: claims.name,
+            acr: claims.acr,
+            amr: claims.amr.0,
+            auth_time: claims.auth_time.map(|s| (s * 1000.0) as Millis),
+            sid: claims.sid,
         };
         // Many providers give mail and name at the userinfo endpoint alone.
         if person.email.is_none()
@@ -151,6 +167,9 @@ impl Sso {
             && claims.nonce.as_deref() == Some(nonce)
             && claims.exp > seconds - SKEW
             && (claims.iat - seconds).abs() < 600.0
+            // Nobody proves themselves after the token that says so.
+            && claims.auth_time.is_none_or(|at| at > 0.0 && at < seconds + SKEW)
+            && claims.sid.as_ref().is_none_or(|sid| sid.len() <= 255 && !sid.contains('\0'))
             && (1..=255).contains(&claims.sub.len())
             && !claims.sub.contains('\0');
         if fine { Ok(claims) } else { Err(refused()) }

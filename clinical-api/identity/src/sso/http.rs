@@ -36,6 +36,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
     Router::new()
         .route("/sso", get(buttons))
         .route("/sso/{id}/start", post(start))
+        .route("/sso/{id}/logout", post(super::logout::logout))
         .route("/sso/finish", post(finish))
         .route("/sso-providers", get(list).post(create))
         .route("/sso-providers/{id}", put(update).delete(remove))
@@ -155,12 +156,15 @@ struct Shown {
     has_secret: bool,
     /// What to enter at the provider.
     redirect_uri: String,
+    /// Where it tells us that a session there is over.
+    backchannel_logout_uri: String,
     #[serde(flatten)]
     settings: Settings,
 }
 
 fn shown(site: &Site, p: Provider) -> Shown {
     Shown {
+        backchannel_logout_uri: site.at(&format!("/api/identity/sso/{}/logout", p.id)),
         id: p.id,
         active: p.active,
         created_at: rfc3339(p.created_at),

@@ -1,11 +1,12 @@
 //! Sign-in through an outside OpenID provider, one or more a clinic: code, PKCE, nonce, and the answer's issuer checked.
 //!
 //! Read in this order: [`provider`] (what an administrator says of one), [`exchange`] (a code becomes who somebody says
-//! they are), [`enter`] (who that is here), [`http`].
+//! they are), [`enter`] (who that is here), [`http`]; and [`logout`] (the provider says that it is over).
 
 mod enter;
 mod exchange;
 mod http;
+mod logout;
 mod provider;
 mod store;
 

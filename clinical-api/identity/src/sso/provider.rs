@@ -1,7 +1,11 @@
 //! An outside provider as an administrator describes it, and what it says of itself.
 
-use super::Sso;
-use medtech_kernel::{Error, Result, auth::Role, clock::Millis};
+use super::{Sso, exchange::Person};
+use medtech_kernel::{
+    Error, Result,
+    auth::{Assurance, Role},
+    clock::Millis,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{Arc, PoisonError};
@@ -28,6 +32,23 @@ pub(crate) struct Settings {
     /// It asks for two factors itself: its word counts for both.
     #[serde(default)]
     pub(crate) two_factors: bool,
+    /// Where it asks for them of some only: values of `acr` and of `amr` in its ID token that mean two factors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) two_factor_acr: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) two_factor_amr: Vec<String>,
+}
+
+impl Settings {
+    /// How surely somebody is known who came this way.
+    pub(super) fn assurance(&self, person: &Person) -> Assurance {
+        let acr = person.acr.as_ref().is_some_and(|acr| self.two_factor_acr.contains(acr));
+        let amr = person.amr.iter().any(|amr| self.two_factor_amr.contains(amr));
+        match self.two_factors || acr || amr {
+            true => Assurance::Two,
+            false => Assurance::One,
+        }
+    }
 }
 
 /// A provider.
@@ -66,6 +87,12 @@ impl Settings {
         };
         if self.domains.is_empty() || self.domains.len() > 50 || !self.domains.iter().all(domain) {
             return Err(wrong("Mail domains say for whom the provider speaks, at least one."));
+        }
+        let named =
+            |v: &String| !v.is_empty() && v.len() <= 200 && !v.chars().any(|c| c.is_control() || c.is_whitespace());
+        let values = [&self.two_factor_acr, &self.two_factor_amr];
+        if !values.iter().all(|v| v.len() <= 20 && v.iter().all(named)) {
+            return Err(wrong("Values of acr and amr are words, at most 20 of each."));
         }
         if self
             .create

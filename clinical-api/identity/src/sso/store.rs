@@ -116,3 +116,44 @@ pub(super) async fn link(tx: &mut Tx, provider: &str, sub: &str, user: Uuid) -> 
         .await
         .map(|_| ())
 }
+
+const OPENED: &str =
+    "INSERT INTO sso_session (tenant, session, provider, sub, sid, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+const OLD_SESSIONS: &str = "DELETE FROM sso_session WHERE tenant = $1 AND created_at < $2";
+const BY_SID: &str = "SELECT session FROM sso_session WHERE tenant = $1 AND provider = $2 AND sid = $3";
+const BY_SUB: &str = "SELECT session FROM sso_session WHERE tenant = $1 AND provider = $2 AND sub = $3";
+const BY_BOTH: &str = "SELECT session FROM sso_session WHERE tenant = $1 AND provider = $2 AND sub = $3 AND sid = $4";
+const NO_SESSION: &str = "DELETE FROM sso_session WHERE tenant = $1 AND session = $2";
+
+/// A session of ours came of one at the provider.
+pub(super) async fn opened(tx: &mut Tx, session: Uuid, provider: &str, sub: &str, sid: Option<&str>) -> Result<()> {
+    let now = tx.now();
+    // None lives longer than this.
+    tx.exec(OLD_SESSIONS, &[(now - 2 * crate::SESSION).into()]).await?;
+    let args: [Val; 5] = [
+        session.into(),
+        provider.into(),
+        sub.into(),
+        sid.map(str::to_owned).into(),
+        now.into(),
+    ];
+    tx.exec(OPENED, &args).await.map(|_| ())
+}
+
+/// The sessions of ours that a provider means: of its session, of its user, or of both where it names both.
+pub(super) async fn sessions(tx: &mut Tx, provider: &str, sub: Option<&str>, sid: Option<&str>) -> Result<Vec<Uuid>> {
+    let rows = match (sub, sid) {
+        (Some(sub), Some(sid)) => tx.query(BY_BOTH, &[provider.into(), sub.into(), sid.into()]).await?,
+        (Some(sub), None) => tx.query(BY_SUB, &[provider.into(), sub.into()]).await?,
+        (None, Some(sid)) => tx.query(BY_SID, &[provider.into(), sid.into()]).await?,
+        (None, None) => Vec::new(),
+    };
+    rows.iter().map(|r| r.uuid(0)).collect()
+}
+
+pub(super) async fn no_sessions(tx: &mut Tx, sessions: &[Uuid]) -> Result<()> {
+    for session in sessions {
+        tx.exec(NO_SESSION, &[(*session).into()]).await?;
+    }
+    Ok(())
+}

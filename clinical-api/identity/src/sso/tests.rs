@@ -1,5 +1,7 @@
 //! Sign-in through a provider that lies in every way it can.
 
+mod outside;
+
 use crate::{
     Identity,
     oauth::tests::kit::{Answer, Key, Kit, TABLES, query},

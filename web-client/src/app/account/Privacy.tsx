@@ -5,10 +5,11 @@ import { asApiError } from '../../core/api/problem';
 import { Button, EmptyState, ErrorState, Skeleton } from '../../ui/parts';
 import { useLanguage, useT } from '../../ui/store';
 import { hub, queries } from '../hub';
+import { lines as permissions, wordOf } from '../authorize/words';
 import { Failed } from '../ui/Failed';
 import { saveBlob } from '../ui/save';
 import { AccountPages } from './AccountPages';
-import { account, type LogLine } from './api';
+import { account, type ConnectedApp, type LogLine } from './api';
 import { ActingFor, Proxies } from './Proxies';
 
 const ACTIONS: Record<string, MessageKey> = { read: 'privacy.read', create: 'privacy.create', update: 'privacy.update', delete: 'privacy.delete' };
@@ -88,8 +89,41 @@ function Apps() {
       <h2>{t('apps.title')}</h2>
       <Failed error={end.error} />
       {apps.data.apps.length === 0 ? <p className="muted">{t('apps.none')}</p> : (
-        <ul className="things">{apps.data.apps.map((app) => <li key={app.id} className="thing"><div><strong>{app.name}</strong></div><Button onClick={() => end.mutate(app.id)}>{t('apps.end')}</Button></li>)}</ul>
+        <ul className="things">{apps.data.apps.map((app) => <AppRow key={app.id} app={app} onEnd={() => end.mutate(app.id)} />)}</ul>
       )}
     </section>
   );
 }
+
+/** What one application may do, each permission in words and to be taken back by itself. */
+function AppRow({ app, onEnd }: { app: ConnectedApp; onEnd: () => void }) {
+  const t = useT();
+  const narrow = useMutation({
+    mutationFn: (without: string[]) => account.narrowApp(hub.api, app.id, without), onSuccess: () => queries.invalidateQueries({ queryKey: ['apps'] }),
+  });
+  const all = permissions(t, app.scopes.map(wordOf));
+  return (
+    <li className="thing app-row" data-testid="app">
+      <div>
+        <strong>{app.name}</strong>
+        <Failed error={narrow.error} />
+        <ul className="app-scopes">
+          {all.map(({ text, words }) => {
+            const scopes = words.map((w) => w.scope);
+            const fixed = scopes.every((s) => ALWAYS.includes(s));
+            return (
+              <li key={scopes.join(' ')} data-testid="app-scope" data-scope={scopes.join(' ')}>
+                <span>{text}</span>
+                {fixed ? null : <Button size="s" variant="ghost" busy={narrow.isPending && narrow.variables.join(' ') === scopes.join(' ')} aria-label={t('apps.take_back_this', { what: text })} onClick={() => narrow.mutate(scopes)} data-testid="app-take-back">{t('apps.take_back')}</Button>}
+              </li>
+            );
+          })}
+        </ul>
+      </div>
+      <Button onClick={onEnd} data-testid="app-end">{t('apps.end')}</Button>
+    </li>
+  );
+}
+
+/** Without these an application has no access at all: it is disconnected instead. */
+const ALWAYS = ['openid', 'launch', 'launch/patient', 'launch/encounter'];

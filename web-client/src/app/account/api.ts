@@ -22,7 +22,7 @@ export interface Proxy {
   state: 'asked' | 'active' | 'ended' | 'over'; granted_at: string; ends_at?: string; ends_with_childhood: boolean;
 }
 export interface NewProxy { email: string; name: string; relationship: string; scope: string[]; until?: string }
-export interface ConnectedApp { id: string; name: string }
+export interface ConnectedApp { id: string; name: string; scopes: string[] }
 
 export const account = {
   profile: (api: ApiClient) => api.get<Profile>('/api/identity/me/profile'),
@@ -39,5 +39,6 @@ export const account = {
   endProxy: (api: ApiClient, proxy: string) => api.delete<void>(`/api/identity/proxies/${id(proxy)}`),
   /** Only where the clinic lets applications in; absent otherwise. */
   apps: (api: ApiClient) => api.get<{ apps: ConnectedApp[] }>('/api/identity/me/apps'),
+  narrowApp: (api: ApiClient, app: string, without: string[]) => api.patch<void>(`/api/identity/me/apps/${id(app)}`, { without }),
   endApp: (api: ApiClient, app: string) => api.delete<void>(`/api/identity/me/apps/${id(app)}`),
 };

@@ -11,7 +11,7 @@ import { Brand, Button, EmptyState, ErrorState, Notice, Skeleton } from '../../u
 import { useT, useTitle } from '../../ui/store';
 import { hub, useUser } from '../hub';
 import { PatientPicker, usePatient } from './Patients';
-import { lines, ofWhom } from './words';
+import { howLong, lines, ofWhom } from './words';
 import './authorize.css';
 
 export function Authorize() {
@@ -32,6 +32,11 @@ export function Authorize() {
       </main>
     </div>
   );
+}
+
+/** Whether what is left ticked goes on beyond one access token. */
+function lasting(asked: AuthorizationRequest, off: ReadonlySet<string>): boolean {
+  return asked.scopes.some(({ scope }) => ['offline_access', 'online_access'].includes(scope) && !off.has(scope));
 }
 
 function Ask({ request, asked }: { request: string; asked: AuthorizationRequest }) {
@@ -78,6 +83,7 @@ function Ask({ request, asked }: { request: string; asked: AuthorizationRequest 
           );
         })}
       </fieldset>
+      <p className="small" data-testid="consent-lasts">{t('consent.lasts', { app, time: howLong(t, lasting(asked, off) ? asked.lasts : asked.expires_in) })}</p>
       {decide.isError ? <Notice tone="danger" testId="consent-error">{asApiError(decide.error).detail || t('error.server')}</Notice> : null}
       <p className="small muted">{t('consent.note', { app })}</p>
       <div className="consent-acts">

@@ -14,8 +14,8 @@ import { Toggle } from '../ui/Toggle';
 
 const reload = () => queries.invalidateQueries({ queryKey: ['sso-providers'] });
 
-function settingsOf({ name, issuer, client_id, domains, create, two_factors }: SsoProvider): SsoSettings {
-  return { name, issuer, client_id, domains, two_factors, ...(create ? { create } : {}) };
+function settingsOf({ name, issuer, client_id, domains, create, two_factors, two_factor_acr = [], two_factor_amr = [] }: SsoProvider): SsoSettings {
+  return { name, issuer, client_id, domains, two_factors, two_factor_acr, two_factor_amr, ...(create ? { create } : {}) };
 }
 
 export function Providers() {
@@ -51,6 +51,7 @@ function Row({ provider }: { provider: SsoProvider }) {
       <dl className="client-facts">
         <div><dt>{t('sso.issuer')}</dt><dd><code>{provider.issuer}</code></dd></div>
         <div><dt>{t('sso.redirect')}</dt><dd><code>{provider.redirect_uri}</code><CopyButton text={provider.redirect_uri} label={t('sso.copy_redirect')} testId="sso-copy" /></dd></div>
+        <div><dt>{t('sso.logout')}</dt><dd><code data-testid="sso-logout">{provider.backchannel_logout_uri}</code><CopyButton text={provider.backchannel_logout_uri} label={t('sso.copy_logout')} testId="sso-copy-logout" /></dd></div>
       </dl>
       {problem ? <Notice tone="danger">{asApiError(problem).detail || t('error.server')}</Notice> : null}
       <div className="client-acts"><Button size="s" variant="ghost" icon="close" busy={remove.isPending} onClick={() => remove.mutate()} data-testid="sso-remove">{t('clients.remove')}</Button></div>
@@ -67,10 +68,12 @@ function Add({ onDone, onCancel }: { onDone: () => void; onCancel: () => void })
     event.preventDefault();
     const data = new FormData(event.currentTarget);
     const text = (name: string) => String(data.get(name) ?? '').trim();
+    const words = (name: string) => text(name).split(/[\s,]+/).filter(Boolean);
     add.mutate({
       active: true, ...(text('secret') ? { client_secret: text('secret') } : {}),
       settings: {
         name: text('name'), issuer: text('issuer'), client_id: text('client_id'), domains: text('domains').split(/[\s,]+/).filter(Boolean), two_factors: two,
+        two_factor_acr: words('acr'), two_factor_amr: words('amr'),
         ...(create ? { create } : {}),
       },
     });
@@ -90,6 +93,12 @@ function Add({ onDone, onCancel }: { onDone: () => void; onCancel: () => void })
           <option value="patient">{t('sso.create_patient')}</option>
         </select></label>
       <Toggle on={two} onChange={setTwo}>{t('sso.two')}</Toggle>
+      {two ? null : (
+        <>
+          <label className="field"><span className="field-label">{t('sso.acr')}</span><input className="field-input" name="acr" autoComplete="off" data-testid="sso-acr" /></label>
+          <label className="field"><span className="field-label">{t('sso.amr')}</span><input className="field-input" name="amr" autoComplete="off" placeholder="mfa" data-testid="sso-amr" /></label>
+        </>
+      )}
       {add.isError ? <Notice tone="danger" testId="sso-add-error">{asApiError(add.error).detail || t('error.server')}</Notice> : null}
       <div className="dialog-acts">
         <Button onClick={onCancel}>{t('common.cancel')}</Button>

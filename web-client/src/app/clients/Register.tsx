@@ -8,6 +8,7 @@ import type { MessageKey } from '../../core/i18n/i18n';
 import { Button, Notice } from '../../ui/parts';
 import { useT } from '../../ui/store';
 import { hub } from '../hub';
+import { Toggle } from '../ui/Toggle';
 import { DEFAULT_SCOPES, metadataOf, type Fields, type Kind } from './form';
 
 const KINDS: ReadonlyArray<[Kind, MessageKey, MessageKey]> = [
@@ -17,7 +18,7 @@ const KINDS: ReadonlyArray<[Kind, MessageKey, MessageKey]> = [
 
 export function Register({ onCancel, onDone }: { onCancel: () => void; onDone: (client: OAuthClient) => void }) {
   const t = useT();
-  const [f, setF] = useState<Fields>({ kind: 'public', name: '', redirects: '', launch: '', scope: DEFAULT_SCOPES.public, keys: '' });
+  const [f, setF] = useState<Fields>({ kind: 'public', name: '', redirects: '', launch: '', logout: '', bound: false, scope: DEFAULT_SCOPES.public, keys: '' });
   const [wrongKeys, setWrongKeys] = useState(false);
   const set = (some: Partial<Fields>) => setF((before) => ({ ...before, ...some }));
   const create = useMutation({ mutationFn: oauth.create.bind(null, hub.api), onSuccess: onDone });
@@ -48,6 +49,8 @@ export function Register({ onCancel, onDone }: { onCancel: () => void; onDone: (
             <textarea className="field-input client-text" value={f.redirects} required rows={2} spellCheck={false} placeholder="https://" onChange={(e) => set({ redirects: e.target.value })} data-testid="client-redirects" /></label>
           <label className="field"><span className="field-label">{t('clients.launch')}</span>
             <input className="field-input" value={f.launch} type="url" onChange={(e) => set({ launch: e.target.value })} data-testid="client-launch" /></label>
+          <label className="field"><span className="field-label">{t('clients.logout')}</span>
+            <input className="field-input" value={f.logout} type="url" onChange={(e) => set({ logout: e.target.value })} data-testid="client-logout" /></label>
         </>
       )}
       {keyed ? (
@@ -56,6 +59,7 @@ export function Register({ onCancel, onDone }: { onCancel: () => void; onDone: (
       ) : null}
       <label className="field"><span className="field-label">{t('clients.scopes_allowed')}</span>
         <textarea className="field-input client-text" value={f.scope} required rows={3} spellCheck={false} onChange={(e) => set({ scope: e.target.value })} data-testid="client-scopes" /></label>
+      <Toggle on={f.bound} onChange={(bound) => set({ bound })}>{t('clients.bound')}</Toggle>
       {wrongKeys ? <Notice tone="danger">{t('clients.keys_wrong')}</Notice> : null}
       {create.isError ? <Notice tone="danger" testId="client-error">{asApiError(create.error).detail || t('error.server')}</Notice> : null}
       <div className="dialog-acts">

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { kindOf, metadataOf, updateOf, type Fields } from './form';
 
-const fields: Fields = { kind: 'public', name: ' Growth ', redirects: 'https://a.example/cb\nhttps://b.example/cb ', launch: '', scope: ' openid   launch ', keys: '' };
+const fields: Fields = { kind: 'public', name: ' Growth ', redirects: 'https://a.example/cb\nhttps://b.example/cb ', launch: '', logout: '', bound: false, scope: ' openid   launch ', keys: '' };
 
 describe('the form of an application', () => {
   it('becomes metadata of its kind', () => {

@@ -3,7 +3,7 @@ import type { OAuthClient, OAuthMetadata } from '../../core/api/types';
 
 export type Kind = 'public' | 'secret' | 'key' | 'backend';
 
-export interface Fields { kind: Kind; name: string; redirects: string; launch: string; scope: string; keys: string }
+export interface Fields { kind: Kind; name: string; redirects: string; launch: string; logout: string; bound: boolean; scope: string; keys: string }
 
 export const DEFAULT_SCOPES: Record<Kind, string> = {
   public: 'openid fhirUser profile launch launch/patient offline_access patient/*.rs',
@@ -26,6 +26,8 @@ export function metadataOf(f: Fields): OAuthMetadata | null {
   };
   if (!backend) all.redirect_uris = lines(f.redirects);
   if (!backend && f.launch.trim()) all.initiate_login_uri = f.launch.trim();
+  if (!backend && f.logout.trim()) all.backchannel_logout_uri = f.logout.trim();
+  if (f.bound) all.dpop_bound_access_tokens = true;
   if (keyed) {
     const text = f.keys.trim();
     if (/^https?:\/\//.test(text)) all.jwks_uri = text;

@@ -7,6 +7,7 @@ import { autofillHere, passkeysHere, wasCancelled } from '../../core/webauthn/pa
 import { Icon } from '../../ui/Icon';
 import { Button, Notice } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { hint } from '../../core/session/session';
 import { hub } from '../hub';
 import { messageFor } from './messages';
 import { SecondStep } from './SecondStep';
@@ -85,7 +86,7 @@ export function SignInForm({ onDone, links = false }: { onDone: () => void; /** 
       ) : null}
       <form className="signin-form" onSubmit={submit}>
         <label className="field"><span className="field-label">{t('signin.email')}</span>
-          <input ref={email} className="field-input" name="email" type="email" autoComplete={PASSKEY_OR.name} required aria-invalid={wrong} data-testid="signin-email" /></label>
+          <input ref={email} className="field-input" name="email" type="email" defaultValue={hint.read()} autoComplete={PASSKEY_OR.name} required aria-invalid={wrong} data-testid="signin-email" /></label>
         <label className="field"><span className="field-label">{t('signin.password')}</span>
           <input className="field-input" name="password" type="password" autoComplete={PASSKEY_OR.password} required maxLength={512} aria-invalid={wrong} data-testid="signin-password" /></label>
         <Button type="submit" variant={passkeysHere() ? 'secondary' : 'primary'} size="l" busy={busy === 'password'} disabled={busy !== null} data-testid="signin-submit">{t('signin.submit')}</Button>

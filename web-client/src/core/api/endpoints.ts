@@ -122,6 +122,7 @@ export const oauth = {
   request: (api: ApiClient, request: string) => api.get<AuthorizationRequest>(`/api/identity/authorizations/${id(request)}`),
   decide: (api: ApiClient, request: string, decision: { allow: boolean; scopes: string[]; patient?: string }) =>
     api.post<{ redirect: string }>(`/api/identity/authorizations/${id(request)}/decision`, decision),
+  silent: (api: ApiClient, request: string) => api.post<{ redirect: string }>(`/api/identity/authorizations/${id(request)}/silent`),
   clients: (api: ApiClient) => api.get<{ clients: OAuthClient[] }>('/api/identity/clients'),
   create: (api: ApiClient, metadata: OAuthMetadata) => api.post<OAuthClient>('/api/identity/clients', metadata),
   update: (api: ApiClient, client: string, metadata: OAuthMetadata & { active: boolean }) =>

@@ -155,13 +155,16 @@ export interface AuditVerdict {
 }
 
 /** One scope of a request; `level`, `type` and `letters` for clinical ones. */
-export interface ScopeWord { scope: string; fixed: boolean; level?: 'patient' | 'user'; type?: string; letters?: string }
+/** `only`: the conditions of a scope that a query narrows. */
+export interface ScopeWord { scope: string; fixed: boolean; level?: 'patient' | 'user'; type?: string; letters?: string; only?: ReadonlyArray<{ name: string; value: string }> }
 export interface AuthorizationRequest {
   client: { id: string; name: string; since: string };
   redirect_host: string;
   scopes: ScopeWord[];
   patient: { needed: boolean; fixed?: string; among?: string[] };
   expires_in: number;
+  /** Seconds until the person is asked again. */
+  lasts: number;
 }
 /** In the names of RFC 7591. */
 export interface OAuthMetadata {
@@ -172,13 +175,15 @@ export interface OAuthMetadata {
   redirect_uris?: string[];
   post_logout_redirect_uris?: string[];
   initiate_login_uri?: string;
+  backchannel_logout_uri?: string;
+  dpop_bound_access_tokens?: boolean;
   jwks?: object;
   jwks_uri?: string;
 }
 export interface OAuthClient extends OAuthMetadata { client_id: string; active: boolean; created_at: string; updated_at: string; client_secret?: string }
 
-export interface SsoSettings { name: string; issuer: string; client_id: string; domains: string[]; create?: string; two_factors: boolean }
-export interface SsoProvider extends SsoSettings { id: string; active: boolean; created_at: string; has_secret: boolean; redirect_uri: string }
+export interface SsoSettings { name: string; issuer: string; client_id: string; domains: string[]; create?: string; two_factors: boolean; two_factor_acr?: string[]; two_factor_amr?: string[] }
+export interface SsoProvider extends SsoSettings { id: string; active: boolean; created_at: string; has_secret: boolean; redirect_uri: string; backchannel_logout_uri: string }
 export interface SsoChange { active: boolean; client_secret?: string; settings: SsoSettings }
 
 /** One breaking of the glass. */

@@ -38,6 +38,20 @@ export const wanted = {
   },
 };
 
+/** The address that an application believes to be the user's (`login_hint`): filled in on the sign-in page of this tab. */
+const HINT = 'medtech.hint';
+export const hint = {
+  take: (hash: string): void => {
+    const address = new URLSearchParams(hash.slice(1)).get('login_hint');
+    if (address !== null) tab.write(HINT, address);
+  },
+  read: (): string => {
+    const address = tab.read<string>(HINT);
+    return typeof address === 'string' ? address.slice(0, 254) : '';
+  },
+  clear: () => tab.remove(HINT),
+};
+
 /** What this browser keeps of a sign-in link that it asked for: the link opens nowhere else. */
 const ASKED = 'medtech.link';
 export const linkSecret = {

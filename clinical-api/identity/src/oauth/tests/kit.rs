@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tower::ServiceExt;
 use url::form_urlencoded;
 
-pub(crate) const TABLES: &[&[Migration]] = &[crate::store::MIGRATIONS];
+pub(crate) const TABLES: &[&[Migration]] = &[crate::store::MIGRATIONS, medtech_fhir::MIGRATIONS];
 pub(crate) const REDIRECT: &str = "https://app.example/cb";
 pub(crate) const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-1234";
 pub(crate) const HOST: &str = "north.localhost";
@@ -74,10 +74,12 @@ pub(crate) type Pairs<'a> = Vec<(&'a str, String)>;
 
 impl<'a> Kit<'a> {
     pub(crate) async fn new(w: &'a World) -> Result<Self> {
-        let identity = Arc::new(Identity::new(w.ctx.clone()));
+        let fhir = medtech_fhir::Fhir::new(w.ctx.clone());
+        let identity = Arc::new(Identity::new(w.ctx.clone()).with_records(fhir.clone()));
         let app = Router::new()
             .nest("/api/identity", identity.clone().routes())
             .merge(identity.oauth_routes())
+            .merge(identity.for_applications(fhir.router()))
             .layer(Extension(w.ctx.clone()));
         let mut kit = Self {
             w,
