@@ -424,7 +424,8 @@ fn bind<'q>(tenant: TenantId, sql: &'q Sql, args: &[Val]) -> Query<'q, Pg, PgArg
             Val::Null(Ty::I64) => query.bind(None::<i64>),
             Val::Null(Ty::F64) => query.bind(None::<f64>),
             Val::Null(Ty::Bool) => query.bind(None::<bool>),
-            Val::Null(Ty::Text) => query.bind(None::<String>),
+            // The door has put secrets into the form that this engine stores; one that slipped by is not written.
+            Val::Null(Ty::Text) | Val::Secret(_) | Val::Sealed(_) => query.bind(None::<String>),
             Val::Null(Ty::Blob) => query.bind(None::<Vec<u8>>),
             Val::Null(Ty::Uuid) => query.bind(None::<Uuid>),
         };

@@ -7,6 +7,7 @@ use crate::{
     clock::{Millis, rfc3339},
     db::Db,
     id,
+    vault::{Cell, Field, Sheet},
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -63,6 +64,16 @@ struct Begun<'a> {
     often: bool,
 }
 
+/// By the id.
+const NAME: Field = Field::new("break_glass", "name");
+const NOTE: Field = Field::new("break_glass", "note");
+const FINDING: Field = Field::new("break_glass", "review");
+pub(crate) const SHEET: Sheet = Sheet {
+    table: "break_glass",
+    key: &["id"],
+    cells: &[Cell::Sealed(NAME), Cell::Sealed(NOTE), Cell::Sealed(FINDING)],
+};
+
 const COLUMNS: &str =
     "id, subject, name, patient, reason, note, at, until_at, ended_at, reviewed_at, reviewed_by, review";
 const INSERT: &str = "INSERT INTO break_glass (tenant, id, subject, name, patient, reason, note, at, until_at)
@@ -92,10 +103,10 @@ pub(super) async fn begin(tx: &mut Tx, bus: &Bus, ask: &Ask<'_>) -> Result<Broke
     let args = [
         broken.id.into(),
         ask.subject.into(),
-        ask.name.into(),
+        NAME.seal(broken.id, ask.name),
         ask.patient.into(),
         ask.reason.into(),
-        ask.note.into(),
+        NOTE.seal(broken.id, ask.note),
         broken.at.into(),
         broken.until.into(),
     ];
@@ -154,7 +165,10 @@ pub async fn review(tx: &mut Tx, which: Uuid, reviewer: &str, text: &str) -> Res
     }
     let now = tx.now();
     if tx
-        .exec(REVIEW, &[which.into(), now.into(), reviewer.into(), text.into()])
+        .exec(
+            REVIEW,
+            &[which.into(), now.into(), reviewer.into(), FINDING.seal(which, text)],
+        )
         .await?
         == 0
     {
@@ -195,18 +209,19 @@ async fn noted(tx: &mut Tx, actor: &str, detail: &str, patient: &str) -> Result<
 }
 
 fn read(row: &Row) -> Result<Broken> {
+    let id = row.uuid(0)?;
     Ok(Broken {
-        id: row.uuid(0)?,
+        id,
         subject: row.string(1)?,
-        name: row.string(2)?,
+        name: NAME.open(row, 2, id)?,
         patient: row.string(3)?,
         reason: row.string(4)?,
-        note: row.string(5)?,
+        note: NOTE.open(row, 5, id)?,
         at: row.i64(6)?,
         until: row.i64(7)?,
         ended_at: row.opt_i64(8)?,
         reviewed_at: row.opt_i64(9)?,
         reviewed_by: row.opt_text(10)?.map(str::to_owned),
-        review: row.opt_text(11)?.map(str::to_owned),
+        review: FINDING.open_opt(row, 11, id)?,
     })
 }

@@ -7,7 +7,7 @@ mod enter;
 mod exchange;
 mod http;
 mod provider;
-mod store;
+pub(crate) mod store;
 
 pub(crate) use self::http::routes;
 
