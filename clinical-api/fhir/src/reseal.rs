@@ -58,3 +58,6 @@ impl Fhir {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

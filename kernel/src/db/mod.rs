@@ -237,6 +237,14 @@ impl Db {
         }
     }
 
+    /// Is the role on PostgreSQL one that row security does not bind?
+    pub async fn is_above_row_security(&self) -> Result<bool> {
+        match &*self.inner {
+            Inner::Sqlite(_) => Ok(false),
+            Inner::Postgres(db) => db.is_above_row_security().await,
+        }
+    }
+
     /// Facts for the operator (`medtech doctor`): engine, version, dangers such as a role that bypasses row security.
     pub async fn inspect(&self) -> Result<Vec<(String, String)>> {
         match &*self.inner {

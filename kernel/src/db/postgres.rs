@@ -174,6 +174,13 @@ impl Postgres {
         task.await.map_err(|e| Error::internal("db.job_panicked", e))?
     }
 
+    pub(crate) async fn is_above_row_security(&self) -> Result<bool> {
+        sqlx::query_scalar("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(sql_error)
+    }
+
     pub(crate) async fn inspect(&self) -> Result<Vec<(String, String)>> {
         let row = sqlx::query(
             "SELECT current_setting('server_version'), rolsuper OR rolbypassrls,

@@ -237,10 +237,10 @@ impl Vault {
     /// The key of a tenant's file in an epoch of its pages. The system tenant's comes from the root alone, since its
     /// file is where the others' keys are read from.
     pub fn page_key(&self, tenant: TenantId, epoch: u32) -> Result<[u8; 32]> {
-        let label = format!("page {epoch}");
         if tenant == TenantId::SYSTEM {
-            return Ok(self.0.root.derive(&format!("vault {label}"), tenant));
+            return Ok(self.0.root.derive(&format!("vault page {epoch}"), tenant));
         }
+        let label = format!("page {epoch}");
         let keys = self.tenant(tenant)?;
         let secret = keys.page.as_ref().ok_or_else(no_key)?;
         Ok(expand(secret, &[label.as_bytes()]))
