@@ -7,6 +7,7 @@ use crate::{
     db::{Db, Row},
     id,
     tenant::{self, Status, Tenants},
+    vault::{Cell, Field, Sheet},
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -182,6 +183,16 @@ pub struct Sessions {
     tenants: Option<Tenants>,
 }
 
+/// By the session's id.
+const NAME: Field = Field::new("session", "name");
+/// Names a browser and a device.
+const NOTE: Field = Field::new("session", "note");
+pub(crate) const SHEET: Sheet = Sheet {
+    table: "session",
+    key: &["id"],
+    cells: &[Cell::Sealed(NAME), Cell::Sealed(NOTE)],
+};
+
 const ISSUE: &str = "INSERT INTO session (tenant, hash, id, subject, name, roles, note, created_at, expires_at,
     assurance, proved_at, client, scopes, patient, idle_ms, seen_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8, $11, $12, $13, $14, $8)";
@@ -242,9 +253,9 @@ impl Sessions {
                 id::sha256(token.as_bytes()).into(),
                 session.into(),
                 new.subject.into(),
-                new.name.into(),
+                NAME.seal(session, &new.name),
                 roles.join(" ").into(),
-                new.note.into(),
+                NOTE.seal(session, &new.note),
                 now.into(),
                 (now + new.ttl_ms).into(),
                 new.grant.assurance.name().into(),
@@ -309,7 +320,7 @@ impl Sessions {
             .map(|row| {
                 Ok(SessionInfo {
                     id: row.uuid(0)?,
-                    note: row.string(1)?,
+                    note: NOTE.open(row, 1, row.uuid(0)?)?,
                     created_at: row.i64(2)?,
                     seen_at: row.i64(3)?,
                     expires_at: row.i64(4)?,
@@ -410,12 +421,13 @@ pub fn tenant_of(token: &str) -> Option<TenantId> {
 }
 
 fn principal(tenant: TenantId, row: &Row) -> Result<Principal> {
+    let session = row.uuid(3)?;
     Ok(Principal {
         tenant,
         subject: row.string(0)?,
-        name: row.text(1)?.into(),
+        name: NAME.open(row, 1, session)?.into(),
         roles: row.text(2)?.split(' ').filter_map(Role::parse).collect(),
-        session: row.uuid(3)?,
+        session,
         grant: Arc::new(grant(row, 5)?),
         proved_at: row.i64(9)?,
     })

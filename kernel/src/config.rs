@@ -2,7 +2,7 @@
 //!
 //! A key `section.name` of the file is `MEDTECH_SECTION_NAME` in the environment; the environment wins.
 
-use crate::{Error, Result, db::Location};
+use crate::{Error, Result, db::Location, secret::exposed};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -57,6 +57,8 @@ pub struct Database {
     pub url: Option<String>,
     /// `postgres://...` of the role that owns the tables and migrates them. Absent: the application's role.
     pub owner_url: Option<String>,
+    /// Serve although the application's role stands above row security. For a trial, never for patients.
+    pub allow_privileged_role: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -208,6 +210,13 @@ impl Default for Mail {
 
 /// `MEDTECH_LOG` is read by the log itself, `MEDTECH_TEST_PG` by tests.
 const NOT_KEYS: [&str; 2] = ["log", "test_pg"];
+/// Keys that hold a password. Each can stand in a file of its own instead, named by the key with `_file` behind it.
+const SECRETS: [(&str, &str); 4] = [
+    ("database", "url"),
+    ("database", "owner_url"),
+    ("mqtt", "broker"),
+    ("mail", "smtp"),
+];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
 const SECTIONS: [&str; 7] = ["http", "database", "media", "mqtt", "mail", "limits", "vault"];
 
@@ -245,6 +254,7 @@ impl Config {
                 }
             }
         }
+        read_secrets(&mut table)?;
         table.try_into().map_err(|e: toml::de::Error| wrong(e.to_string()))
     }
 
@@ -268,13 +278,42 @@ impl Config {
     }
 }
 
+/// Puts the contents of `{key}_file` in the place of the key.
+fn read_secrets(table: &mut toml::Table) -> Result<()> {
+    let wrong = |what: String| Error::bad("config.invalid", what);
+    for (section, key) in SECRETS {
+        let Some(inner) = table.get_mut(section).and_then(toml::Value::as_table_mut) else {
+            continue;
+        };
+        let Some(file) = inner.remove(&format!("{key}_file")) else {
+            continue;
+        };
+        let name = format!("{section}.{key}");
+        if inner.contains_key(key) {
+            return Err(wrong(format!("{name} and {name}_file are both given")));
+        }
+        let path = Path::new(
+            file.as_str()
+                .ok_or_else(|| wrong(format!("{name}_file is not a path")))?,
+        );
+        if let Some(why) = exposed(path) {
+            return Err(wrong(why));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("{name}_file {}: {e}", path.display())))?;
+        inner.insert(key.to_owned(), text.trim_end_matches(['\r', '\n']).into());
+    }
+    Ok(())
+}
+
 /// The environment knows only text: numbers, truth values and lists are recognised by their key.
 fn value(section: &str, name: &str, text: &str) -> toml::Value {
     match (section, name) {
         ("media", "udp_port" | "threads") | ("limits", _) => {
             text.parse::<i64>().map_or_else(|_| text.into(), toml::Value::from)
         }
-        ("", "demo") => text.parse::<bool>().map_or_else(|_| text.into(), toml::Value::from),
+        ("", "demo") | ("database", "allow_privileged_role") => {
+            text.parse::<bool>().map_or_else(|_| text.into(), toml::Value::from)
+        }
         ("media", "advertise") | ("http", "trusted_proxies") => text
             .split(',')
             .map(str::trim)
@@ -307,6 +346,47 @@ mod tests {
         assert_eq!(c.data_dir, Path::new("/srv/m"));
         assert_eq!(c.public_url(), "http://localhost:9000");
         assert_eq!((c.media.udp_port, c.media.advertise.len(), c.demo), (0, 2, true));
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_password_can_stand_in_a_file_that_nobody_else_reads() -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("database-url");
+        let name = path.to_str().unwrap();
+        std::fs::write(&path, "postgres://app:secret@db/clinic\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o600);
+        let c = env(&[("MEDTECH_DATABASE_URL_FILE", name), ("MEDTECH_MAIL_SMTP_FILE", name)])?;
+        assert_eq!(c.database.url.as_deref(), Some("postgres://app:secret@db/clinic"));
+        assert_eq!(c.mail.smtp, c.database.url);
+        // Both at once, a file that is not there, and one that others read: none of their contents in the answer.
+        for (pairs, says) in [
+            (
+                vec![
+                    ("MEDTECH_DATABASE_URL_FILE", name),
+                    ("MEDTECH_DATABASE_URL", "postgres://x"),
+                ],
+                "both given",
+            ),
+            (
+                vec![("MEDTECH_MQTT_BROKER_FILE", "/nowhere/at/all")],
+                "mqtt.broker_file",
+            ),
+        ] {
+            let refused = env(&pairs).unwrap_err().message;
+            assert!(refused.contains(says) && !refused.contains("secret"), "{refused}");
+        }
+        for wide in [0o640, 0o604, 0o620] {
+            mode(wide);
+            let refused = env(&[("MEDTECH_DATABASE_URL_FILE", name)]).unwrap_err().message;
+            assert!(
+                refused.contains("chmod 600") && !refused.contains("secret"),
+                "{refused}"
+            );
+        }
         Ok(())
     }
 

@@ -30,6 +30,9 @@ pub use error::{Error, Result};
 pub use module::{ChannelRule, Ctx, Module};
 pub use tenant::{Tenant, TenantId};
 
+/// The kernel's own columns that are sealed one by one.
+pub const SHEETS: &[vault::Sheet] = &[auth::SHEET, policy::glass::SHEET];
+
 /// A boxed future, for closures that cannot name their future's type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -64,6 +67,11 @@ pub const MIGRATIONS: &[Migration] = &[
         module: "kernel",
         number: 6,
         sql: db::Script::Both(include_str!("../migrations/0006_tenants.sql")),
+    },
+    Migration {
+        module: "kernel",
+        number: 7,
+        sql: db::Script::Both(include_str!("../migrations/0007_sealing.sql")),
     },
     Migration {
         module: "kernel",

@@ -69,6 +69,32 @@ impl Root {
     }
 }
 
+/// Why a file that holds a secret is not believed to be one, and how to mend it: others than its owner may read it.
+/// Files that systemd hands over ($CREDENTIALS_DIRECTORY) are its own care: their mode shows an access list's mask.
+#[must_use]
+pub fn exposed(path: &Path) -> Option<String> {
+    let handed_over = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir));
+    let mode = mode(path).filter(|mode| mode & 0o077 != 0 && !handed_over)?;
+    Some(format!(
+        "{} can be read or written by others than its owner (mode {:03o}). Run: chmod 600 {}",
+        path.display(),
+        mode & 0o777,
+        path.display()
+    ))
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    fs::metadata(path)
+        .ok()
+        .map(|m| std::os::unix::fs::MetadataExt::mode(&m))
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Path) -> Option<u32> {
+    None
+}
+
 /// HKDF-SHA256 with our salt.
 pub(crate) fn expand(secret: &[u8; 32], info: &[&[u8]]) -> [u8; 32] {
     let mut out = [0_u8; 32];

@@ -1,5 +1,7 @@
 //! For tests: temporary stores on both engines, a clock that stands still, a ready context.
 
+pub mod scan;
+
 use crate::{
     BoxFuture, Clock, Ctx, Db, Migration, Result, Tenant, TenantId, Val,
     auth::{Assurance, NewSession, Principal, Role, Sessions},

@@ -5,11 +5,13 @@
 pub mod files;
 mod http;
 pub mod model;
+mod reseal;
 pub mod rpc;
 pub mod service;
 mod store;
 mod whole;
 
+pub use store::SHEETS;
 pub use whole::{After, Rows};
 
 use axum::Router;

@@ -3,9 +3,34 @@
 use crate::model::{Cursors, Member, Message, Mode, Party};
 use medtech_kernel::{
     Db, Error, Result, Row, TenantId, Tx,
-    vault::{Class, Scope, Texts},
+    vault::{Cell, Class, Field, Scope, Sheet, Texts},
 };
 use uuid::Uuid;
+
+/// What names a person, a matter or a file.
+pub const SHEETS: &[Sheet] = &[
+    Sheet {
+        table: "conversation",
+        key: &["id"],
+        cells: &[Cell::Sealed(TITLE)],
+    },
+    Sheet {
+        table: "conversation_member",
+        key: &["conversation", "subject"],
+        cells: &[Cell::Sealed(MEMBER)],
+    },
+    Sheet {
+        table: "message",
+        key: &["conversation", "seq"],
+        cells: &[Cell::Sealed(SENDER)],
+    },
+    crate::files::store::SHEET,
+];
+pub(crate) const TITLE: Field = Field::new("conversation", "title");
+/// By conversation and subject.
+pub(crate) const MEMBER: Field = Field::new("conversation_member", "name");
+/// By conversation and number.
+pub(crate) const SENDER: Field = Field::new("message", "sender_name");
 
 const CREATE: &str = "INSERT INTO conversation (tenant, id, topic, title, mode, last_seq, created_at)
     VALUES ($1, $2, $3, $4, $5, 0, $6)";
@@ -28,6 +53,10 @@ const BY_CLIENT_ID: &str = "SELECT conversation, seq, id, client_id, sender, sen
     WHERE tenant = $1 AND sender = $2 AND client_id = $3";
 const PAGE: &str = "SELECT conversation, seq, id, client_id, sender, sender_name, at, body FROM message
     WHERE tenant = $1 AND conversation = $2 AND seq > $3 ORDER BY seq LIMIT $4";
+const CLEAR: &str = "SELECT conversation, seq, id, body FROM message WHERE tenant = $1
+    AND (conversation > $2 OR (conversation = $2 AND seq > $3)) AND body NOT LIKE 'sealed1:%'
+    ORDER BY conversation, seq LIMIT $4";
+const SEAL: &str = "UPDATE message SET body = $4 WHERE tenant = $1 AND conversation = $2 AND seq = $3";
 const LAST_SEQ: &str = "SELECT last_seq FROM conversation WHERE tenant = $1 AND id = $2";
 const CURSORS: &str = "SELECT delivered_upto, read_upto FROM conversation_member
     WHERE tenant = $1 AND conversation = $2 AND subject = $3";
@@ -49,7 +78,13 @@ pub(crate) async fn create(tx: &mut Tx, id: Uuid, topic: &str, title: &str, mode
     let now = tx.now();
     tx.exec(
         CREATE,
-        &[id.into(), topic.into(), title.into(), mode.as_str().into(), now.into()],
+        &[
+            id.into(),
+            topic.into(),
+            TITLE.seal(id, title),
+            mode.as_str().into(),
+            now.into(),
+        ],
     )
     .await
     .map(drop)
@@ -59,7 +94,12 @@ pub(crate) async fn add_member(tx: &mut Tx, conversation: Uuid, subject: &str, n
     let now = tx.now();
     tx.exec(
         ADD_MEMBER,
-        &[conversation.into(), subject.into(), name.into(), now.into()],
+        &[
+            conversation.into(),
+            subject.into(),
+            MEMBER.seal(format!("{conversation}/{subject}"), name),
+            now.into(),
+        ],
     )
     .await
     .map(drop)
@@ -76,7 +116,11 @@ pub(crate) async fn conversation(db: &Db, tenant: TenantId, id: Uuid) -> Result<
     let Some(row) = db.query_opt(tenant, CONVERSATION, &[id.into()]).await? else {
         return Ok(None);
     };
-    Ok(Some((row.string(0)?, Mode::parse(row.text(1)?)?, row.i64(2)?)))
+    Ok(Some((
+        TITLE.open(&row, 0, id)?,
+        Mode::parse(row.text(1)?)?,
+        row.i64(2)?,
+    )))
 }
 
 pub(crate) async fn exists(tx: &mut Tx, id: Uuid) -> Result<bool> {
@@ -89,7 +133,7 @@ pub(crate) async fn members(db: &Db, tenant: TenantId, conversation: Uuid) -> Re
         .map(|r| {
             Ok(Member {
                 subject: r.string(0)?,
-                name: r.string(1)?,
+                name: MEMBER.open(r, 1, format_args!("{conversation}/{}", r.text(0)?))?,
                 delivered_upto: r.i64(2)?,
                 read_upto: r.i64(3)?,
             })
@@ -101,7 +145,8 @@ pub(crate) async fn member_name(tx: &mut Tx, conversation: Uuid, subject: &str) 
     let row = tx
         .query_opt(MEMBER_NAME, &[conversation.into(), subject.into()])
         .await?;
-    row.map(|r| r.string(0)).transpose()
+    row.map(|r| MEMBER.open(&r, 0, format_args!("{conversation}/{subject}")))
+        .transpose()
 }
 
 /// Takes the next number. The row stays locked, so numbers are handed out in the order of commits and none is lost.
@@ -136,7 +181,7 @@ pub(crate) async fn add_message(tx: &mut Tx, m: &Message, digest: [u8; 32]) -> R
         m.id.into(),
         m.client_id.into(),
         (&m.sender.subject).into(),
-        (&m.sender.name).into(),
+        SENDER.seal(format_args!("{}/{}", m.conversation_id, m.seq), &m.sender.name),
         m.at.into(),
         body.into(),
         digest.into(),
@@ -209,8 +254,36 @@ pub(crate) async fn move_cursors(
     .transpose()
 }
 
+/// Seals a few messages of an older release after a place: how many, and the last one unless that was all.
+pub(crate) async fn seal_some(tx: &mut Tx, after: (Uuid, i64)) -> Result<(u64, Option<(Uuid, i64)>)> {
+    const BATCH: usize = 100;
+    let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+    let rows = tx.query(CLEAR, &[after.0.into(), after.1.into(), limit.into()]).await?;
+    let (mut sealed, mut last) = (0, None);
+    for row in &rows {
+        let (conversation, seq) = (row.uuid(0)?, row.i64(1)?);
+        last = Some((conversation, seq));
+        let subject = conversation.to_string();
+        let scope = Scope {
+            class: Class::Conversation,
+            subject: &subject,
+        };
+        let body = match tx
+            .seal_json(scope, &place(conversation, row.uuid(2)?), row.text(3)?)
+            .await
+        {
+            // The conversation was erased: nothing is sealed in its name again.
+            Err(e) if e.code == "vault.erased" => continue,
+            other => other?,
+        };
+        tx.exec(SEAL, &[conversation.into(), seq.into(), body.into()]).await?;
+        sealed += 1;
+    }
+    Ok((sealed, last.filter(|_| rows.len() == BATCH)))
+}
+
 /// Where a message's body is sealed to.
-fn place(conversation: Uuid, id: Uuid) -> String {
+pub(crate) fn place(conversation: Uuid, id: Uuid) -> String {
     format!("message/{conversation}/{id}")
 }
 
@@ -223,7 +296,7 @@ fn message(row: &Row, texts: &Texts) -> Result<Message> {
         client_id: row.uuid(3)?,
         sender: Party {
             subject: row.string(4)?,
-            name: row.string(5)?,
+            name: SENDER.open(row, 5, format_args!("{}/{}", row.uuid(0)?, row.i64(1)?))?,
         },
         at: row.i64(6)?,
         body: serde_json::from_str(&body).map_err(|e| Error::internal("message.stored_body", e))?,

@@ -1,11 +1,16 @@
 //! A clinic's messages and files as a whole: how much they take, all of them for an export, none of them after it is
 //! deleted. For whoever looks after the clinics; no person asks this way.
 
-use crate::Messaging;
+use crate::{
+    Messaging,
+    files::store::NAME,
+    store::{MEMBER, SENDER, TITLE, place},
+};
 use futures_util::TryStreamExt;
 use medtech_kernel::{
     Error, Result, TenantId,
     clock::{Millis, rfc3339},
+    vault::Texts,
 };
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -53,10 +58,14 @@ impl Messaging {
             let members = self.ctx.db.query(tenant, MEMBERS, &[id.into()]).await?;
             let members: Result<Vec<Value>> = members
                 .iter()
-                .map(|m| Ok(json!({"subject": m.text(0)?, "name": m.text(1)?, "joined_at": rfc3339(m.i64(2)?)})))
+                .map(|m| {
+                    let subject = m.text(0)?;
+                    let name = MEMBER.open(m, 1, format_args!("{id}/{subject}"))?;
+                    Ok(json!({"subject": subject, "name": name, "joined_at": rfc3339(m.i64(2)?)}))
+                })
                 .collect();
             let value = json!({
-                "id": id, "topic": row.text(1)?, "title": row.text(2)?, "mode": row.text(3)?,
+                "id": id, "topic": row.text(1)?, "title": TITLE.open(&row, 2, id)?, "mode": row.text(3)?,
                 "created_at": rfc3339(row.i64(4)?), "members": members?,
             });
             all.push((After { id, seq: 0 }, value));
@@ -68,13 +77,16 @@ impl Messaging {
     pub async fn all_messages(&self, tenant: TenantId, after: After, limit: i64) -> Result<Rows> {
         let args = [after.id.into(), after.seq.into(), limit.into()];
         let rows = self.ctx.db.query(tenant, MESSAGES, &args).await?;
+        let texts = Texts::of(&self.ctx.db, tenant, &rows, 6).await?;
         rows.iter()
             .map(|row| {
-                let (conversation, seq) = (row.uuid(1)?, row.i64(2)?);
-                let body: Value = serde_json::from_str(row.text(6)?).map_err(|e| Error::internal("message.body", e))?;
+                let (id, conversation, seq) = (row.uuid(0)?, row.uuid(1)?, row.i64(2)?);
+                let body = texts.open(&place(conversation, id), row.text(6)?)?;
+                let body: Value = serde_json::from_str(&body).map_err(|e| Error::internal("message.body", e))?;
+                let name = SENDER.open(row, 4, format_args!("{conversation}/{seq}"))?;
                 let value = json!({
-                    "id": row.uuid(0)?, "conversation_id": conversation, "seq": seq,
-                    "sender": {"subject": row.text(3)?, "name": row.text(4)?}, "at": rfc3339(row.i64(5)?), "body": body,
+                    "id": id, "conversation_id": conversation, "seq": seq,
+                    "sender": {"subject": row.text(3)?, "name": name}, "at": rfc3339(row.i64(5)?), "body": body,
                 });
                 Ok((After { id: conversation, seq }, value))
             })
@@ -93,7 +105,7 @@ impl Messaging {
                 let id = row.uuid(0)?;
                 let sha256: String = row.blob(6)?.iter().map(|b| format!("{b:02x}")).collect();
                 let value = json!({
-                    "id": id, "conversation_id": row.uuid(1)?, "owner": row.text(2)?, "name": row.text(3)?,
+                    "id": id, "conversation_id": row.uuid(1)?, "owner": row.text(2)?, "name": NAME.open(row, 3, id)?,
                     "type": row.text(4)?, "size": row.i64(5)?, "sha256": sha256, "created_at": rfc3339(row.i64(7)?),
                 });
                 Ok((After { id, seq: 0 }, value))

@@ -11,7 +11,7 @@ mod outbox_page;
 pub mod service;
 mod store;
 
-pub use store::Attempt;
+pub use store::{Attempt, SHEETS};
 
 use axum::Router;
 use mail::Mailer;

@@ -1,8 +1,66 @@
 //! The tables of contacts, alerts, notifications and deliveries: every statement, and nothing else.
 
 use crate::model::{Alert, Letter, Notification, Party, Severity};
-use medtech_kernel::{Db, Error, Result, Row, TenantId, Tx, clock::Millis, id};
+use medtech_kernel::{
+    Db, Error, Result, Row, TenantId, Tx,
+    clock::Millis,
+    id,
+    vault::{Cell, Field, Sheet},
+};
 use uuid::Uuid;
+
+/// What names a person or is said to one.
+pub const SHEETS: &[Sheet] = &[
+    Sheet {
+        table: "contact",
+        key: &["subject"],
+        cells: &[Cell::Sealed(CONTACT_NAME), Cell::Sealed(CONTACT_EMAIL)],
+    },
+    Sheet {
+        table: "alert",
+        key: &["id"],
+        cells: &[Cell::Sealed(ALERT_TITLE), Cell::Sealed(ALERT_BY)],
+    },
+    Sheet {
+        table: "notification",
+        key: &["id"],
+        cells: &[Cell::Sealed(TITLE)],
+    },
+    Sheet {
+        table: "delivery",
+        key: &["id"],
+        cells: &[Cell::Sealed(ADDRESS), Cell::Sealed(ADDRESSEE), Cell::Sealed(WAY)],
+    },
+    Sheet {
+        table: "delivery_attempt",
+        key: &["delivery", "number"],
+        cells: &[Cell::Sealed(DETAIL)],
+    },
+    Sheet {
+        table: "local_mail",
+        key: &["id"],
+        cells: &[
+            Cell::Sealed(SENDER),
+            Cell::Sealed(RECIPIENT),
+            Cell::Sealed(SUBJECT),
+            Cell::Sealed(BODY),
+        ],
+    },
+];
+const CONTACT_NAME: Field = Field::new("contact", "name");
+const CONTACT_EMAIL: Field = Field::new("contact", "email");
+const ALERT_TITLE: Field = Field::new("alert", "title");
+const ALERT_BY: Field = Field::new("alert", "acknowledged_name");
+const TITLE: Field = Field::new("notification", "title");
+const ADDRESS: Field = Field::new("delivery", "address");
+const ADDRESSEE: Field = Field::new("delivery", "name");
+const WAY: Field = Field::new("delivery", "url");
+/// What a mail server answers quotes the address.
+const DETAIL: Field = Field::new("delivery_attempt", "detail");
+const SENDER: Field = Field::new("local_mail", "sender");
+const RECIPIENT: Field = Field::new("local_mail", "recipient");
+const SUBJECT: Field = Field::new("local_mail", "subject");
+const BODY: Field = Field::new("local_mail", "body");
 
 const PUT_CONTACT: &str = "INSERT INTO contact (tenant, subject, name, email, language) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (tenant, subject) DO UPDATE SET name = excluded.name, email = excluded.email, language = excluded.language";
@@ -46,7 +104,7 @@ const LOG: &str = "SELECT d.id, d.channel, d.state, a.number, a.at, a.outcome, a
 
 const KEEP_MAIL: &str = "INSERT INTO local_mail (tenant, id, at, sender, recipient, subject, body)
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, id) DO NOTHING";
-const KEPT_MAILS: &str = "SELECT at, sender, recipient, subject, body FROM local_mail
+const KEPT_MAILS: &str = "SELECT at, sender, recipient, subject, body, id FROM local_mail
     WHERE tenant = $1 ORDER BY at DESC, id DESC LIMIT 200";
 
 /// Where a person can be reached.
@@ -60,8 +118,8 @@ pub(crate) struct Contact {
 pub(crate) async fn put_contact(tx: &mut Tx, subject: &str, c: &Contact) -> Result<()> {
     let args = [
         subject.into(),
-        (&c.name).into(),
-        c.email.clone().into(),
+        CONTACT_NAME.seal(subject, &c.name),
+        CONTACT_EMAIL.seal_opt(subject, c.email.as_deref()),
         (&c.language).into(),
     ];
     tx.exec(PUT_CONTACT, &args).await.map(drop)
@@ -72,8 +130,8 @@ pub(crate) async fn contact(tx: &mut Tx, subject: &str) -> Result<Option<Contact
         return Ok(None);
     };
     Ok(Some(Contact {
-        name: row.string(0)?,
-        email: row.opt_text(1)?.map(str::to_owned),
+        name: CONTACT_NAME.open(&row, 0, subject)?,
+        email: CONTACT_EMAIL.open_opt(&row, 1, subject)?,
         language: row.string(2)?,
     }))
 }
@@ -88,7 +146,7 @@ pub(crate) async fn add_alert(tx: &mut Tx, a: &Alert) -> Result<bool> {
         (&a.id).into(),
         (&a.board).into(),
         a.severity.as_str().into(),
-        (&a.title).into(),
+        ALERT_TITLE.seal(&a.id, &a.title),
         a.subject_ref.clone().into(),
         a.link.clone().into(),
         a.at.into(),
@@ -126,7 +184,7 @@ pub(crate) async fn acknowledge(tx: &mut Tx, id: &str, by: &Party) -> Result<boo
     Ok(tx
         .exec(
             ACKNOWLEDGE,
-            &[id.into(), (&by.subject).into(), (&by.name).into(), now.into()],
+            &[id.into(), (&by.subject).into(), ALERT_BY.seal(id, &by.name), now.into()],
         )
         .await?
         == 1)
@@ -138,7 +196,7 @@ pub(crate) async fn add_notification(tx: &mut Tx, subject: &str, source: &str, n
         n.id.into(),
         subject.into(),
         (&n.kind).into(),
-        (&n.title).into(),
+        TITLE.seal(n.id, &n.title),
         n.link.clone().into(),
         source.into(),
         n.at.into(),
@@ -153,7 +211,7 @@ pub(crate) async fn notifications(db: &Db, tenant: TenantId, subject: &str) -> R
             Ok(Notification {
                 id: r.uuid(0)?,
                 kind: r.string(1)?,
-                title: r.string(2)?,
+                title: TITLE.open(r, 2, r.uuid(0)?)?,
                 link: r.opt_text(3)?.map(str::to_owned),
                 at: r.i64(4)?,
                 read_at: r.opt_i64(5)?,
@@ -211,12 +269,12 @@ pub(crate) async fn add_delivery(tx: &mut Tx, source: Uuid, address: &str, c: &C
     let args = [
         delivery.into(),
         source.into(),
-        address.into(),
-        (&c.name).into(),
+        ADDRESS.seal(delivery, address),
+        ADDRESSEE.seal(delivery, &c.name),
         (&c.language).into(),
         now.into(),
         way.letter.into(),
-        way.url.into(),
+        WAY.seal_opt(delivery, way.url.as_deref()),
         way.until_at.into(),
     ];
     tx.exec(ADD_DELIVERY, &args).await?;
@@ -228,13 +286,13 @@ pub(crate) async fn delivery(db: &Db, tenant: TenantId, id: Uuid) -> Result<Opti
         return Ok(None);
     };
     Ok(Some(Delivery {
-        address: r.string(0)?,
-        name: r.string(1)?,
+        address: ADDRESS.open(&r, 0, id)?,
+        name: ADDRESSEE.open(&r, 1, id)?,
         language: r.string(2)?,
         pending: r.text(3)? == "pending",
         attempts: r.i64(4)?,
         letter: r.string(5)?,
-        url: r.opt_text(6)?.map(str::to_owned),
+        url: WAY.open_opt(&r, 6, id)?,
         until_at: r.opt_i64(7)?,
     }))
 }
@@ -256,7 +314,13 @@ pub(crate) async fn note_attempt(
     {
         return Ok(false);
     }
-    let args = [id.into(), number.into(), now.into(), outcome.into(), detail.into()];
+    let args = [
+        id.into(),
+        number.into(),
+        now.into(),
+        outcome.into(),
+        DETAIL.seal(format_args!("{id}/{number}"), detail),
+    ];
     tx.exec(ADD_ATTEMPT, &args).await?;
     Ok(true)
 }
@@ -287,7 +351,7 @@ pub(crate) async fn log(db: &Db, tenant: TenantId) -> Result<Vec<Attempt>> {
                 number: r.i64(3)?,
                 at: r.i64(4)?,
                 outcome: r.string(5)?,
-                detail: r.string(6)?,
+                detail: DETAIL.open(r, 6, format_args!("{}/{}", r.uuid(0)?, r.i64(3)?))?,
             })
         })
         .collect()
@@ -298,10 +362,10 @@ pub(crate) async fn keep_mail(tx: &mut Tx, id: Uuid, from: &str, to: &str, lette
     let args = [
         id.into(),
         now.into(),
-        from.into(),
-        to.into(),
-        (&letter.subject).into(),
-        (&letter.body).into(),
+        SENDER.seal(id, from),
+        RECIPIENT.seal(id, to),
+        SUBJECT.seal(id, &letter.subject),
+        BODY.seal(id, &letter.body),
     ];
     tx.exec(KEEP_MAIL, &args).await.map(drop)
 }
@@ -319,30 +383,32 @@ pub(crate) async fn kept_mails(db: &Db, tenant: TenantId) -> Result<Vec<KeptMail
     let rows = db.query(tenant, KEPT_MAILS, &[]).await?;
     rows.iter()
         .map(|r| {
+            let id = r.uuid(5)?;
             Ok(KeptMail {
                 at: r.i64(0)?,
-                from: r.string(1)?,
-                to: r.string(2)?,
-                subject: r.string(3)?,
-                body: r.string(4)?,
+                from: SENDER.open(r, 1, id)?,
+                to: RECIPIENT.open(r, 2, id)?,
+                subject: SUBJECT.open(r, 3, id)?,
+                body: BODY.open(r, 4, id)?,
             })
         })
         .collect()
 }
 
 fn read_alert(r: &Row) -> Result<Alert> {
+    let id = r.string(0)?;
     let by = r.opt_text(7)?.map(|subject| -> Result<Party> {
         Ok(Party {
             subject: subject.to_owned(),
-            name: r.opt_text(8)?.unwrap_or_default().to_owned(),
+            name: ALERT_BY.open_opt(r, 8, &id)?.unwrap_or_default(),
         })
     });
     Ok(Alert {
-        id: r.string(0)?,
         board: r.string(1)?,
         severity: Severity::parse(r.text(2)?)
             .ok_or_else(|| Error::internal("alert.severity", "a stored severity is none of ours"))?,
-        title: r.string(3)?,
+        title: ALERT_TITLE.open(r, 3, &id)?,
+        id,
         subject_ref: r.opt_text(4)?.map(str::to_owned),
         link: r.opt_text(5)?.map(str::to_owned),
         at: r.i64(6)?,

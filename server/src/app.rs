@@ -1,6 +1,6 @@
 //! The only place where concrete parts meet: database, bus, media, messaging, notifications, modules, hub, router.
 
-use crate::{joints, keys};
+use crate::{joints, keys, sealing};
 use axum::Router;
 use medtech_appointments::Appointments;
 use medtech_fhir::Fhir;
@@ -203,6 +203,12 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     tasks.push(tokio::spawn(upkeep::run(
         ctx.db.clone(),
         ctx.tenants.clone(),
+        stop.clone(),
+    )));
+    tasks.push(tokio::spawn(sealing::run(
+        ctx.clone(),
+        clinic.fhir.clone(),
+        messaging.clone(),
         stop.clone(),
     )));
     tasks.push(tokio::spawn(joints::follow_rooms(

@@ -41,7 +41,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     findings.push(udp(config));
     match app::open(config.clone()).await {
         Ok(ctx) => {
-            findings.push(match keys::doctor(&ctx)? {
+            findings.push(match keys::doctor(&ctx).await? {
                 (what, None) => ok(what),
                 (what, Some(mend)) => wrong(what, mend),
             });

@@ -1,6 +1,6 @@
 //! Keys, for administrators: how they stand, a new version, and what must never be read again. By route and at the machine.
 
-use crate::{app, cli::Keys, say};
+use crate::{app, cli::Keys, say, sealing};
 use axum::{
     Extension, Json, Router,
     extract::State,
@@ -122,6 +122,7 @@ pub(crate) async fn run(config: Config, what: Keys) -> Result<ExitCode> {
                             },
                             s.destroyed
                         ));
+                        say(&format!("  {}", sealing::progress(&ctx, tenant.id).await?));
                     }
                     Err(e) if e.code == "vault.no_key" => say(&format!("{}: destroyed", tenant.slug)),
                     Err(e) => return Err(e),
@@ -176,7 +177,7 @@ fn is_served(config: &Config) -> bool {
 }
 
 /// What `medtech doctor` says of the vault of an open store.
-pub(crate) fn doctor(ctx: &Ctx) -> Result<(String, Option<String>)> {
+pub(crate) async fn doctor(ctx: &Ctx) -> Result<(String, Option<String>)> {
     let (lines, foreign) = ctx.vault.ledger()?;
     let engine = match ctx.db.engine() {
         Engine::Sqlite => "a file for each clinic",
@@ -186,6 +187,20 @@ pub(crate) fn doctor(ctx: &Ctx) -> Result<(String, Option<String>)> {
         "vault: open, root key kept as `{}`, {engine}, {lines} erasures",
         ctx.config.vault.root.name()
     );
+    let mut unfinished = Vec::new();
+    for tenant in ctx.tenants.all() {
+        let all = vault::progress(&ctx.db, tenant.id).await?;
+        if all.is_empty() || all.iter().any(|p| p.done_at.is_none()) {
+            unfinished.push(tenant.slug.to_string());
+        }
+    }
+    let what = match unfinished.as_slice() {
+        [] => what,
+        some => format!(
+            "{what}; older rows still to be sealed in {} (goes on while the server runs)",
+            some.join(", ")
+        ),
+    };
     Ok(match foreign {
         0 => (what, None),
         n => (

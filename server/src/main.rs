@@ -11,6 +11,7 @@ mod keys;
 mod links;
 mod ops;
 mod sealed;
+mod sealing;
 mod serve;
 #[cfg(test)]
 mod tests;

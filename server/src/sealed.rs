@@ -19,8 +19,9 @@ use medtech_kernel::{
 use serde::Deserialize;
 use serde_json::json;
 use std::{
+    os::unix::fs::MetadataExt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -90,9 +91,13 @@ pub(crate) async fn wait(
     Ok(root)
 }
 
+/// When a file was last changed: seconds and nanoseconds.
+type Trace = (i64, i64);
+
 /// What tells that the operator has put something in its place.
-fn traces(config: &Config) -> [Option<SystemTime>; 3] {
-    let changed = |path: &std::path::Path| path.metadata().and_then(|m| m.modified()).ok();
+fn traces(config: &Config) -> [Option<Trace>; 3] {
+    // A change of its rights counts, too.
+    let changed = |path: &std::path::Path| path.metadata().ok().map(|m| (m.ctime(), m.ctime_nsec()));
     let vault = &config.vault;
     [
         changed(&vault.key_file(&config.data_dir)),

@@ -28,6 +28,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let Some(ctx) = ground(&mut listener, config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
+    refuse_privileges(&ctx).await?;
     let clinic = app::clinic(ctx.clone());
     // A restored copy may hold what was erased since.
     for tenant in ctx.tenants.all() {
@@ -107,6 +108,23 @@ fn twice(listener: &TcpListener) -> Result<(TcpListener, TcpListener)> {
         TcpListener::from_std(std::os::fd::AsFd::as_fd(listener).try_clone_to_owned()?.into())
     };
     Ok((copy().map_err(io)?, copy().map_err(io)?))
+}
+
+/// A role above row security sees every clinic, whatever the walls say.
+async fn refuse_privileges(ctx: &Ctx) -> Result<()> {
+    if !ctx.db.is_above_row_security().await? {
+        return Ok(());
+    }
+    if ctx.config.database.allow_privileged_role {
+        tracing::warn!("the database role stands above row security: nothing but the program keeps clinics apart");
+        return Ok(());
+    }
+    Err(Error::conflict(
+        "app.privileged_role",
+        "The role of database.url is a superuser or has BYPASSRLS, so the database would not keep the clinics apart. \
+         Make another (CREATE ROLE app LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD ...), name it in database.url, and the \
+         present one in database.owner_url. For a trial: database.allow_privileged_role = true.",
+    ))
 }
 
 /// Two servers on one data directory would both deliver the outbox: the second is refused.

@@ -13,6 +13,16 @@ use common::{Server, medtech};
 
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
+fn put(path: &std::path::Path, bytes: &[u8], mode: u32) {
+    // Never wider than it is meant to be, not even for a moment.
+    let next = path.with_extension("put");
+    let _ = std::fs::remove_file(&next);
+    let mut options = std::fs::File::options();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), mode);
+    std::io::Write::write_all(&mut options.open(&next).unwrap(), bytes).unwrap();
+    std::fs::rename(next, path).unwrap();
+}
+
 #[test]
 fn without_its_key_file_the_server_says_so_and_serves_nothing_until_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,9 +81,15 @@ fn without_its_key_file_the_server_says_so_and_serves_nothing_until_it_is_back()
         "{doctor:?}"
     );
     // Another key is not its key.
-    std::fs::write(&key, [1; 32]).unwrap();
+    put(&key, &[1; 32], 0o600);
     assert_eq!(server.until("/readyz", 503).status, 503);
-    std::fs::write(&key, bytes).unwrap();
+    // Nor is the right one, where others may read it.
+    put(&key, &bytes, 0o640);
+    let told = |server: &mut Server| server.until("/readyz", 503).body.contains("chmod 600");
+    while !told(&mut server) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    put(&key, &bytes, 0o600);
     server.until("/readyz", 200);
     server.stop();
 }
@@ -120,7 +136,7 @@ fn the_passphrase_opens_it_and_a_wrong_one_is_told() {
     let named = [vars[0], ("MEDTECH_VAULT_PASSPHRASE_FILE", word.to_str().unwrap())];
     let mut server = Server::start(dir.path(), &named);
     server.until("/readyz", 503);
-    std::fs::write(&word, "correct horse battery\n").unwrap();
+    put(&word, b"correct horse battery\n", 0o600);
     server.until("/readyz", 200);
     server.stop();
     for file in ["server.log", "secrets/vault.json"] {

@@ -21,6 +21,7 @@ mod index;
 mod outcome;
 mod reads;
 mod records;
+mod reseal;
 mod search;
 mod store;
 mod ties;

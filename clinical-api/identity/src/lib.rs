@@ -25,7 +25,7 @@ mod store;
 
 pub use links::BirthDates;
 pub use people::Invited;
-pub use store::User;
+pub use store::{SHEETS, User};
 
 use axum::Router;
 use medtech_fhir::Fhir;

@@ -1,6 +1,12 @@
 //! Every SQL text of identity.
 
-use medtech_kernel::{Db, Error, Migration, Result, Row, TenantId, Tx, Val, auth::Role, clock::Millis, db::Script};
+use medtech_kernel::{
+    Db, Error, Migration, Result, Row, TenantId, Tx, Val,
+    auth::Role,
+    clock::Millis,
+    db::Script,
+    vault::{Blind, Cell, Field, Sheet},
+};
 use uuid::Uuid;
 
 pub(crate) const MIGRATIONS: &[Migration] = &[
@@ -31,6 +37,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "identity",
+        number: 6,
+        sql: Script::Both(include_str!("../migrations/0006_sealed.sql")),
+    },
+    Migration {
+        module: "identity",
         number: 8,
         sql: Script::Both(include_str!("../migrations/0008_oauth_bound.sql")),
     },
@@ -40,6 +51,23 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         sql: Script::Both(include_str!("../migrations/0009_sso_session.sql")),
     },
 ];
+
+/// What names a person, or their devices.
+pub const SHEETS: &[Sheet] = &[
+    Sheet {
+        table: "identity_user",
+        key: &["id"],
+        cells: &[Cell::Sealed(NAME), Cell::Blind(EMAIL, Some(EMAIL_SHOWN))],
+    },
+    crate::people::store::SHEET,
+    crate::passkeys::store::SHEET,
+    crate::sso::store::SHEET,
+];
+
+/// By the user's id.
+pub(crate) const NAME: Field = Field::new("identity_user", "name");
+pub(crate) const EMAIL: Blind = Blind::new("identity_user", "email");
+pub(crate) const EMAIL_SHOWN: Field = Field::new("identity_user", "email_sealed");
 
 /// Someone who can sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +92,13 @@ impl User {
 }
 
 const INSERT: &str =
-    "INSERT INTO identity_user (tenant, id, email, name, roles, password, active, practitioner, patient, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
-const BY_ID: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND id = $2";
-const BY_EMAIL: &str = "SELECT id, email, name, roles, active, practitioner, patient, password FROM identity_user WHERE tenant = $1 AND email = $2";
+    "INSERT INTO identity_user (tenant, id, email, name, roles, password, active, practitioner, patient, created_at,
+    email_sealed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
+const BY_ID: &str = "SELECT id, COALESCE(email_sealed, email), name, roles, active, practitioner, patient, password
+    FROM identity_user WHERE tenant = $1 AND id = $2";
+// Blinded, or as an older release wrote it.
+const BY_EMAIL: &str = "SELECT id, COALESCE(email_sealed, email), name, roles, active, practitioner, patient, password
+    FROM identity_user WHERE tenant = $1 AND (email = $2 OR email = $3)";
 const LINK: &str =
     "INSERT INTO identity_link (tenant, hash, user_id, created_at, expires_at, uses_left, browser, birth_date)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -85,10 +116,11 @@ const FORGET: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND account
 const OLD_ATTEMPTS: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND until_at <= $2";
 
 pub(crate) fn user(row: &Row) -> Result<User> {
+    let id = row.uuid(0)?;
     Ok(User {
-        id: row.uuid(0)?,
-        email: row.string(1)?,
-        name: row.string(2)?,
+        id,
+        email: EMAIL_SHOWN.open(row, 1, id)?,
+        name: NAME.open(row, 2, id)?,
         roles: row.text(3)?.split(' ').filter_map(Role::parse).collect(),
         active: row.bool(4)?,
         practitioner: row.opt_text(5)?.map(str::to_owned),
@@ -99,17 +131,22 @@ pub(crate) fn user(row: &Row) -> Result<User> {
 /// `false` when the address is taken.
 pub(crate) async fn insert(tx: &mut Tx, u: &User, password: Option<&str>) -> Result<bool> {
     let roles: Vec<&str> = u.roles.iter().map(|r| r.name()).collect();
+    // A row of an older release has the address in a form that does not clash with ours.
+    if by_email_in(tx, &u.email).await?.is_some() {
+        return Ok(false);
+    }
     let now = tx.now();
-    let args: [Val; 9] = [
+    let args: [Val; 10] = [
         u.id.into(),
-        (&u.email).into(),
-        (&u.name).into(),
+        EMAIL.of(&u.email),
+        NAME.seal(u.id, &u.name),
         roles.join(" ").into(),
         password.map(str::to_owned).into(),
         u.active.into(),
         u.practitioner.clone().into(),
         u.patient.clone().into(),
         now.into(),
+        EMAIL_SHOWN.seal(u.id, &u.email),
     ];
     Ok(tx.exec(INSERT, &args).await? == 1)
 }
@@ -128,14 +165,14 @@ pub(crate) async fn by_id_in(tx: &mut Tx, id: Uuid) -> Result<Option<User>> {
 
 /// The user of an address, and the stored hash.
 pub(crate) async fn by_email(db: &Db, tenant: TenantId, email: &str) -> Result<Option<(User, Option<String>)>> {
-    match db.query_opt(tenant, BY_EMAIL, &[email.into()]).await? {
+    match db.query_opt(tenant, BY_EMAIL, &[EMAIL.of(email), email.into()]).await? {
         None => Ok(None),
         Some(row) => Ok(Some((user(&row)?, row.opt_text(7)?.map(str::to_owned)))),
     }
 }
 
 pub(crate) async fn by_email_in(tx: &mut Tx, email: &str) -> Result<Option<User>> {
-    tx.query_opt(BY_EMAIL, &[email.into()])
+    tx.query_opt(BY_EMAIL, &[EMAIL.of(email), email.into()])
         .await?
         .as_ref()
         .map(user)

@@ -21,7 +21,11 @@ pub use row::Row;
 pub use tx::{Column, Insert, Tx};
 pub use value::{Ty, Val};
 
-use crate::{BoxFuture, Clock, Error, Result, TenantId, clock::Millis, vault::Vault};
+use crate::{
+    BoxFuture, Clock, Error, Result, TenantId,
+    clock::Millis,
+    vault::{Vault, coming_out, going_in},
+};
 use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 /// Which engine stands behind the door.
@@ -137,10 +141,15 @@ impl Db {
         let sql = sql.into();
         require_tenant(sql.as_str())?;
         value::require_storable(args)?;
-        match &*self.inner {
+        let vault = self.vault.as_ref();
+        let concealed = going_in(self.engine(), vault, tenant, self.now(), args)?;
+        let args = concealed.as_deref().unwrap_or(args);
+        let mut rows = match &*self.inner {
             Inner::Sqlite(db) => db.query(tenant, sql, args).await,
             Inner::Postgres(db) => db.query(tenant, &sql, args).await,
-        }
+        }?;
+        coming_out(self.engine(), vault, tenant, &mut rows);
+        Ok(rows)
     }
 
     /// The first row, if any.
@@ -229,6 +238,14 @@ impl Db {
         match &*self.inner {
             Inner::Sqlite(db) => db.rekey(tenant, to).await.map(Some),
             Inner::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Is the role on PostgreSQL one that row security does not bind?
+    pub async fn is_above_row_security(&self) -> Result<bool> {
+        match &*self.inner {
+            Inner::Sqlite(_) => Ok(false),
+            Inner::Postgres(db) => db.is_above_row_security().await,
         }
     }
 

@@ -420,6 +420,8 @@ fn bind(statement: &mut rusqlite::CachedStatement<'_>, tenant: TenantId, args: &
             Val::Blob(v) => statement.raw_bind_parameter(at, &**v),
             Val::Uuid(v) => statement.raw_bind_parameter(at, v.as_bytes().as_slice()),
             Val::Null(_) => statement.raw_bind_parameter(at, rusqlite::types::Null),
+            // The door has put them into the form that this engine stores.
+            Val::Secret(_) | Val::Sealed(_) => Err(rusqlite::Error::InvalidParameterCount(at, 0)),
         }
         .map_err(sql_error)?;
     }

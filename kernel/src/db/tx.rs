@@ -1,7 +1,11 @@
 //! A transaction: what a write closure is given.
 
 use super::{Engine, Row, Sql, Ty, Val, postgres::PgTx, require_tenant, sqlite::SqliteTx, value::require_storable};
-use crate::{Error, Result, TenantId, clock::Millis, vault::Vault};
+use crate::{
+    Error, Result, TenantId,
+    clock::Millis,
+    vault::{Vault, coming_out, going_in},
+};
 use std::sync::OnceLock;
 
 /// One open transaction of one tenant.
@@ -63,6 +67,8 @@ impl Tx {
         let sql = sql.into();
         require_tenant(sql.as_str())?;
         require_storable(args)?;
+        let concealed = self.conceal(args)?;
+        let args = concealed.as_deref().unwrap_or(args);
         match &mut self.inner {
             TxInner::Sqlite(tx) => tx.exec(self.tenant, &sql, args),
             TxInner::Postgres(tx) => tx.exec(self.tenant, &sql, args).await,
@@ -74,10 +80,18 @@ impl Tx {
         let sql = sql.into();
         require_tenant(sql.as_str())?;
         require_storable(args)?;
-        match &mut self.inner {
+        let concealed = self.conceal(args)?;
+        let args = concealed.as_deref().unwrap_or(args);
+        let mut rows = match &mut self.inner {
             TxInner::Sqlite(tx) => tx.query(self.tenant, &sql, args),
             TxInner::Postgres(tx) => tx.query(self.tenant, &sql, args).await,
-        }
+        }?;
+        coming_out(self.engine(), self.vault.as_ref(), self.tenant, &mut rows);
+        Ok(rows)
+    }
+
+    fn conceal(&self, args: &[Val]) -> Result<Option<Vec<Val>>> {
+        going_in(self.engine(), self.vault.as_ref(), self.tenant, self.now, args)
     }
 
     pub async fn query_opt(&mut self, sql: impl Into<Sql> + Send, args: &[Val]) -> Result<Option<Row>> {
@@ -96,6 +110,8 @@ impl Tx {
             return Ok(0);
         }
         require_storable(values)?;
+        let concealed = self.conceal(values)?;
+        let values = concealed.as_deref().unwrap_or(values);
         match &mut self.inner {
             TxInner::Sqlite(tx) => tx.insert(self.tenant, into, values),
             TxInner::Postgres(tx) => tx.insert(self.tenant, into, values).await,

@@ -1,5 +1,6 @@
 //! Values that go into a statement.
 
+use crate::vault::{SealedText, Secret};
 use crate::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub enum Val {
     Blob(Bytes),
     Uuid(Uuid),
     Null(Ty),
+    /// A text that the door seals where rows lie in clear.
+    Secret(Arc<Secret>),
+    /// A text that was sealed so: [`crate::vault::Field::open`].
+    Sealed(Arc<SealedText>),
 }
 
 impl Val {
@@ -35,7 +40,7 @@ impl Val {
             Self::I64(_) => Ty::I64,
             Self::F64(_) => Ty::F64,
             Self::Bool(_) => Ty::Bool,
-            Self::Text(_) => Ty::Text,
+            Self::Text(_) | Self::Secret(_) | Self::Sealed(_) => Ty::Text,
             Self::Blob(_) => Ty::Blob,
             Self::Uuid(_) => Ty::Uuid,
             Self::Null(ty) => *ty,
@@ -45,10 +50,12 @@ impl Val {
 
 /// Text with U+0000 is refused on both engines: PostgreSQL cannot hold it, and on SQLite it would end there some day.
 pub(crate) fn require_storable(values: &[Val]) -> Result<()> {
-    if values
-        .iter()
-        .any(|v| matches!(v, Val::Text(t) if t.as_bytes().contains(&0)))
-    {
+    let nul = |v: &Val| match v {
+        Val::Text(text) => text.as_bytes().contains(&0),
+        Val::Secret(secret) => secret.text.as_bytes().contains(&0),
+        _ => false,
+    };
+    if values.iter().any(nul) {
         Err(Error::unprocessable(
             "text.nul",
             "Text cannot contain the character U+0000.",

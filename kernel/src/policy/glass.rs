@@ -7,6 +7,7 @@ use crate::{
     clock::{Millis, rfc3339},
     db::Db,
     id,
+    vault::{Cell, Field, Sheet},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -92,6 +93,16 @@ struct Begun<'a> {
     often: bool,
 }
 
+/// By the id.
+const NAME: Field = Field::new("break_glass", "name");
+const NOTE: Field = Field::new("break_glass", "note");
+const FINDING: Field = Field::new("break_glass", "review");
+pub(crate) const SHEET: Sheet = Sheet {
+    table: "break_glass",
+    key: &["id"],
+    cells: &[Cell::Sealed(NAME), Cell::Sealed(NOTE), Cell::Sealed(FINDING)],
+};
+
 /// Body of the durable event `break_glass.due`, which comes when the review should be done.
 #[derive(Serialize, Deserialize)]
 pub struct Due {
@@ -132,10 +143,10 @@ pub(super) async fn begin(tx: &mut Tx, bus: &Bus, zone: &str, ask: &Ask<'_>) -> 
     let args = [
         broken.id.into(),
         ask.subject.into(),
-        ask.name.into(),
+        NAME.seal(broken.id, ask.name),
         ask.patient.into(),
         ask.reason.into(),
-        ask.note.into(),
+        NOTE.seal(broken.id, ask.note),
         broken.at.into(),
         broken.until.into(),
         broken.due.into(),
@@ -203,7 +214,10 @@ pub async fn review(tx: &mut Tx, which: Uuid, reviewer: &str, text: &str) -> Res
     }
     let now = tx.now();
     if tx
-        .exec(REVIEW, &[which.into(), now.into(), reviewer.into(), text.into()])
+        .exec(
+            REVIEW,
+            &[which.into(), now.into(), reviewer.into(), FINDING.seal(which, text)],
+        )
         .await?
         == 0
     {
@@ -295,13 +309,14 @@ async fn noted(tx: &mut Tx, actor: &str, detail: &str, patient: &str) -> Result<
 }
 
 fn read(row: &Row) -> Result<Broken> {
+    let id = row.uuid(0)?;
     Ok(Broken {
-        id: row.uuid(0)?,
+        id,
         subject: row.string(1)?,
-        name: row.string(2)?,
+        name: NAME.open(row, 2, id)?,
         patient: row.string(3)?,
         reason: row.string(4)?,
-        note: row.string(5)?,
+        note: NOTE.open(row, 5, id)?,
         at: row.i64(6)?,
         until: row.i64(7)?,
         ended_at: row.opt_i64(8)?,
@@ -311,7 +326,7 @@ fn read(row: &Row) -> Result<Broken> {
         assignee: row.opt_text(13)?.map(str::to_owned),
         reviewed_at: row.opt_i64(9)?,
         reviewed_by: row.opt_text(10)?.map(str::to_owned),
-        review: row.opt_text(11)?.map(str::to_owned),
+        review: FINDING.open_opt(row, 11, id)?,
     })
 }
 

@@ -1,26 +1,32 @@
 //! Encryption at rest: the root key opens the keys of each tenant, those open its data keys, and those seal its data.
 //!
 //! Read in this order: [`root`] (who keeps the root key), this file (the keys of tenants), [`data`] (data keys, sealing and
-//! opening), [`rotate`] (a new key while the server runs), [`ledger`] (what was erased stays erased), [`cipher`].
+//! opening), [`column`] (texts of single columns), [`rotate`] (a new key while the server runs), [`ledger`] (what was erased
+//! stays erased), [`sweep`] (what was written before it was sealed), [`cipher`].
 //!
-//! A tenant has three secrets, each drawn at random and wrapped by the root: one that wraps data keys (in versions), one
-//! that blinds what is searched, one from which the pages of its file are sealed. Destroying them destroys the tenant.
+//! A tenant has four secrets, each drawn at random and wrapped by the root: one that wraps data keys (in versions), one
+//! that blinds what is searched, one from which the pages of its file are sealed, one from which single columns are.
+//! Destroying them destroys the tenant.
 
 mod cipher;
+mod column;
 mod data;
 mod ledger;
 mod root;
 mod rotate;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use cipher::{Key, OVERHEAD, aad};
+pub use column::{Blind, Field, SealedText, Secret};
+pub(crate) use column::{coming_out, going_in};
 pub use data::{Class, Door, Keys, Scope, key_id, keys};
 pub use ledger::{Erasure, Ledger};
 pub use root::{External, Fetched, KeyFile, KeyService, Opened, Passphrase, RootProvider, Sealed, protect, unlock};
 pub use rotate::{Rotated, Standing, rewrap, rotate, standing};
-
+pub use sweep::{Cell, Progress, Sheet, note, progress, sweep};
 pub use text::Texts;
 
 use crate::{
@@ -56,27 +62,34 @@ struct Inner {
 #[derive(Default)]
 struct TenantKeys {
     wrapping: BTreeMap<i64, Key>,
-    index: Option<Secret>,
-    page: Option<Secret>,
+    index: Option<Bytes>,
+    page: Option<Bytes>,
+    column: Option<Bytes>,
+    /// Keys derived from `column`.
+    columns: RwLock<HashMap<Which, Arc<Key>>>,
 }
 
-type Secret = Zeroizing<[u8; 32]>;
+type Bytes = Zeroizing<[u8; 32]>;
+/// A column and an epoch.
+type Which = (&'static str, &'static str, u32);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Wrap,
     Index,
     Page,
+    Column,
 }
 
 impl Purpose {
-    const ALL: [Self; 3] = [Self::Wrap, Self::Index, Self::Page];
+    const ALL: [Self; 4] = [Self::Wrap, Self::Index, Self::Page, Self::Column];
 
     fn name(self) -> &'static str {
         match self {
             Self::Wrap => "kek",
             Self::Index => "index",
             Self::Page => "page",
+            Self::Column => "column",
         }
     }
 }
@@ -192,6 +205,7 @@ impl Vault {
                 Purpose::Wrap => drop(keys.wrapping.insert(version, Key::new(&secret)?)),
                 Purpose::Index => keys.index = Some(secret),
                 Purpose::Page => keys.page = Some(secret),
+                Purpose::Column => keys.column = Some(secret),
             }
         }
         let fresh = fresh.into_iter().map(|(owner, keys)| (owner, Arc::new(keys))).collect();
@@ -223,10 +237,10 @@ impl Vault {
     /// The key of a tenant's file in an epoch of its pages. The system tenant's comes from the root alone, since its
     /// file is where the others' keys are read from.
     pub fn page_key(&self, tenant: TenantId, epoch: u32) -> Result<[u8; 32]> {
-        let label = format!("page {epoch}");
         if tenant == TenantId::SYSTEM {
-            return Ok(self.0.root.derive(&format!("vault {label}"), tenant));
+            return Ok(self.0.root.derive(&format!("vault page {epoch}"), tenant));
         }
+        let label = format!("page {epoch}");
         let keys = self.tenant(tenant)?;
         let secret = keys.page.as_ref().ok_or_else(no_key)?;
         Ok(expand(secret, &[label.as_bytes()]))

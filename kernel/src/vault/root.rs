@@ -6,7 +6,7 @@ use crate::{
     Error, Result, TenantId,
     config::{Config, RootKind},
     id,
-    secret::Root,
+    secret::{Root, exposed},
 };
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -94,6 +94,12 @@ impl RootProvider for KeyFile {
             return Ok(Fetched::Missing(Sealed::new(
                 format!("The root key file {} is missing.", self.0.display()),
                 "Put it back from its backup; without it the data cannot be read.",
+            )));
+        }
+        if let Some(why) = exposed(&self.0) {
+            return Ok(Fetched::Missing(Sealed::new(
+                "The root key file is not kept well.",
+                why,
             )));
         }
         Root::read(&self.0).map(Fetched::Key)
@@ -269,6 +275,9 @@ fn passphrase_file(config: &Config) -> Result<Option<Zeroizing<String>>> {
     let Some(path) = &config.vault.passphrase_file else {
         return Ok(None);
     };
+    if let Some(why) = exposed(path) {
+        return Err(Error::bad("vault.passphrase_file", why));
+    }
     match fs::read_to_string(path) {
         Ok(text) => {
             let text = Zeroizing::new(text);

@@ -312,6 +312,48 @@ fn is_sealed(opened: Result<Opened>) -> bool {
     matches!(opened.expect("asked"), Opened::Sealed(_))
 }
 
+/// As an operator should put a secret in its place.
+fn put(path: &std::path::Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+    mode(path, 0o600);
+}
+
+fn mode(path: &std::path::Path, mode: u32) {
+    let rights = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, rights).unwrap();
+}
+
+#[test]
+fn a_key_or_passphrase_that_others_may_read_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config {
+        data_dir: dir.path().to_owned(),
+        ..Config::default()
+    };
+    let first = root(unlock(&config, None, false));
+    let path = dir.path().join("secrets/root.key");
+    for wide in [0o640, 0o604, 0o620, 0o602, 0o777] {
+        mode(&path, wide);
+        match unlock(&config, None, true).unwrap() {
+            Opened::Sealed(why) => assert!(why.mend.contains("chmod 600"), "{why:?}"),
+            Opened::Open(_) => panic!("opened with mode {wide:o}"),
+        }
+    }
+    for narrow in [0o600, 0o400] {
+        mode(&path, narrow);
+        assert_eq!(first.bytes(), root(unlock(&config, None, true)).bytes());
+    }
+    let word = dir.path().join("word");
+    put(&word, b"correct horse battery\n");
+    config.vault.root = RootKind::Passphrase;
+    config.vault.passphrase_file = Some(word.clone());
+    protect(&config, None, Some("correct horse battery".to_owned().into())).unwrap();
+    assert_eq!(first.bytes(), root(unlock(&config, None, true)).bytes());
+    mode(&word, 0o644);
+    let refused = unlock(&config, None, true).unwrap_err();
+    assert!(refused.message.contains("chmod 600") && !refused.message.contains("horse"));
+}
+
 #[test]
 fn the_key_file_is_made_once_and_never_beside_data() {
     let dir = tempfile::tempdir().unwrap();
@@ -332,11 +374,11 @@ fn the_key_file_is_made_once_and_never_beside_data() {
     std::fs::remove_file(&path).unwrap();
     // The header knows that there was one, whatever the caller thinks of the data.
     assert!(is_sealed(unlock(&config, None, false)) && !path.exists());
-    std::fs::write(&path, [9; 32]).unwrap();
+    put(&path, &[9; 32]);
     assert!(is_sealed(unlock(&config, None, true)));
-    std::fs::write(&path, b"short").unwrap();
+    put(&path, b"short");
     assert!(unlock(&config, None, true).is_err());
-    std::fs::write(&path, key).unwrap();
+    put(&path, &key);
     assert_eq!(first.bytes(), root(unlock(&config, None, true)).bytes());
 }
 
@@ -366,7 +408,7 @@ fn a_passphrase_opens_and_a_wrong_one_is_told() {
     );
     // From a file, and changed to another.
     let file = dir.path().join("word");
-    std::fs::write(&file, "correct horse battery\n").unwrap();
+    put(&file, b"correct horse battery\n");
     config.vault.passphrase_file = Some(file);
     assert_eq!(first.bytes(), root(unlock(&config, None, true)).bytes());
     protect(&config, None, word("another long word")).unwrap();

@@ -9,7 +9,7 @@ mod http;
 mod objects;
 mod partial;
 mod sealed;
-mod store;
+pub(crate) mod store;
 mod tus;
 
 pub(crate) use http::routes;

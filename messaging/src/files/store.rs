@@ -4,9 +4,18 @@ use crate::model::FileRef;
 use medtech_kernel::{
     Db, Result, Row, TenantId, Tx,
     clock::Millis,
-    vault::{Class, Scope},
+    vault::{Cell, Class, Field, Scope, Sheet},
 };
 use uuid::Uuid;
+
+/// By the file's id. `metadata` holds the name once more.
+pub(crate) const NAME: Field = Field::new("shared_file", "name");
+const METADATA: Field = Field::new("shared_file", "metadata");
+pub(crate) const SHEET: Sheet = Sheet {
+    table: "shared_file",
+    key: &["id"],
+    cells: &[Cell::Sealed(NAME), Cell::Sealed(METADATA)],
+};
 
 const CREATE: &str = "INSERT INTO shared_file
     (tenant, id, conversation, owner, name, type, size, sha256, metadata, created_at, expires_at, data_key)
@@ -64,10 +73,10 @@ impl FileRow {
             self.id.into(),
             self.conversation.into(),
             (&self.owner).into(),
-            (&self.name).into(),
+            NAME.seal(self.id, &self.name),
             (&self.media_type).into(),
             i64::try_from(self.size).unwrap_or(i64::MAX).into(),
-            (&self.metadata).into(),
+            METADATA.seal(self.id, &self.metadata),
             tx.now().into(),
             self.expires_at.into(),
             self.data_key.into(),
@@ -130,16 +139,17 @@ impl FileRow {
     }
 
     fn read(row: &Row) -> Result<Self> {
+        let id = row.uuid(0)?;
         Ok(Self {
-            id: row.uuid(0)?,
+            id,
             conversation: row.uuid(1)?,
             owner: row.string(2)?,
-            name: row.string(3)?,
+            name: NAME.open(row, 3, id)?,
             media_type: row.string(4)?,
             size: u64::try_from(row.i64(5)?).unwrap_or(0),
             sha256: row.opt_blob(6)?.map(<[u8]>::to_vec),
             expires_at: row.i64(7)?,
-            metadata: row.string(8)?,
+            metadata: METADATA.open(row, 8, id)?,
             data_key: row.opt_i64(9)?,
         })
     }

@@ -22,6 +22,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use store::SHEETS;
+
 use machine::{Effect, Input, Refusal, Side, State};
 use media::{Media, MediaEvent};
 use medtech_kernel::{

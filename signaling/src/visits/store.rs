@@ -4,8 +4,37 @@ use super::{
     machine::{self, Interval, Presence, State},
     model::{Consent, Person, Record, Requested},
 };
-use medtech_kernel::{Db, Error, Result, Row, TenantId, Tx, Val, clock::Millis};
+use medtech_kernel::{
+    Db, Error, Result, Row, TenantId, Tx, Val,
+    clock::Millis,
+    vault::{Cell, Field, Sheet},
+};
 use uuid::Uuid;
+
+/// What names a person, their device, or says why they come.
+pub const SHEETS: &[Sheet] = &[
+    Sheet {
+        table: "visit",
+        key: &["id"],
+        cells: &[
+            Cell::Sealed(TITLE),
+            Cell::Sealed(HOST),
+            Cell::Sealed(GUEST),
+            Cell::Sealed(CHECK),
+        ],
+    },
+    Sheet {
+        table: "visit_link",
+        key: &["hash"],
+        cells: &[Cell::Sealed(DEVICE)],
+    },
+];
+const TITLE: Field = Field::new("visit", "title");
+const HOST: Field = Field::new("visit", "host_name");
+const GUEST: Field = Field::new("visit", "guest_name");
+const CHECK: Field = Field::new("visit", "device_check");
+/// By the link's hash, in hexadecimal.
+const DEVICE: Field = Field::new("visit_link", "device_name");
 
 macro_rules! columns {
     () => {
@@ -72,12 +101,12 @@ pub(crate) async fn create(
             CREATE,
             &[
                 r.visit_id.into(),
-                (&r.title).into(),
+                TITLE.seal(r.visit_id, &r.title),
                 r.start.into(),
                 (&r.host.subject).into(),
-                (&r.host.name).into(),
+                HOST.seal(r.visit_id, &r.host.name),
                 (&r.guest.subject).into(),
-                (&r.guest.name).into(),
+                GUEST.seal(r.visit_id, &r.guest.name),
                 r.subject_ref.clone().into(),
                 r.context_ref.clone().into(),
                 conversation.into(),
@@ -195,7 +224,7 @@ pub(crate) async fn save(tx: &mut Tx, before: &Record, after: &Record) -> Result
             after.id.into(),
             after.now.state.as_str().into(),
             after.now.checked_at.into(),
-            check.into(),
+            CHECK.seal_opt(after.id, check.as_deref()),
             after.now.consented_at.into(),
             version.into(),
             language.into(),
@@ -258,7 +287,8 @@ pub(crate) async fn link(tx: &mut Tx, hash: [u8; 32]) -> Result<Option<Link>> {
 
 pub(crate) async fn bind(tx: &mut Tx, hash: [u8; 32], device: Uuid, name: &str) -> Result<()> {
     let now = tx.now();
-    tx.exec(BIND, &[hash.into(), device.into(), name.into(), now.into()])
+    let key: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+    tx.exec(BIND, &[hash.into(), device.into(), DEVICE.seal(key, name), now.into()])
         .await
         .map(|_| ())
 }
@@ -297,23 +327,24 @@ fn record(row: &Row) -> Result<Record> {
         }),
         _ => None,
     };
-    let check = row
-        .opt_text(13)?
-        .map(serde_json::from_str)
+    let id = row.uuid(0)?;
+    let check = CHECK
+        .open_opt(row, 13, id)?
+        .map(|text| serde_json::from_str(&text))
         .transpose()
         .map_err(|e| Error::internal("visit.json", e))?;
     Ok(Record {
-        id: row.uuid(0)?,
+        id,
         rev: row.i64(1)?,
-        title: row.string(3)?,
+        title: TITLE.open(row, 3, id)?,
         start: row.i64(4)?,
         host: Person {
             subject: row.string(5)?,
-            name: row.string(6)?,
+            name: HOST.open(row, 6, id)?,
         },
         guest: Person {
             subject: row.string(7)?,
-            name: row.string(8)?,
+            name: GUEST.open(row, 8, id)?,
         },
         subject_ref: row.opt_text(9)?.map(str::to_owned),
         context_ref: row.opt_text(10)?.map(str::to_owned),

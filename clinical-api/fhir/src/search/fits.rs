@@ -32,7 +32,7 @@ pub(super) async fn fits(
     let known = known(exec, shelf, &found).await?;
     // Questions about blinded rows are blinded, so the values are as well.
     if let Some(veil) = &shelf.veil {
-        veil.over(def, &mut found)?;
+        veil.over(crate::store::Cover::ALL, def, &mut found)?;
     }
     let rows = Rows::build(def, version.rid, version.updated, &found, &known);
     let this = This {

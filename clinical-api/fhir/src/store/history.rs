@@ -35,7 +35,7 @@ fn old(bodies: &Bodies, row: &medtech_kernel::Row) -> Result<Version> {
         version: row.i64(1)?,
         updated: row.i64(2)?,
         deleted: op == Op::Delete || body.is_none(),
-        sealed: false,
+        cover: super::Cover::NONE,
         body: body.unwrap_or_default(),
     };
     Ok(Version { stored, op, seq: 0 })
@@ -110,7 +110,7 @@ pub(crate) async fn type_history(
                 version: row.i64(1)?,
                 updated: row.i64(2)?,
                 deleted: op == Op::Delete || body.is_none(),
-                sealed: false,
+                cover: super::Cover::NONE,
                 body: body.unwrap_or_default(),
             };
             Ok(Version {

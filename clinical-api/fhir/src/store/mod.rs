@@ -3,6 +3,8 @@
 mod exec;
 mod fields;
 mod history;
+mod intern;
+mod reseal;
 mod sealed;
 mod shelf;
 mod veil;
@@ -10,8 +12,9 @@ mod write;
 
 pub(crate) use exec::Exec;
 pub(crate) use history::{Version, instance_history, type_history, version};
+pub(crate) use reseal::{bodies, history};
 pub(crate) use shelf::{Shelf, resolve};
-pub(crate) use veil::Veil;
+pub(crate) use veil::{Cover, Veil};
 pub(crate) use write::{Body, By, Change, Op, Target, Written, about, apply, patients};
 
 use crate::{codec, definitions::ResourceDef};
@@ -25,8 +28,8 @@ pub(crate) struct Stored {
     pub(crate) version: i64,
     pub(crate) updated: i64,
     pub(crate) deleted: bool,
-    /// Was it written since bodies are sealed? Its index rows are blinded then, where they are.
-    pub(crate) sealed: bool,
+    /// Which of its index rows are blinded, where they are.
+    pub(crate) cover: Cover,
     /// The stored form; empty where nothing is left.
     pub(crate) body: String,
 }
@@ -52,7 +55,7 @@ pub(crate) async fn stored_all(exec: &mut Exec<'_>, rows: &[Row]) -> Result<Vec<
             version,
             updated: row.i64(2)?,
             deleted: row.i64(3)? != 0 || body.is_none(),
-            sealed: sealed::is_sealed(row, 6)?,
+            cover: sealed::cover(row, 6)?,
             body: body.unwrap_or_default(),
         })
     };

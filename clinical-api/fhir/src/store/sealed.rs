@@ -1,15 +1,17 @@
 //! Bodies at rest: compressed, then sealed under the key of the patient they are about, or else the clinic's. A body
 //! belongs to its row number and version and opens nowhere else, so the history takes its bytes as they are.
 
-use super::Exec;
+use super::{Cover, Exec};
 use crate::codec;
 use medtech_kernel::{
     Result, Row, Tx, Val,
     vault::{self, Door, Keys, Scope},
 };
 
-/// Added to the number of the dictionary.
-const SEALED: i64 = 1 << 16;
+/// Added to the number of the dictionary: the body is sealed, and so is what the index says of records.
+pub(crate) const SEALED: i64 = 1 << 16;
+/// Added besides: the index rows of every type are blinded, where they are.
+pub(crate) const VEILED: i64 = 1 << 17;
 
 /// What the columns `dict` and `body` get. Whatever is in the records of several patients is the clinic's: erasing one
 /// of them must not take the others' away.
@@ -19,12 +21,16 @@ pub(crate) async fn seal(tx: &mut Tx, patients: &[String], rid: i64, version: i6
         _ => Scope::TENANT,
     };
     let sealed = tx.seal(scope, &place(rid, version), packed).await?;
-    Ok([(codec::CURRENT | SEALED).into(), sealed.into()])
+    Ok([(codec::CURRENT | SEALED | VEILED).into(), sealed.into()])
 }
 
-/// Is the body at this column sealed?
-pub(crate) fn is_sealed(row: &Row, at: usize) -> Result<bool> {
-    Ok(row.opt_i64(at - 1)?.is_some_and(|dict| dict & SEALED != 0))
+/// What the index rows of the body at this column look like.
+pub(crate) fn cover(row: &Row, at: usize) -> Result<Cover> {
+    let dict = row.opt_i64(at - 1)?.unwrap_or_default();
+    Ok(Cover {
+        records: dict & SEALED != 0,
+        others: dict & VEILED != 0,
+    })
 }
 
 fn place(rid: i64, version: i64) -> String {
@@ -65,7 +71,7 @@ impl Bodies {
             return codec::decompress(dict, bytes).map(Some);
         }
         match self.0.open(&place(rid, version), bytes) {
-            Ok(packed) => codec::decompress(dict & !SEALED, &packed).map(Some),
+            Ok(packed) => codec::decompress(dict & !(SEALED | VEILED), &packed).map(Some),
             Err(e) if e.code == "vault.erased" => Ok(None),
             Err(e) => Err(e),
         }

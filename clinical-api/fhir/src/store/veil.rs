@@ -1,5 +1,5 @@
-//! What stands in the index on PostgreSQL, where rows lie in clear: identifiers, contact points and the texts of patients'
-//! records go in blinded, each beginning of a text as a row of its own, so that a search by the beginning still finds it.
+//! What stands in the index on PostgreSQL, where rows lie in clear: identifiers, contact points and texts (names,
+//! addresses) go in blinded, each beginning of a text as a row of its own, so that a search by the beginning still finds it.
 //! What is lost is a search for the middle (`:contains`). On SQLite the pages of the file are sealed, and nothing is blinded.
 
 use crate::{
@@ -10,6 +10,48 @@ use medtech_kernel::{Result, TenantId, vault::Vault};
 
 /// Characters of a text by whose beginning it is found; a longer question finds only the text that is exactly it.
 const BEGINNING: usize = 24;
+
+/// Types that say how the standard is used, and name nobody: their texts stay legible.
+const PLAIN: [&str; 17] = [
+    "CapabilityStatement",
+    "CodeSystem",
+    "CompartmentDefinition",
+    "ConceptMap",
+    "ExampleScenario",
+    "GraphDefinition",
+    "ImplementationGuide",
+    "MessageDefinition",
+    "NamingSystem",
+    "OperationDefinition",
+    "SearchParameter",
+    "StructureDefinition",
+    "StructureMap",
+    "TerminologyCapabilities",
+    "TestReport",
+    "TestScript",
+    "ValueSet",
+];
+
+/// Which index rows of a resource were blinded when it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cover {
+    /// Identifiers, contact points, and the texts of patients' records.
+    pub(crate) records: bool,
+    /// The texts of other types, too.
+    pub(crate) others: bool,
+}
+
+impl Cover {
+    pub(crate) const NONE: Self = Self {
+        records: false,
+        others: false,
+    };
+    /// As we write them.
+    pub(crate) const ALL: Self = Self {
+        records: true,
+        others: true,
+    };
+}
 
 /// Blinds for one tenant.
 pub(crate) struct Veil {
@@ -22,9 +64,9 @@ impl Veil {
         Self { vault, tenant }
     }
 
-    /// Are the texts of this type those of a patient's record?
+    /// Are the texts of this type blinded?
     pub(crate) fn covers(def: &ResourceDef) -> bool {
-        def.name == "Patient" || !def.compartment.is_empty()
+        !PLAIN.contains(&def.name)
     }
 
     /// For the number that stands for an identifier or a contact point: negative, as it was.
@@ -54,11 +96,15 @@ impl Veil {
     }
 
     /// What goes into the index instead.
-    pub(crate) fn over(&self, def: &ResourceDef, found: &mut Extracted) -> Result<()> {
+    pub(crate) fn over(&self, cover: Cover, def: &ResourceDef, found: &mut Extracted) -> Result<()> {
+        if !cover.records {
+            return Ok(());
+        }
         for (_, hash) in &mut found.hashes {
             *hash = self.number(*hash)?;
         }
-        if !Self::covers(def) {
+        let of_a_record = def.name == "Patient" || !def.compartment.is_empty();
+        if !(of_a_record || cover.others && Self::covers(def)) {
             return Ok(());
         }
         let mut rows = Vec::new();

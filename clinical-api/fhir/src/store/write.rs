@@ -1,11 +1,11 @@
 //! The write path inside a transaction: versions, interning, index rows, history, log, audit, events.
 
-use super::{Exec, Shelf, Stored, current, sealed, shelf::CodeKey};
+use super::{Cover, Exec, Shelf, Stored, current, intern::State, sealed};
 use crate::{
     codec,
-    definitions::{Definitions, ResourceDef},
+    definitions::ResourceDef,
     extract::{Extracted, Reference},
-    index::{Batch, Numbers, Rows, clip},
+    index::{Batch, Rows},
     outcome::Failure,
     search::{self, Access},
     ties,
@@ -19,7 +19,7 @@ use medtech_kernel::{
     scope::Letter,
 };
 use serde::Serialize;
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 /// Who writes, and what they may see and change.
 #[derive(Clone, Debug)]
@@ -158,26 +158,6 @@ struct Changed<'a> {
     patient: Option<&'a str>,
 }
 
-/// Numbers of this transaction: what the caches know and what it interned itself.
-#[derive(Default)]
-struct Interned {
-    codes: HashMap<CodeKey, i64>,
-    targets: HashMap<(&'static str, String), i64>,
-}
-
-impl Numbers for Interned {
-    fn code(&self, code: &str, system: &str) -> i64 {
-        self.codes
-            .get(&(clip(code).to_owned(), clip(system).to_owned()))
-            .copied()
-            .unwrap_or(-1)
-    }
-
-    fn target(&self, ty: &'static str, id: &str) -> i64 {
-        self.targets.get(&(ty, id.to_owned())).copied().unwrap_or(-1)
-    }
-}
-
 /// Applies changes in order, all or none. Index rows go to the tables together, in key order.
 pub(crate) async fn apply(
     tx: &mut Tx,
@@ -189,11 +169,7 @@ pub(crate) async fn apply(
 ) -> Result<Vec<Written>, Failure> {
     let now = tx.now();
     let mut gate = Gate::new(by, base, shelf, &changes);
-    let mut state = State {
-        names: Interned::default(),
-        new_codes: Vec::new(),
-        new_xids: Vec::new(),
-    };
+    let mut state = State::default();
     let mut batch = Batch::default();
     let (mut res, mut hist, mut log) = (Vec::new(), Vec::new(), Vec::new());
     let mut made = 0_u64;
@@ -257,9 +233,9 @@ pub(crate) async fn apply(
                 let mut found = change.def.plan().run(&o.value()?, base);
                 gate.may(op, change.def, &id, &found)?;
                 gate.fits(tx, shelf, op, change.def, rid).await?;
-                // Rows of an older release are not blinded: they go as they came.
-                if let Some(veil) = shelf.veil.as_ref().filter(|_| o.sealed) {
-                    veil.over(change.def, &mut found)?;
+                // Rows of an older release go as they came.
+                if let Some(veil) = &shelf.veil {
+                    veil.over(o.cover, change.def, &mut found)?;
                 }
                 concerned.extend(patients(change.def, &found).map(str::to_owned));
                 state.intern(tx, shelf, &found).await?;
@@ -278,7 +254,7 @@ pub(crate) async fn apply(
                 let found = match &shelf.veil {
                     Some(veil) => {
                         let mut found = body.found.clone();
-                        veil.over(change.def, &mut found)?;
+                        veil.over(Cover::ALL, change.def, &mut found)?;
                         Cow::Owned(found)
                     }
                     None => Cow::Borrowed(&body.found),
@@ -389,11 +365,7 @@ pub(crate) async fn apply(
     for (op, def, rid) in made_of {
         gate.fits(tx, shelf, op, def, rid).await?;
     }
-    let shelf = std::sync::Arc::clone(shelf);
-    let (codes, xids) = (state.new_codes, state.new_xids);
-    if !codes.is_empty() || !xids.is_empty() {
-        tx.after_commit(move || shelf.learn(codes, xids));
-    }
+    state.publish(tx, shelf);
     Ok(written)
 }
 
@@ -645,65 +617,4 @@ async fn record(tx: &mut Tx, bus: &Bus, actor: &str, body: &Changed<'_>) -> Resu
         bus.record(tx, event).await?;
     }
     Ok(())
-}
-
-struct State {
-    names: Interned,
-    new_codes: Vec<(CodeKey, i64)>,
-    new_xids: Vec<((i64, String), i64)>,
-}
-
-impl State {
-    /// Row number, logical id, and whether the id is one of ours.
-    async fn row(&mut self, tx: &mut Tx, shelf: &Shelf, change: &Change) -> Result<(i64, String, bool), Failure> {
-        match &change.target {
-            Target::New(rid) => Ok((*rid, shelf.ids.id(*rid), true)),
-            Target::Id(id) => match shelf.ids.rid(id) {
-                Some(rid) => Ok((rid, id.clone(), true)),
-                None => Ok((self.target(tx, shelf, change.def, id).await?, id.clone(), false)),
-            },
-        }
-    }
-
-    async fn target(&mut self, tx: &mut Tx, shelf: &Shelf, def: &ResourceDef, id: &str) -> Result<i64, Failure> {
-        if let Some(rid) = shelf.ids.rid(id) {
-            return Ok(rid);
-        }
-        let key = (def.number, id.to_owned());
-        let (rid, new) = shelf.intern_xid(tx, &key).await?;
-        if new {
-            self.new_xids.push((key, rid));
-        }
-        Ok(rid)
-    }
-
-    async fn intern(&mut self, tx: &mut Tx, shelf: &Shelf, found: &Extracted) -> Result<(), Failure> {
-        let units = found
-            .quantities
-            .iter()
-            .filter_map(|(_, unit, _)| unit.as_ref())
-            .map(|(c, s)| (c, s));
-        for (code, system) in found.codes.iter().map(|(_, c, s)| (c, s)).chain(units) {
-            let key = (clip(code).to_owned(), clip(system).to_owned());
-            if !self.names.codes.contains_key(&key) {
-                let (id, new) = shelf.intern_code(tx, &key).await?;
-                if new {
-                    self.new_codes.push((key.clone(), id));
-                }
-                self.names.codes.insert(key, id);
-            }
-        }
-        for (_, to) in &found.references {
-            if let Reference::Local(ty, id) = to
-                && !self.names.targets.contains_key(&(*ty, id.clone()))
-            {
-                let Some(def) = Definitions::get().resource(ty) else {
-                    continue;
-                };
-                let rid = self.target(tx, shelf, def, id).await?;
-                self.names.targets.insert((*ty, id.clone()), rid);
-            }
-        }
-        Ok(())
-    }
 }

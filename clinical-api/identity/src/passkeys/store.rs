@@ -1,8 +1,21 @@
 //! Every SQL text of passkeys and of ceremonies.
 
 use super::ceremony::Registered;
-use medtech_kernel::{Db, Error, Result, Row, TenantId, Tx, Val, clock::Millis, id};
+use medtech_kernel::{
+    Db, Error, Result, Row, TenantId, Tx, Val,
+    clock::Millis,
+    id,
+    vault::{Cell, Field, Sheet},
+};
 use uuid::Uuid;
+
+/// What somebody calls their device; by the passkey's id.
+const NAME: Field = Field::new("identity_passkey", "name");
+pub(crate) const SHEET: Sheet = Sheet {
+    table: "identity_passkey",
+    key: &["id"],
+    cells: &[Cell::Sealed(NAME)],
+};
 
 const INSERT: &str = "INSERT INTO identity_passkey (tenant, id, user_id, credential, public_key, rp_id, sign_count,
     backup_eligible, backed_up, aaguid, transports, name, created_at)
@@ -65,7 +78,7 @@ fn passkey(row: &Row) -> Result<Passkey> {
         backup_eligible: row.bool(6)?,
         backed_up: row.bool(7)?,
         transports: row.text(8)?.split_whitespace().map(str::to_owned).collect(),
-        name: row.string(9)?,
+        name: NAME.open(row, 9, row.uuid(0)?)?,
         created_at: row.i64(10)?,
         used_at: row.opt_i64(11)?,
     })
@@ -92,7 +105,7 @@ pub(crate) async fn insert(
         new.backed_up.into(),
         Uuid::from_bytes(new.aaguid).into(),
         transports.into(),
-        name.into(),
+        NAME.seal(passkey, name),
         now.into(),
     ];
     Ok((tx.exec(INSERT, &args).await? == 1).then_some(passkey))
@@ -126,7 +139,10 @@ pub(crate) async fn used(tx: &mut Tx, passkey: Uuid, sign_count: u32, backed_up:
 }
 
 pub(crate) async fn rename(tx: &mut Tx, passkey: Uuid, user: Uuid, name: &str) -> Result<bool> {
-    Ok(tx.exec(RENAME, &[passkey.into(), user.into(), name.into()]).await? == 1)
+    Ok(tx
+        .exec(RENAME, &[passkey.into(), user.into(), NAME.seal(passkey, name)])
+        .await?
+        == 1)
 }
 
 pub(crate) async fn remove(tx: &mut Tx, passkey: Uuid, user: Uuid) -> Result<bool> {

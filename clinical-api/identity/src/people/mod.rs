@@ -9,7 +9,7 @@ mod invitation;
 mod me;
 mod proxy;
 mod records;
-mod store;
+pub(crate) mod store;
 
 pub(crate) use http::routes;
 pub use invitation::Invited;

@@ -1,22 +1,37 @@
 //! Every SQL text of people.
 
 use super::Standing;
-use crate::{User, store::user};
-use medtech_kernel::{Db, Result, Row, TenantId, Tx, Val, clock::Millis};
+use crate::{
+    User,
+    store::{EMAIL_SHOWN, NAME, user},
+};
+use medtech_kernel::{
+    Db, Result, Row, TenantId, Tx, Val,
+    clock::Millis,
+    vault::{Cell, Field, Sheet},
+};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
+/// By the user's id.
+const PHONE: Field = Field::new("identity_profile", "phone");
+const PRONOUNS: Field = Field::new("identity_profile", "pronouns");
+pub(crate) const SHEET: Sheet = Sheet {
+    table: "identity_profile",
+    key: &["user_id"],
+    cells: &[Cell::Sealed(PHONE), Cell::Sealed(PRONOUNS)],
+};
+
+/// Names and addresses can be sealed, so the list is searched and ordered here: so many rows at a time.
+const AT_ONCE: i64 = 1000;
 const PAGE: &str =
-    "SELECT u.id, u.email, u.name, u.roles, u.active, u.practitioner, u.patient, u.password, u.created_at,
-    i.sent_at, i.expires_at, i.accepted_at FROM identity_user u
+    "SELECT u.id, COALESCE(u.email_sealed, u.email), u.name, u.roles, u.active, u.practitioner, u.patient, u.password,
+    u.created_at, i.sent_at, i.expires_at, i.accepted_at FROM identity_user u
     LEFT JOIN identity_invitation i ON i.tenant = u.tenant AND i.user_id = u.id
-    WHERE u.tenant = $1 AND ($2 = '' OR LOWER(u.name) LIKE $2 ESCAPE '!' OR u.name LIKE $3 ESCAPE '!' OR u.email LIKE $2 ESCAPE '!')
-    AND ($4 = '' OR ' ' || u.roles || ' ' LIKE $4)
-    AND ($5 = '' OR LOWER(u.name) > (SELECT LOWER(a.name) FROM identity_user a WHERE a.tenant = $1 AND a.id = $6)
-      OR (LOWER(u.name) = (SELECT LOWER(a.name) FROM identity_user a WHERE a.tenant = $1 AND a.id = $6) AND u.id > $6))
-    ORDER BY LOWER(u.name), u.id LIMIT $7";
+    WHERE u.tenant = $1 AND u.id > $2 AND ($3 = '' OR ' ' || u.roles || ' ' LIKE $3) ORDER BY u.id LIMIT $4";
 const ONE: &str =
-    "SELECT u.id, u.email, u.name, u.roles, u.active, u.practitioner, u.patient, u.password, u.created_at,
-    i.sent_at, i.expires_at, i.accepted_at FROM identity_user u
+    "SELECT u.id, COALESCE(u.email_sealed, u.email), u.name, u.roles, u.active, u.practitioner, u.patient, u.password,
+    u.created_at, i.sent_at, i.expires_at, i.accepted_at FROM identity_user u
     LEFT JOIN identity_invitation i ON i.tenant = u.tenant AND i.user_id = u.id WHERE u.tenant = $1 AND u.id = $2";
 const COUNT: &str = "SELECT COUNT(*) FROM identity_user WHERE tenant = $1 AND active";
 const UPDATE: &str = "UPDATE identity_user SET name = $3, roles = $4, practitioner = $5, patient = $6
@@ -45,7 +60,7 @@ const PUT_PROFILE: &str =
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (tenant, user_id) DO UPDATE SET language = excluded.language,
     zone = excluded.zone, phone = excluded.phone, pronouns = excluded.pronouns, preferences = excluded.preferences,
     updated_at = excluded.updated_at";
-const ALL: &str = "SELECT id, email, name, roles, active, practitioner, patient, created_at FROM identity_user
+const ALL: &str = "SELECT id, COALESCE(email_sealed, email), name, roles, active, practitioner, patient, created_at FROM identity_user
     WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
 
 /// A person as administrators see them.
@@ -86,24 +101,42 @@ pub(crate) struct Ask<'a> {
 }
 
 pub(crate) async fn page(db: &Db, tenant: TenantId, ask: &Ask<'_>, now: Millis) -> Result<Vec<Person>> {
-    let pattern = |text: &str| match text {
-        "" => String::new(),
-        text => format!("%{}%", text.replace('!', "!!").replace('%', "!%").replace('_', "!_")),
-    };
     let role = match ask.role {
         "" => String::new(),
         role => format!("% {role} %"),
     };
-    let args: [Val; 6] = [
-        pattern(&ask.search.to_lowercase()).into(),
-        pattern(ask.search).into(),
-        role.into(),
-        if ask.after.is_some() { "after" } else { "" }.into(),
-        ask.after.unwrap_or_default().into(),
-        ask.limit.into(),
-    ];
-    let rows = db.query(tenant, PAGE, &args).await?;
-    rows.iter().map(|row| person(row, now)).collect()
+    let after = match ask.after {
+        // Somebody who is gone meanwhile: nobody comes after them.
+        Some(id) => match one(db, tenant, id, now).await? {
+            Some(last) => Some((last.user.name.to_lowercase(), id)),
+            None => return Ok(Vec::new()),
+        },
+        None => None,
+    };
+    let (search, limit) = (ask.search.to_lowercase(), usize::try_from(ask.limit).unwrap_or(0));
+    let (mut found, mut from) = (BTreeMap::new(), Uuid::nil());
+    loop {
+        let args: [Val; 3] = [from.into(), (&role).into(), AT_ONCE.into()];
+        let rows = db.query(tenant, PAGE, &args).await?;
+        for row in &rows {
+            let person = person(row, now)?;
+            from = person.user.id;
+            let name = person.user.name.to_lowercase();
+            if !(name.contains(&search) || person.user.email.contains(&search)) {
+                continue;
+            }
+            let place = (name, from);
+            if after.as_ref().is_none_or(|after| place > *after) {
+                found.insert(place, person);
+            }
+            if found.len() > limit {
+                found.pop_last();
+            }
+        }
+        if rows.len() < usize::try_from(AT_ONCE).unwrap_or(usize::MAX) {
+            return Ok(found.into_values().collect());
+        }
+    }
 }
 
 pub(crate) async fn one(db: &Db, tenant: TenantId, id: Uuid, now: Millis) -> Result<Option<Person>> {
@@ -129,7 +162,7 @@ pub(crate) async fn count(db: &Db, tenant: TenantId) -> Result<i64> {
 pub(crate) async fn update(tx: &mut Tx, u: &User) -> Result<()> {
     let args = [
         u.id.into(),
-        (&u.name).into(),
+        NAME.seal(u.id, &u.name),
         super::words(&u.roles).into(),
         u.practitioner.clone().into(),
         u.patient.clone().into(),
@@ -187,24 +220,24 @@ pub(crate) struct Profile {
     pub(crate) preferences: Option<String>,
 }
 
-fn profile_of(row: Option<Row>) -> Result<Profile> {
+fn profile_of(id: Uuid, row: Option<Row>) -> Result<Profile> {
     let Some(row) = row else { return Ok(Profile::default()) };
     let text = |i| row.opt_text(i).map(|t| t.map(str::to_owned));
     Ok(Profile {
         language: text(0)?,
         zone: text(1)?,
-        phone: text(2)?,
-        pronouns: text(3)?,
+        phone: PHONE.open_opt(&row, 2, id)?,
+        pronouns: PRONOUNS.open_opt(&row, 3, id)?,
         preferences: text(4)?,
     })
 }
 
 pub(crate) async fn profile(db: &Db, tenant: TenantId, id: Uuid) -> Result<Profile> {
-    profile_of(db.query_opt(tenant, PROFILE, &[id.into()]).await?)
+    profile_of(id, db.query_opt(tenant, PROFILE, &[id.into()]).await?)
 }
 
 pub(crate) async fn profile_in(tx: &mut Tx, id: Uuid) -> Result<Profile> {
-    profile_of(tx.query_opt(PROFILE, &[id.into()]).await?)
+    profile_of(id, tx.query_opt(PROFILE, &[id.into()]).await?)
 }
 
 pub(crate) async fn put_profile(tx: &mut Tx, id: Uuid, p: &Profile) -> Result<()> {
@@ -213,8 +246,8 @@ pub(crate) async fn put_profile(tx: &mut Tx, id: Uuid, p: &Profile) -> Result<()
         id.into(),
         p.language.clone().into(),
         p.zone.clone().into(),
-        p.phone.clone().into(),
-        p.pronouns.clone().into(),
+        PHONE.seal_opt(id, p.phone.as_deref()),
+        PRONOUNS.seal_opt(id, p.pronouns.as_deref()),
         p.preferences.clone().unwrap_or_else(|| "{}".to_owned()).into(),
         now.into(),
     ];
@@ -231,7 +264,7 @@ const ADD_PROXY: &str = "INSERT INTO identity_proxy
     (tenant, id, patient, user_id, relationship, scope, until_at, of_age_at, granted_by, granted_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const PROXY_COLUMNS: &str = "SELECT p.id, p.patient, p.user_id, p.relationship, p.scope, p.until_at, p.of_age_at,
-    p.granted_by, p.granted_at, p.accepted_at, p.ended_at, p.ended_by, p.related_person, u.name, u.email
+    p.granted_by, p.granted_at, p.accepted_at, p.ended_at, p.ended_by, p.related_person, u.name, COALESCE(u.email_sealed, u.email)
     FROM identity_proxy p JOIN identity_user u ON u.tenant = p.tenant AND u.id = p.user_id WHERE p.tenant = $1";
 const END_PROXY: &str = "UPDATE identity_proxy SET ended_at = $3, ended_by = $4
     WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
@@ -269,10 +302,11 @@ impl Proxy {
 }
 
 fn proxy(row: &Row) -> Result<Proxy> {
+    let user = row.uuid(2)?;
     Ok(Proxy {
         id: row.uuid(0)?,
         patient: row.string(1)?,
-        user: row.uuid(2)?,
+        user,
         relationship: row.string(3)?,
         scope: row.text(4)?.split(' ').map(str::to_owned).collect(),
         until: row.opt_i64(5)?,
@@ -282,8 +316,8 @@ fn proxy(row: &Row) -> Result<Proxy> {
         accepted_at: row.opt_i64(9)?,
         ended_at: row.opt_i64(10)?,
         related_person: row.opt_text(12)?.map(str::to_owned),
-        name: row.string(13)?,
-        email: row.string(14)?,
+        name: NAME.open(row, 13, user)?,
+        email: EMAIL_SHOWN.open(row, 14, user)?,
     })
 }
 

@@ -8,7 +8,7 @@ mod exchange;
 mod http;
 mod logout;
 mod provider;
-mod store;
+pub(crate) mod store;
 
 pub(crate) use self::http::routes;
 

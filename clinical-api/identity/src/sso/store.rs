@@ -1,10 +1,22 @@
 //! Every SQL text of sign-in through outside providers.
 
 use super::provider::Provider;
-use medtech_kernel::{Db, Error, Result, Row, TenantId, Tx, Val, clock::Millis};
+use medtech_kernel::{
+    Db, Error, Result, Row, TenantId, Tx, Val,
+    clock::Millis,
+    vault::{Blind, Cell, Sheet},
+};
 use uuid::Uuid;
 
 type Hash = [u8; 32];
+
+/// Who somebody is at a provider: often an address of theirs.
+const SUB: Blind = Blind::new("sso_identity", "sub");
+pub(crate) const SHEET: Sheet = Sheet {
+    table: "sso_identity",
+    key: &["provider", "sub"],
+    cells: &[Cell::Blind(SUB, None)],
+};
 
 const PROVIDERS: &str =
     "SELECT id, body, sealed, active, created_at FROM sso_provider WHERE tenant = $1 ORDER BY created_at, id";
@@ -19,7 +31,8 @@ const BEGIN: &str = "INSERT INTO sso_state (tenant, hash, provider, browser, non
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const TAKE: &str = "DELETE FROM sso_state WHERE tenant = $1 AND hash = $2 AND expires_at > $3
     RETURNING provider, browser, nonce, verifier";
-const WHO: &str = "SELECT user_id FROM sso_identity WHERE tenant = $1 AND provider = $2 AND sub = $3";
+const WHO: &str = "SELECT user_id FROM sso_identity WHERE tenant = $1 AND provider = $2
+    AND (sub = $3 OR sub = $4)";
 const LINK: &str = "INSERT INTO sso_identity (tenant, provider, sub, user_id, created_at) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT DO NOTHING";
 
@@ -106,13 +119,15 @@ pub(super) async fn take(tx: &mut Tx, hash: Hash) -> Result<Option<State>> {
 }
 
 pub(super) async fn who(db: &Db, tenant: TenantId, provider: &str, sub: &str) -> Result<Option<Uuid>> {
-    let row = db.query_opt(tenant, WHO, &[provider.into(), sub.into()]).await?;
+    let row = db
+        .query_opt(tenant, WHO, &[provider.into(), SUB.of(sub), sub.into()])
+        .await?;
     row.map(|r| r.uuid(0)).transpose()
 }
 
 pub(super) async fn link(tx: &mut Tx, provider: &str, sub: &str, user: Uuid) -> Result<()> {
     let now = tx.now();
-    tx.exec(LINK, &[provider.into(), sub.into(), user.into(), now.into()])
+    tx.exec(LINK, &[provider.into(), SUB.of(sub), user.into(), now.into()])
         .await
         .map(|_| ())
 }

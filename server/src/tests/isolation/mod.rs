@@ -1,5 +1,6 @@
 //! Three clinics in one server: what is another clinic's is not there, whoever asks, at whatever route, however it is named.
 
+mod columns;
 mod table;
 mod walk;
 mod world;

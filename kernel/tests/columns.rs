@@ -1,0 +1,194 @@
+//! Texts of single columns: sealed where rows lie in clear, found again where they are looked up, and mended where an
+//! older release wrote them.
+
+use medtech_kernel::{
+    BoxFuture, Migration, Result, TenantId, Val,
+    db::{Engine, Script},
+    testkit::{World, on_both_engines, scan::legible},
+    vault::{self, Blind, Cell, Field, Sheet},
+};
+use uuid::Uuid;
+
+const PEOPLE: &[Migration] = &[Migration {
+    module: "people",
+    number: 1,
+    sql: Script::Both(
+        "CREATE TABLE person (tenant BIGINT NOT NULL, id UUID NOT NULL, name TEXT NOT NULL, note TEXT, mail TEXT NOT NULL,
+         mail_sealed TEXT, PRIMARY KEY (tenant, id), UNIQUE (tenant, mail))",
+    ),
+}];
+const NAME: Field = Field::new("person", "name");
+const NOTE: Field = Field::new("person", "note");
+const MAIL: Blind = Blind::new("person", "mail");
+const MAIL_SHOWN: Field = Field::new("person", "mail_sealed");
+static SHEETS: &[Sheet] = &[Sheet {
+    table: "person",
+    key: &["id"],
+    cells: &[
+        Cell::Sealed(NAME),
+        Cell::Sealed(NOTE),
+        Cell::Blind(MAIL, Some(MAIL_SHOWN)),
+    ],
+}];
+
+const ADD: &str = "INSERT INTO person (tenant, id, name, note, mail, mail_sealed) VALUES ($1, $2, $3, $4, $5, $6)";
+const CLEAR: &str = "INSERT INTO person (tenant, id, name, note, mail) VALUES ($1, $2, $3, $4, $5)";
+const BY_MAIL: &str = "SELECT id, name, note, COALESCE(mail_sealed, mail) FROM person
+    WHERE tenant = $1 AND (mail = $2 OR mail = $3)";
+const RAW: &str = "SELECT name, note, mail, mail_sealed FROM person WHERE tenant = $1 ORDER BY id";
+const SWAP: &str = "UPDATE person SET name = (SELECT name FROM person WHERE tenant = $1 AND id = $2)
+    WHERE tenant = $1 AND id = $3";
+
+async fn both(body: impl for<'a> Fn(&'a World) -> BoxFuture<'a, Result<()>>) {
+    on_both_engines(&[PEOPLE], body).await;
+}
+
+async fn exec(w: &World, tenant: TenantId, sql: &'static str, args: Vec<Val>) -> Result<u64> {
+    w.ctx
+        .db
+        .write(tenant, move |tx| Box::pin(async move { tx.exec(sql, &args).await }))
+        .await
+}
+
+async fn add(w: &World, tenant: TenantId, id: Uuid, name: &str, note: Option<&str>, mail: &str) -> Result<u64> {
+    let args = vec![
+        id.into(),
+        NAME.seal(id, name),
+        NOTE.seal_opt(id, note),
+        MAIL.of(mail),
+        MAIL_SHOWN.seal(id, mail),
+    ];
+    exec(w, tenant, ADD, args).await
+}
+
+type Person = (String, Option<String>, String);
+
+async fn find(w: &World, tenant: TenantId, mail: &str) -> Result<Option<Person>> {
+    let row = w
+        .ctx
+        .db
+        .query_opt(tenant, BY_MAIL, &[MAIL.of(mail), mail.into()])
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let id = row.uuid(0)?;
+    Ok(Some((
+        NAME.open(&row, 1, id)?,
+        NOTE.open_opt(&row, 2, id)?,
+        MAIL_SHOWN.open(&row, 3, id)?,
+    )))
+}
+
+#[tokio::test]
+async fn a_sealed_text_comes_back_and_opens_in_its_place_alone() {
+    both(|w| {
+        Box::pin(async move {
+            let (north, south) = (w.north.id, w.south.id);
+            let (ada, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
+            add(w, north, ada, "Ada Quillfeather", Some(""), "ada@quill.example").await?;
+            add(w, north, bob, "Bob", None, "bob@quill.example").await?;
+            add(w, south, ada, "Ada Quillfeather", Some("x"), "ada@quill.example").await?;
+            let ada_found = Some((
+                "Ada Quillfeather".into(),
+                Some(String::new()),
+                "ada@quill.example".into(),
+            ));
+            assert_eq!(find(w, north, "ada@quill.example").await?, ada_found);
+            assert_eq!(find(w, north, "bob@quill.example").await?.map(|p| p.1), Some(None));
+            assert_eq!(find(w, north, "eve@quill.example").await?, None);
+            // The same text is told from another where it must be unique, and only there.
+            let twice = add(w, north, Uuid::from_u128(3), "Ada", None, "ada@quill.example").await;
+            assert_eq!(twice.unwrap_err().code, "db.constraint");
+            let nul = add(w, north, Uuid::from_u128(4), "A\0da", None, "nul@quill.example").await;
+            assert_eq!(nul.unwrap_err().code, "text.nul");
+
+            if w.ctx.db.engine() == Engine::Sqlite {
+                return Ok(());
+            }
+            let rows = w.columns().await?;
+            assert_eq!(legible(&rows, &["Quillfeather", "quill.example"]), Vec::<String>::new());
+            let owner = w.owner().await?.expect("PostgreSQL");
+            let (here, there) = (owner.query(north, RAW, &[]).await?, owner.query(south, RAW, &[]).await?);
+            assert_ne!(here[0].text(0)?, there[0].text(0)?, "sealed twice, never alike");
+            assert_ne!(
+                here[0].text(2)?,
+                there[0].text(2)?,
+                "blinded with each clinic's own key"
+            );
+            // A store that forgets to open shows nothing.
+            assert!(w.ctx.db.query(north, RAW, &[]).await?[0].text(0).is_err());
+            // Ada's name in Bob's row.
+            w.forge(north, SWAP, vec![ada.into(), bob.into()]).await?;
+            let moved = find(w, north, "bob@quill.example").await.unwrap_err();
+            assert_eq!(moved.code, "vault.tampered");
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_of_an_older_release_are_sealed_beside_the_work_and_cut_off_begun_again() {
+    both(|w| {
+        Box::pin(async move {
+            let north = w.north.id;
+            let old = |n: u128| -> Vec<Val> {
+                let mail = format!("old{n}@quill.example");
+                vec![
+                    Uuid::from_u128(n).into(),
+                    format!("Quillfeather {n}").into(),
+                    "itches".into(),
+                    mail.into(),
+                ]
+            };
+            for n in 1..=250 {
+                exec(w, north, CLEAR, old(n)).await?;
+            }
+            exec(w, w.south.id, CLEAR, old(1)).await?;
+            // Read as they are, before anything is swept.
+            let third = Some((
+                "Quillfeather 3".into(),
+                Some("itches".into()),
+                "old3@quill.example".into(),
+            ));
+            assert_eq!(find(w, north, "old3@quill.example").await?, third);
+            if w.ctx.db.engine() == Engine::Sqlite {
+                assert_eq!(vault::sweep(&w.ctx.db, north, SHEETS).await?, 0, "its pages are sealed");
+                return Ok(());
+            }
+            let all = legible(&w.columns().await?, &["Quillfeather", "quill.example", "itches"]);
+            assert_eq!(all.len(), 3, "{all:?}");
+
+            // Cut off after its first pieces, at whatever point it has come to.
+            {
+                let sweep = vault::sweep(&w.ctx.db, north, SHEETS);
+                tokio::pin!(sweep);
+                let mut progress = Vec::new();
+                while progress.is_empty() {
+                    tokio::select! {
+                        done = &mut sweep => { done?; }
+                        seen = vault::progress(&w.ctx.db, north) => progress = seen?,
+                    }
+                }
+            }
+            assert_eq!(find(w, north, "old3@quill.example").await?, third);
+            add(w, north, Uuid::from_u128(999), "New", None, "new@quill.example").await?;
+            vault::sweep(&w.ctx.db, north, SHEETS).await?;
+            let progress = vault::progress(&w.ctx.db, north).await?;
+            assert_eq!(progress.len(), 1);
+            assert!(progress[0].done_at.is_some() && progress[0].rows == 250, "{progress:?}");
+            assert_eq!(vault::sweep(&w.ctx.db, north, SHEETS).await?, 0, "nothing is left");
+            for n in [1_u32, 100, 101, 250] {
+                let found = find(w, north, &format!("old{n}@quill.example")).await?.expect("found");
+                assert_eq!(found.0, format!("Quillfeather {n}"));
+                assert_eq!(found.2, format!("old{n}@quill.example"));
+            }
+            // The other clinic's rows are its own sweep's.
+            assert_eq!(legible(&w.columns().await?, &["Quillfeather"]).len(), 1);
+            vault::sweep(&w.ctx.db, w.south.id, SHEETS).await?;
+            let left = legible(&w.columns().await?, &["Quillfeather", "quill.example", "itches"]);
+            assert_eq!(left, Vec::<String>::new());
+            Ok(())
+        })
+    })
+    .await;
+}
