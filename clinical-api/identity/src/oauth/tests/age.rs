@@ -207,7 +207,7 @@ async fn an_application_is_as_sure_of_its_user_as_the_sign_in_was() {
                 StatusCode::OK,
                 "where the clinic asks for one"
             );
-            let mut settings = w.north.settings.clone();
+            let mut settings = (*w.north.settings).clone();
             settings.require_two_factors = true;
             w.ctx.tenants.set_settings(w.north.id, &settings).await?;
             let renewed = kit
