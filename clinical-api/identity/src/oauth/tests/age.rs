@@ -199,6 +199,9 @@ async fn an_application_is_as_sure_of_its_user_as_the_sign_in_was() {
             let mut kit = Kit::new(w).await?;
             let client = kit.public().await;
             let strong = kit.signed_in(&client).await.get("access_token");
+            let mut settings = (*w.north.settings).clone();
+            (settings.relationship_required, settings.require_two_factors) = (false, false);
+            w.ctx.tenants.set_settings(w.north.id, &settings).await?;
             kit.doctor = by_one_factor(&kit).await?;
             let weak = kit.signed_in(&client).await;
             let reads = async |token: &str| kit.api("GET", "/fhir/R4/Observation", token, None).await;
@@ -207,7 +210,6 @@ async fn an_application_is_as_sure_of_its_user_as_the_sign_in_was() {
                 StatusCode::OK,
                 "where the clinic asks for one"
             );
-            let mut settings = (*w.north.settings).clone();
             settings.require_two_factors = true;
             w.ctx.tenants.set_settings(w.north.id, &settings).await?;
             let renewed = kit
