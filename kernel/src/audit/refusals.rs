@@ -97,7 +97,6 @@ impl Refusals {
                     act: "execute",
                     kind: "*",
                     why: "too many refusals to tell apart",
-                    ..key
                 }
             };
             let seen = all.entry(key).or_default();
