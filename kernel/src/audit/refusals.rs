@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 /// Things named one by one, a session, act, kind, reason and minute.
 pub const NAMED: usize = 8;
-/// Sessions and acts remembered at once. Beyond it refusals are counted together for each clinic.
-const MOST: usize = 4096;
+/// Sessions and acts of a clinic remembered at once. Beyond it its refusals are counted together.
+const MOST: usize = 1024;
 /// How soon the first of a kind stands in the trail.
 const TURN: Duration = Duration::from_secs(1);
 /// After so many turns the rest is counted, and names are taken anew.
@@ -35,7 +35,6 @@ pub struct Refusal<'a> {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    tenant: TenantId,
     actor: String,
     session: Option<Uuid>,
     act: &'static str,
@@ -58,7 +57,7 @@ pub struct Refusals(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    seen: Mutex<HashMap<Key, Seen>>,
+    seen: Mutex<HashMap<TenantId, HashMap<Key, Seen>>>,
     running: std::sync::atomic::AtomicBool,
 }
 
@@ -72,16 +71,17 @@ impl Refusals {
         }))
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<Key, Seen>> {
+    fn seen(&self) -> MutexGuard<'_, HashMap<TenantId, HashMap<Key, Seen>>> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a refusal in. Never waits; it is written within [`TURN`] by a task that ends when nothing is left to do.
     pub fn note(&self, refusal: Refusal<'_>) {
         {
-            let mut all = self.seen();
+            let mut clinics = self.seen();
+            // One clinic's flood blurs nothing of another's.
+            let all = clinics.entry(refusal.tenant).or_default();
             let key = Key {
-                tenant: refusal.tenant,
                 actor: plain(refusal.actor, 100),
                 session: refusal.session,
                 act: refusal.act,
@@ -97,7 +97,6 @@ impl Refusals {
                     act: "execute",
                     kind: "*",
                     why: "too many refusals to tell apart",
-                    ..key
                 }
             };
             let seen = all.entry(key).or_default();
@@ -157,15 +156,18 @@ impl Refusals {
 
     async fn write(&self, all: bool) {
         let mut out: HashMap<TenantId, Vec<Line>> = HashMap::new();
-        self.seen().retain(|key, seen| {
-            seen.turns += 1;
-            let over = all || seen.turns >= TURNS;
-            let lines = out.entry(key.tenant).or_default();
-            lines.extend(seen.waiting.drain(..).map(|id| Line::of(key, Some(&id), 1)));
-            if over && seen.more > 0 {
-                lines.push(Line::of(key, None, seen.more));
-            }
-            !over
+        self.seen().retain(|tenant, clinic| {
+            clinic.retain(|key, seen| {
+                seen.turns += 1;
+                let over = all || seen.turns >= TURNS;
+                let lines = out.entry(*tenant).or_default();
+                lines.extend(seen.waiting.drain(..).map(|id| Line::of(key, Some(&id), 1)));
+                if over && seen.more > 0 {
+                    lines.push(Line::of(key, None, seen.more));
+                }
+                !over
+            });
+            !clinic.is_empty()
         });
         for (tenant, lines) in out.into_iter().filter(|(_, lines)| !lines.is_empty()) {
             let count = lines.len();

@@ -193,7 +193,9 @@ pub fn document() -> String {
     let mut out = String::from(HEAD);
     let list = |all: &[&str]| all.iter().map(|x| format!("`{x}`")).collect::<Vec<_>>().join(", ");
     // Writing into a string does not fail.
-    let mut line = |text: String| drop(writeln!(out, "{text}"));
+    let mut line = |text: String| {
+        let _ = writeln!(out, "{text}");
+    };
     line("\n## Records, by role\n\n| role | class | may | whose |\n|---|---|---|---|".to_owned());
     for role in &m.roles {
         for g in &role.records {
@@ -249,7 +251,9 @@ pub fn document() -> String {
                 .last_mut()
                 .filter(|(kind, _, known)| *kind == t.kind && *known == how)
             {
-                Some((_, acts, _)) => drop(write!(acts, ", {}", t.action)),
+                Some((_, acts, _)) => {
+                    let _ = write!(acts, ", {}", t.action);
+                }
                 None => rows.push((t.kind, t.action.to_owned(), how)),
             }
         }

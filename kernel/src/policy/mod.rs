@@ -19,7 +19,7 @@ mod table;
 mod ties;
 
 pub use facts::{AccessChanged, Policy, announce};
-pub use matrix::{Matrix, matrix};
+pub use matrix::{Matrix, document, matrix};
 pub use presence::{COLLEAGUE, patient_of, relate_as};
 pub use kept::Beside;
 pub use seeded::seeded;
