@@ -13,6 +13,7 @@ use medtech_kernel::{
     config::{Config, Mail},
     error::Kind,
     testkit::{World, on_both_engines},
+    vault::Field,
 };
 use medtech_notifications::{Attempt, MAIL_GROUP, Notifications, model::Alert};
 use serde_json::{Value, json};
@@ -315,12 +316,13 @@ fn a_mail_about_an_account_carries_its_link_once_and_keeps_none() {
                 n.on_event(event.clone()).await?;
             }
             until_attempted(&n, w, 1).await?;
-            let sql = "SELECT recipient, subject, body FROM local_mail WHERE tenant = $1";
+            let sql = "SELECT recipient, subject, body, id FROM local_mail WHERE tenant = $1";
             let kept = w.ctx.db.query(w.north.id, sql, &[]).await?;
             assert_eq!(kept.len(), 1, "told twice, mailed once");
-            assert_eq!(kept[0].text(0)?, "ana@north.example");
-            assert_eq!(kept[0].text(1)?, "North Clinic: Su enlace de acceso");
-            assert!(kept[0].text(2)?.contains("\r\nhttps://n.example/enter#secret\r\n"));
+            let open = |column, at| Field::new("local_mail", column).open(&kept[0], at, kept[0].uuid(3)?);
+            assert_eq!(open("recipient", 0)?, "ana@north.example");
+            assert_eq!(open("subject", 1)?, "North Clinic: Su enlace de acceso");
+            assert!(open("body", 2)?.contains("\r\nhttps://n.example/enter#secret\r\n"));
             let urls = w
                 .ctx
                 .db

@@ -48,7 +48,10 @@ fn serve_refuses_a_role_that_sees_every_clinic_unless_told_otherwise() {
     assert!(!said.contains(&url), "the address is told to nobody");
 
     let doctor = medtech(dir.path(), &vars).arg("doctor").output().unwrap();
-    assert!(String::from_utf8_lossy(&doctor.stdout).contains("BYPASSED"), "{doctor:?}");
+    assert!(
+        String::from_utf8_lossy(&doctor.stdout).contains("BYPASSED"),
+        "{doctor:?}"
+    );
 
     let allowed = [vars[0], ("MEDTECH_DATABASE_ALLOW_PRIVILEGED_ROLE", "true")];
     let mut server = Server::start(dir.path(), &allowed);
