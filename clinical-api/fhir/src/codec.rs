@@ -112,8 +112,12 @@ pub(crate) fn part(stored: &str, wanted: impl Fn(&str) -> bool) -> Option<Value>
             let mut found = Map::new();
             while let Some(key) = map.next_key_seed(Name(&self.0))? {
                 match key {
-                    Some(key) => drop(found.insert(key, map.next_value()?)),
-                    None => drop(map.next_value::<IgnoredAny>()?),
+                    Some(key) => {
+                        found.insert(key, map.next_value()?);
+                    }
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
                 }
             }
             Ok(found)

@@ -314,9 +314,7 @@ fn hides(
             .flatten()
             .copied()
             .collect();
-        let Some(k) = def.param("_security").map(|p| p.k).filter(|_| !ids.is_empty()) else {
-            return None;
-        };
+        let k = def.param("_security").map(|p| p.k).filter(|_| !ids.is_empty())?;
         all.push(Clause::Token {
             k,
             codes: ids,
