@@ -27,6 +27,14 @@ pub struct Config {
     pub mail: Mail,
     pub limits: Limits,
     pub vault: Vault,
+    pub identity: Identity,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Where ranges of stolen passwords are asked for, `https://api.pwnedpasswords.com/range` for instance. Absent: nowhere.
+    pub breached_passwords_url: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -153,6 +161,7 @@ impl Default for Config {
             mail: Mail::default(),
             limits: Limits::default(),
             vault: Vault::default(),
+            identity: Identity::default(),
         }
     }
 }
@@ -209,7 +218,9 @@ impl Default for Mail {
 /// `MEDTECH_LOG` is read by the log itself, `MEDTECH_TEST_PG` by tests.
 const NOT_KEYS: [&str; 2] = ["log", "test_pg"];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
-const SECTIONS: [&str; 7] = ["http", "database", "media", "mqtt", "mail", "limits", "vault"];
+const SECTIONS: [&str; 8] = [
+    "http", "database", "media", "mqtt", "mail", "limits", "vault", "identity",
+];
 
 impl Config {
     /// Reads the file (if one is named) and the environment over it.

@@ -39,7 +39,7 @@ impl Identity {
                         .filter(|u| u.active)
                         .ok_or_else(unknown)?;
                     store::link(tx, &provider, &person.sub, user.id).await?;
-                    this.open(tx, user, assurance, "outside provider", &device).await
+                    this.open(tx, user, assurance, "outside provider", &device.into()).await
                 })
             })
             .await

@@ -1,5 +1,6 @@
 // For administrators: emergency access that waits for a review, and what a user can see.
 import { keepPreviousData, useMutation, useQuery } from '@tanstack/react-query';
+import { timeFormat } from '../../core/time/time';
 import { useState } from 'react';
 import { glass, identity } from '../../core/api/endpoints';
 import type { EmergencyAccess } from '../../core/api/types';
@@ -43,7 +44,7 @@ function Review({ access }: { access: EmergencyAccess }) {
     mutationFn: () => glass.review(hub.api, access.id, text),
     onSuccess: () => void queries.invalidateQueries({ queryKey: ['glass-reviews'] }),
   });
-  const at = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(access.at));
+  const at = timeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(access.at));
   return (
     <li className="card" data-testid="emergency">
       <strong>{t('access.who_when', { name: access.name, at })}</strong>
