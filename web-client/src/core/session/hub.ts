@@ -3,7 +3,6 @@ import { ApiClient } from '../api/client';
 import { account, identity, sso, type SsoAnswer } from '../api/endpoints';
 import type { Proved, Role, SignedIn, Ticket, User } from '../api/types';
 import { openLive, type Live } from '../live/live';
-import { asApiError } from '../api/problem';
 import { Store } from '../store/emitter';
 import { askPasskey } from '../webauthn/passkeys';
 import { browserSecret, forgetWritten, linkSecret, userSession } from './session';
@@ -143,7 +142,7 @@ export class Hub {
       if (this.live.get() !== live) return;
       this.live.set(null);
       void this.connect();
-    }, (error: unknown) => { if (asApiError(error).status === 401 && this.live.get() === live && this.user.get()) this.expired.set(true); });
+    }, () => { if (this.live.get() === live && this.user.get()) this.expired.set(true); });
   }
 
   #enter(session: SignedIn): void {
