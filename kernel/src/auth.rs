@@ -1,5 +1,7 @@
 //! Who asks: principals, and the opaque access tokens that name them.
 
+mod ends;
+
 use crate::{
     Clock, Error, Result, TenantId, Tx,
     bus::{Bus, Event},
@@ -222,6 +224,9 @@ const SEEN_EVERY: Millis = 60_000;
 pub struct Revoked {
     pub session: Uuid,
     pub subject: String,
+    /// It ended by itself, and another session of the subject still stands: what belongs to the subject as a whole goes on.
+    #[serde(default)]
+    pub elsewhere: bool,
 }
 
 impl Sessions {
@@ -269,8 +274,32 @@ impl Sessions {
         Ok((token, session))
     }
 
-    /// The principal of a token. The token's tenant and the request's must agree.
+    /// The principal of a token, who is here: the session's time of silence begins anew. The token's tenant and the
+    /// request's must agree.
     pub async fn verify(&self, tenant: TenantId, token: &str) -> Result<Principal> {
+        let (principal, seen) = self.look_up(tenant, token).await?;
+        let now = self.clock.now_ms();
+        if seen + SEEN_EVERY <= now {
+            let session = principal.session;
+            let noted = self.db.write(principal.tenant, move |tx| {
+                Box::pin(async move { tx.exec(SEEN, &[session.into(), now.into()]).await.map(|_| ()) })
+            });
+            // A full disk must not keep anyone from reading.
+            if let Err(e) = noted.await {
+                tracing::warn!(error = %e, "when a session was seen could not be noted");
+            }
+        }
+        Ok(principal)
+    }
+
+    /// The principal of a token that something open was begun with. A machine asks here and nobody is at it: the silence
+    /// goes on.
+    pub async fn still(&self, tenant: TenantId, token: &str) -> Result<Principal> {
+        self.look_up(tenant, token).await.map(|(principal, _)| principal)
+    }
+
+    /// The principal, and when the session was last seen.
+    async fn look_up(&self, tenant: TenantId, token: &str) -> Result<(Principal, Millis)> {
         let unknown = || Error::unauthorized("auth.token_unknown", "Please sign in again.");
         let mut tenant = tenant;
         if crate::policy::seeded("token tenant") {
@@ -298,18 +327,7 @@ impl Sessions {
                 "Your session has ended. Please sign in again.",
             ));
         }
-        let principal = principal(tenant, &row)?;
-        if seen + SEEN_EVERY <= now {
-            let session = principal.session;
-            let noted = self.db.write(tenant, move |tx| {
-                Box::pin(async move { tx.exec(SEEN, &[session.into(), now.into()]).await.map(|_| ()) })
-            });
-            // A full disk must not keep anyone from reading.
-            if let Err(e) = noted.await {
-                tracing::warn!(error = %e, "when a session was seen could not be noted");
-            }
-        }
-        Ok(principal)
+        Ok((principal(tenant, &row)?, seen))
     }
 
     /// The sessions of a subject that still stand, the last seen first.
@@ -364,12 +382,13 @@ impl Sessions {
     /// Ends one session, where it is the subject's; `false` where it is not.
     pub async fn revoke_own(&self, tx: &mut Tx, subject: &str, session: Uuid) -> Result<bool> {
         let ended = self.ended(tx, REVOKE_OWN, &[subject.into(), session.into()]).await?;
-        Ok(ended > 0)
+        Ok(!ended.is_empty())
     }
 
     /// Ends every session of a subject but one; how many there were.
     pub async fn revoke_others(&self, tx: &mut Tx, subject: &str, keep: Uuid) -> Result<u64> {
-        self.ended(tx, REVOKE_OTHERS, &[subject.into(), keep.into()]).await
+        let ended = self.ended(tx, REVOKE_OTHERS, &[subject.into(), keep.into()]).await?;
+        Ok(u64::try_from(ended.len()).unwrap_or(u64::MAX))
     }
 
     /// Ends every session of a subject.
@@ -384,6 +403,7 @@ impl Sessions {
             let body = Revoked {
                 subject: row.string(0)?,
                 session: row.uuid(1)?,
+                elsewhere: false,
             };
             let event = Event::new(&self.clock, tenant, "session.revoked", body.subject.clone(), &body)?;
             self.bus.publish(event);
@@ -391,20 +411,22 @@ impl Sessions {
         Ok(rows.len())
     }
 
-    async fn ended(&self, tx: &mut Tx, sql: &'static str, which: &[crate::Val]) -> Result<u64> {
+    /// Whose sessions ended.
+    async fn ended(&self, tx: &mut Tx, sql: &'static str, which: &[crate::Val]) -> Result<Vec<String>> {
         let rows = tx.query(sql, which).await?;
         if !rows.is_empty() {
             crate::policy::withdrawn(tx).await?;
         }
-        let mut ended = 0;
+        let mut ended = Vec::new();
         for row in rows {
-            ended += 1;
             let body = Revoked {
                 subject: row.string(0)?,
                 session: row.uuid(1)?,
+                elsewhere: false,
             };
             let event = Event::of(tx, "session.revoked", body.subject.clone(), &body)?;
             self.bus.publish_after(tx, event);
+            ended.push(body.subject);
         }
         Ok(ended)
     }

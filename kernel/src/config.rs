@@ -27,6 +27,14 @@ pub struct Config {
     pub mail: Mail,
     pub limits: Limits,
     pub vault: Vault,
+    pub identity: Identity,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Where ranges of stolen passwords are asked for, `https://api.pwnedpasswords.com/range` for instance. Absent: nowhere.
+    pub breached_passwords_url: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -155,6 +163,7 @@ impl Default for Config {
             mail: Mail::default(),
             limits: Limits::default(),
             vault: Vault::default(),
+            identity: Identity::default(),
         }
     }
 }
@@ -218,7 +227,9 @@ const SECRETS: [(&str, &str); 4] = [
     ("mail", "smtp"),
 ];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
-const SECTIONS: [&str; 7] = ["http", "database", "media", "mqtt", "mail", "limits", "vault"];
+const SECTIONS: [&str; 8] = [
+    "http", "database", "media", "mqtt", "mail", "limits", "vault", "identity",
+];
 
 impl Config {
     /// Reads the file (if one is named) and the environment over it.

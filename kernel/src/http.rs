@@ -35,6 +35,10 @@ impl<S: Send + Sync> FromRequestParts<S> for TenantCtx {
     }
 }
 
+/// The network that a request came from (IPv4 /24, IPv6 /64), put into it by the gateway. What counts attempts counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub ipnet::IpNet);
+
 fn ctx(parts: &Parts) -> Result<Ctx> {
     parts
         .extensions

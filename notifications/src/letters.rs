@@ -30,13 +30,15 @@ pub(crate) struct AccountMail {
 pub(crate) enum AccountLetter {
     SignInLink,
     SignInLinkRefused,
+    PasswordReset,
     SecurityChanged,
     Invitation,
 }
 
-const ALL: [AccountLetter; 4] = [
+const ALL: [AccountLetter; 5] = [
     AccountLetter::SignInLink,
     AccountLetter::SignInLinkRefused,
+    AccountLetter::PasswordReset,
     AccountLetter::SecurityChanged,
     AccountLetter::Invitation,
 ];
@@ -46,6 +48,7 @@ impl AccountLetter {
         match self {
             Self::SignInLink => "sign_in_link",
             Self::SignInLinkRefused => "sign_in_link_refused",
+            Self::PasswordReset => "password_reset",
             Self::SecurityChanged => "security_changed",
             Self::Invitation => "invitation",
         }
@@ -120,6 +123,26 @@ impl AccountLetter {
                 "Signing in",
                 "somebody asked for a sign-in link for your account. Your account signs in with a passkey or a password:",
                 "It was not you? Then there is nothing to do.",
+            ),
+            (Self::PasswordReset, "de") => (
+                "Ein neues Passwort",
+                "unter diesem Link wählen Sie ein neues Passwort. Er gilt zehn Minuten, einmal, und nur in dem Browser, in dem Sie ihn angefordert haben:",
+                "Sie haben ihn nicht angefordert? Dann ist nichts zu tun: Ihr Passwort bleibt, wie es ist.",
+            ),
+            (Self::PasswordReset, "es") => (
+                "Una contraseña nueva",
+                "con este enlace puede elegir una contraseña nueva. Sirve diez minutos, una vez, y solo en el navegador en que lo pidió:",
+                "¿No lo ha pedido? No tiene que hacer nada: su contraseña sigue siendo la misma.",
+            ),
+            (Self::PasswordReset, "fr") => (
+                "Un nouveau mot de passe",
+                "ce lien permet de choisir un nouveau mot de passe. Il est valable dix minutes, une fois, et seulement dans le navigateur où vous l'avez demandé :",
+                "Vous ne l'avez pas demandé ? Il n'y a rien à faire : votre mot de passe reste le même.",
+            ),
+            (Self::PasswordReset, _) => (
+                "A new password",
+                "with this link you choose a new password. It works for ten minutes, once, and only in the browser where you asked for it:",
+                "You did not ask for it? Then there is nothing to do: your password stays as it is.",
             ),
             (Self::SecurityChanged, "de") => (
                 "Ihre Anmeldung wurde geändert",

@@ -211,6 +211,9 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         messaging.clone(),
         stop.clone(),
     )));
+    tasks.push(tokio::spawn(
+        ctx.sessions.clone().watch_over(ctx.tenants.clone(), stop.clone()),
+    ));
     tasks.push(tokio::spawn(joints::follow_rooms(
         room_events,
         visits.clone(),

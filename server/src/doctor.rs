@@ -1,11 +1,12 @@
 //! `medtech doctor`: what this machine offers, and how to mend what is wrong.
 
 use crate::{app, keys, say};
-use medtech_kernel::{Result, config::Config};
+use medtech_kernel::{Ctx, Result, config::Config};
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 /// Free space under which the server should not be started.
@@ -45,6 +46,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
                 (what, None) => ok(what),
                 (what, Some(mend)) => wrong(what, mend),
             });
+            findings.push(passwords(&ctx).await?);
             for (name, value) in ctx.db.inspect().await? {
                 findings.push(if value.starts_with("BYPASSED") {
                     wrong(format!("database {name}"), value)
@@ -78,6 +80,24 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
         }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Measures what a password hash may cost here, and keeps it.
+async fn passwords(ctx: &Ctx) -> Result<Finding> {
+    let m = app::clinic(ctx.clone()).identity.measure().await?;
+    let (mib, ms) = (m.memory / 1024, m.took.as_millis());
+    let what = format!(
+        "passwords: argon2id with {mib} MiB and {} passes takes {ms} ms",
+        m.passes
+    );
+    Ok(match (m.took > Duration::from_secs(1), m.taken) {
+        (true, _) => wrong(
+            what,
+            "signing in is slow: give this machine more processors, or less to do",
+        ),
+        (false, true) => ok(format!("{what}; used from the next start on")),
+        (false, false) => ok(what),
+    })
 }
 
 fn disk(dir: &Path) -> Finding {

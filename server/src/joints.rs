@@ -314,6 +314,10 @@ pub(crate) fn end_media_with_session(hub: &Hub, livekit: &LiveKit) {
         }
         let (livekit, tenant) = (livekit.clone(), event.tenant);
         let Ok(revoked) = event.parse::<Revoked>() else { return };
+        // Silence at one screen does not take somebody out of the call that they hold at another.
+        if revoked.elsewhere {
+            return;
+        }
         tokio::spawn(async move {
             if let Err(e) = livekit.remove_subject(tenant, &revoked.subject).await {
                 tracing::error!(%tenant, error = %e, "media of an ended session goes on");

@@ -37,6 +37,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
             tracing::warn!(tenant = %tenant.id, gone, "erased again what a restore had brought back");
         }
     }
+    clinic.identity.calibrate().await?;
     let (stop, stopped) = watch::channel(false);
     let (metrics, running) = (
         ops::Metrics::new(ctx.clone()),

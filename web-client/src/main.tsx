@@ -2,6 +2,7 @@
 import { StrictMode, type ReactNode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { loadLanguage } from './core/i18n/i18n';
+import { applyLook } from './theme/preferences';
 import { applyTheme } from './theme/theme';
 import './theme/tokens.css';
 import './theme/base.css';
@@ -16,6 +17,7 @@ async function screen(): Promise<ReactNode> {
 }
 
 applyTheme();
+applyLook();
 const root = document.getElementById('root');
 if (root) {
   const content = await screen();

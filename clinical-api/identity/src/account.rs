@@ -89,7 +89,7 @@ async fn password(
         None => identity.may_change(&who).await?,
         Some(current) => {
             let user = identity.owner(&who, Action::Write, "credential").await?;
-            if !identity.own_password_is_right(who.tenant, user, current).await? {
+            if !identity.own_password_is_right(&who, user, current).await? {
                 return Err(Error::unprocessable(
                     "identity.password_wrong",
                     "The password is not right.",
@@ -102,11 +102,7 @@ async fn password(
         .await?
         .filter(|u| u.active)
         .ok_or_else(crate::unknown_user)?;
-    let known = [person.email.as_str(), person.name.as_str()];
-    let hash = identity
-        .hasher
-        .hash(identity.pepper(who.tenant), &body.new, &known)
-        .await?;
+    let hash = identity.new_password(who.tenant, &body.new, &person).await?;
     let this = identity.clone();
     let changed = identity.ctx.db.write(who.tenant, move |tx| {
         Box::pin(async move {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    guesses::WINDOW,
     passkeys::authenticator::{Authenticator, Signer},
     tests::{PASSWORD, TABLES, call, clinician, door},
 };
@@ -197,16 +198,35 @@ async fn recovery_codes_are_shown_once_and_good_once() {
             );
             let typed = codes[0].as_str().unwrap().to_uppercase().replace('-', " ");
             assert_eq!(use_one(&json!(typed)).await, (200, json!("two")));
+            let before = identity.hasher.filled();
             assert_eq!(use_one(&codes[0]).await.0, 422, "used");
+            let floor = cost::FLOOR.work();
+            assert_eq!(
+                identity.hasher.filled() - before,
+                2 * floor,
+                "a password, and one hash for ten codes"
+            );
             let (_, security) = call(&app, "GET", NORTH, "/me/security", Some(&token), None).await;
             assert_eq!(security["recovery"], 9);
             let rows = w
                 .ctx
                 .db
-                .query(w.north.id, "SELECT hash FROM identity_recovery WHERE tenant = $1", &[])
+                .query(
+                    w.north.id,
+                    "SELECT hash, salt FROM identity_recovery WHERE tenant = $1",
+                    &[],
+                )
                 .await?;
             assert_eq!(rows.len(), 10);
-            assert!(rows.iter().all(|r| r.blob(0).is_ok_and(|h| h.len() == 32)));
+            // Stretched as passwords are, under a salt of the set and a key that is not in the database.
+            let pepper = identity.ctx.root.derive("identity recovery code 2", w.north.id);
+            for code in codes {
+                let plain = code.as_str().unwrap().replace('-', "");
+                let salt = rows[0].blob(1)?;
+                let hash = password::derive(&pepper, &plain, salt, cost::FLOOR)?;
+                assert!(rows.iter().any(|r| r.blob(0).is_ok_and(|h| h == hash)), "{code}");
+            }
+            assert!(rows.iter().all(|r| r.blob(1).is_ok_and(|s| s.len() == 16)));
             Ok(())
         })
     })
@@ -407,6 +427,104 @@ async fn where_the_clinic_asks_a_link_alone_is_not_enough() {
 }
 
 #[tokio::test]
+async fn a_forgotten_password_is_replaced_by_mail_and_the_second_factor_stays() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            w.ctx.bus.register("identity", Identity::consumes());
+            w.ctx.bus.register("mail", &["account.mail"]);
+            let (identity, app) = door(w);
+            identity.create_user(w.north.id, clinician("a@north.example")).await?;
+            let (token, secret) = with_codes(w, &app, "a@north.example").await;
+            let keyless = NewUser {
+                password: None,
+                ..clinician("key@north.example")
+            };
+            identity.create_user(w.north.id, keyless).await?;
+            taken(w, "mail").await?;
+            let browser = id::token();
+            let forgotten = async |email: &str| -> Result<Vec<Value>> {
+                let asked = json!({"email": email, "browser": browser});
+                let (status, body) = post(&app, "/password/forgotten", None, asked).await;
+                assert_eq!((status, body), (202, Value::Null), "known or not");
+                for (kind, body) in taken(w, "identity").await? {
+                    let event = Event::new(&w.ctx.clock, w.north.id, kind, "link", &body)?;
+                    identity.on_event(event).await?;
+                }
+                Ok(taken(w, "mail").await?.into_iter().map(|(_, body)| body).collect())
+            };
+            assert!(forgotten("nobody@north.example").await?.is_empty());
+            let mails = forgotten("key@north.example").await?;
+            assert_eq!(
+                (&mails[0]["letter"], mails[0].get("path")),
+                (&json!("sign_in_link_refused"), None)
+            );
+            let mails = forgotten("a@north.example").await?;
+            assert_eq!(mails[0]["letter"], "password_reset");
+            let link = link_of(&mails[0]);
+            // It is no way in, and nothing in another browser or for another clinic.
+            let (status, body) = post(&app, "/links/exchange", None, json!({"link": link, "browser": browser})).await;
+            assert_eq!((status, &body["code"]), (403, &json!("link.reset")));
+            let good = "a kite over the harbour";
+            let reset = async |host: &str, body: Value| {
+                let (status, body) = call(&app, "POST", host, "/password/reset", None, Some(body)).await;
+                (status.as_u16(), body["code"].as_str().unwrap_or_default().to_owned())
+            };
+            let with = |new: &str, browser: Option<&str>| json!({"link": link, "browser": browser, "new": new});
+            assert_eq!(reset(NORTH, with(good, None)).await, (403, "link.other_browser".into()));
+            assert_eq!(
+                reset("south.localhost", with(good, Some(&browser))).await,
+                (403, "link.unknown".into())
+            );
+            assert_eq!(
+                reset(NORTH, with("Password1234", Some(&browser))).await,
+                (422, "identity.password_weak".into())
+            );
+            let operators = identity
+                .issue_link(
+                    w.north.id,
+                    identity.find_by_email(w.north.id, "a@north.example").await?.unwrap().id,
+                    60_000,
+                    1,
+                )
+                .await?;
+            assert_eq!(
+                reset(NORTH, json!({"link": operators, "browser": browser, "new": good})).await,
+                (403, "link.unknown".into()),
+                "a link of another kind"
+            );
+            assert_eq!(reset(NORTH, with(good, Some(&browser))).await.0, 204);
+            assert_eq!(
+                reset(NORTH, with("another long sentence", Some(&browser))).await,
+                (410, "link.used".into())
+            );
+            // Sessions are over, the old password too; the new one is a first step, and the code is asked for as ever.
+            assert_eq!(call(&app, "GET", NORTH, "/me", Some(&token), None).await.0, 401);
+            assert_eq!(password(&app, "a@north.example").await.0, 401);
+            let (status, asked) = post(
+                &app,
+                "/sign-in",
+                None,
+                json!({"email": "a@north.example", "password": good}),
+            )
+            .await;
+            assert_eq!((status, asked.get("access_token")), (200, None), "{asked}");
+            w.ctx.clock.advance(30_000);
+            let body = json!({"ticket": asked["second_factor"]["ticket"], "totp": shown(w, &secret)});
+            assert_eq!(post(&app, "/sign-in/second", None, body).await.0, 200);
+            let told = taken(w, "mail").await?;
+            assert_eq!(told.last().unwrap().1["letter"], "security_changed");
+            // A link lives ten minutes.
+            let late = link_of(&forgotten("a@north.example").await?[0]);
+            w.ctx.clock.advance(10 * 60_000);
+            let body = json!({"link": late, "browser": browser, "new": "another long sentence"});
+            assert_eq!(reset(NORTH, body).await, (403, "link.expired".into()));
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn sessions_are_seen_and_ended_by_their_owner_only() {
     on_both_engines(TABLES, |w| {
         Box::pin(async move {
@@ -465,6 +583,40 @@ async fn sessions_are_seen_and_ended_by_their_owner_only() {
                 1,
                 "others keep theirs"
             );
+            // Another's end asks for a fresh proof; the own session can always be put away.
+            w.ctx.clock.advance(FRESH + 1);
+            call(&app, "GET", NORTH, "/me", Some(&tokens[0]), None).await;
+            let (_, body) = password(&app, "a@north.example").await;
+            let second = w
+                .ctx
+                .sessions
+                .verify(w.north.id, body["access_token"].as_str().unwrap())
+                .await?;
+            let ends = [
+                ("DELETE", format!("/sessions/{}", second.session)),
+                ("POST", "/sessions/end-others".into()),
+            ];
+            for (method, path) in &ends {
+                let (status, refused) = call(&app, method, NORTH, path, Some(&tokens[0]), Some(json!({}))).await;
+                assert_eq!(
+                    (status, &refused["code"]),
+                    (StatusCode::FORBIDDEN, &json!("auth.step_up")),
+                    "{path}"
+                );
+            }
+            let (_, proved) = post(
+                &app,
+                "/step-up/password",
+                Some(&tokens[0]),
+                json!({"password": PASSWORD}),
+            )
+            .await;
+            tokens[0] = proved["access_token"].as_str().unwrap().to_owned();
+            let (method, path) = &ends[0];
+            assert_eq!(
+                call(&app, method, NORTH, path, Some(&tokens[0]), None).await.0,
+                StatusCode::NO_CONTENT
+            );
             // Fifteen minutes of silence end it.
             w.ctx.clock.advance(15 * 60_000);
             let (status, body) = call(&app, "GET", NORTH, "/me", Some(&tokens[0]), None).await;
@@ -488,7 +640,7 @@ async fn changing_credentials_asks_for_a_fresh_proof_of_the_right_kind() {
             settings.idle_minutes = 720;
             w.ctx.tenants.set_settings(w.north.id, &settings).await?;
             let (_, first) = password(&app, "a@north.example").await;
-            let weak = first["access_token"].as_str().unwrap().to_owned();
+            let mut weak = first["access_token"].as_str().unwrap().to_owned();
             w.ctx.clock.advance(FRESH + 1);
             for path in ["/totp/start", "/passkeys/register/start", "/recovery"] {
                 let (status, body) = post(&app, path, Some(&weak), json!({})).await;
@@ -502,12 +654,20 @@ async fn changing_credentials_asks_for_a_fresh_proof_of_the_right_kind() {
             )
             .await;
             assert_eq!((status, &body["code"]), (422, &json!("identity.password_wrong")));
-            assert_eq!(
-                post(&app, "/step-up/password", Some(&weak), json!({"password": PASSWORD}))
-                    .await
-                    .0,
-                204
-            );
+            let (status, proved) = post(&app, "/step-up/password", Some(&weak), json!({"password": PASSWORD})).await;
+            assert_eq!((status, &proved["assurance"]), (200, &json!("one")), "{proved}");
+            // The session goes on under a new token, and the old one opens nothing any more.
+            let session = w
+                .ctx
+                .sessions
+                .verify(w.north.id, proved["access_token"].as_str().unwrap())
+                .await?
+                .session;
+            let old = std::mem::replace(&mut weak, proved["access_token"].as_str().unwrap().to_owned());
+            assert_eq!(call(&app, "GET", NORTH, "/me", Some(&old), None).await.0, 401);
+            let (_, sessions) = call(&app, "GET", NORTH, "/sessions", Some(&weak), None).await;
+            assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1, "{sessions}");
+            assert_eq!(sessions["sessions"][0]["id"], json!(session));
             assert_eq!(post(&app, "/totp/start", Some(&weak), json!({})).await.0, 200);
 
             // With a second factor, a password alone changes nothing any more: not in an old session, not as a step-up.
@@ -527,7 +687,9 @@ async fn changing_credentials_asks_for_a_fresh_proof_of_the_right_kind() {
             assert_eq!((status, &body["code"]), (403, &json!("identity.step_up_method")));
             let (_, started) = post(&app, "/step-up/passkey/start", Some(&weak), json!({})).await;
             let proof = device.get(&started, "http://north.localhost", |_| {});
-            assert_eq!(post(&app, "/step-up/passkey", Some(&weak), proof).await.0, 204);
+            let (status, proved) = post(&app, "/step-up/passkey", Some(&weak), proof).await;
+            assert_eq!((status, &proved["assurance"]), (200, &json!("two")), "{proved}");
+            let weak = proved["access_token"].as_str().unwrap().to_owned();
             assert_eq!(post(&app, "/totp/start", Some(&weak), json!({})).await.0, 200);
 
             // The passkey as a second step after the password.

@@ -1,7 +1,9 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
 use crate::{
-    Identity, Opened, User, access_log, account, agent, decide, device_key, links, passkeys, people, sessions,
+    Identity, Opened, User, access_log, account,
+    caller::Caller,
+    decide, device_key, forgotten, links, passkeys, people, sessions,
     sign_in::{Proof, Step, Ticket},
     sso, step_up, store,
 };
@@ -10,7 +12,7 @@ use axum::{
     extract::State,
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use medtech_kernel::{
     Error, Result,
     auth::{Assurance, Principal, Role},
@@ -28,6 +30,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/sign-in/second", post(second))
         .route("/sign-in/second/passkey", post(second_passkey))
         .merge(links::routes())
+        .merge(forgotten::routes())
         .merge(passkeys::http::routes())
         .merge(sessions::routes())
         .merge(step_up::routes())
@@ -94,7 +97,7 @@ impl From<Opened> for SignedIn {
 }
 
 /// Answers that carry a token are kept by nobody on the way.
-pub(crate) type Secret<T> = ([(header::HeaderName, HeaderValue); 1], Json<T>);
+pub(crate) type Secret<T> = ([(HeaderName, HeaderValue); 1], Json<T>);
 
 pub(crate) fn secret<T>(body: T) -> Secret<T> {
     (
@@ -118,12 +121,10 @@ enum Answered {
 async fn sign_in(
     State(identity): State<Arc<Identity>>,
     TenantCtx(tenant): TenantCtx,
-    headers: HeaderMap,
+    caller: Caller,
     Body(body): Body<SignIn>,
 ) -> Result<Secret<Answered>> {
-    let step = identity
-        .sign_in(tenant.id, &body.email, &body.password, agent::describe(&headers))
-        .await?;
+    let step = identity.sign_in(tenant.id, &body.email, &body.password, caller).await?;
     Ok(secret(match step {
         Step::In(opened) => Answered::In(Box::new((*opened).into())),
         Step::Second(second_factor) => Answered::Second { second_factor },
@@ -140,11 +141,11 @@ struct Second {
 async fn second(
     State(identity): State<Arc<Identity>>,
     TenantCtx(tenant): TenantCtx,
-    headers: HeaderMap,
+    caller: Caller,
     Body(body): Body<Second>,
 ) -> Result<Secret<SignedIn>> {
     identity
-        .second(tenant.id, body.ticket, body.proof, agent::describe(&headers))
+        .second(tenant.id, body.ticket, body.proof, caller)
         .await
         .map(signed_in)
 }
@@ -233,7 +234,11 @@ async fn me(State(identity): State<Arc<Identity>>, TenantCtx(tenant): TenantCtx,
     }))
 }
 
-async fn sign_out(State(identity): State<Arc<Identity>>, who: Principal) -> Result<StatusCode> {
+/// What the browser has of us in its cache goes as well; what the page itself keeps, the page puts away.
+async fn sign_out(
+    State(identity): State<Arc<Identity>>,
+    who: Principal,
+) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1])> {
     let sessions = identity.ctx.sessions.clone();
     identity
         .ctx
@@ -245,5 +250,6 @@ async fn sign_out(State(identity): State<Arc<Identity>>, who: Principal) -> Resu
             })
         })
         .await?;
-    Ok(StatusCode::NO_CONTENT)
+    let clear = HeaderName::from_static("clear-site-data");
+    Ok((StatusCode::NO_CONTENT, [(clear, HeaderValue::from_static("\"cache\""))]))
 }

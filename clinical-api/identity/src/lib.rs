@@ -6,9 +6,14 @@
 mod access_log;
 mod account;
 mod agent;
+mod breached;
+mod caller;
+mod cost;
 mod decide;
 mod device_key;
 mod factors;
+mod forgotten;
+mod guesses;
 mod http;
 mod links;
 mod mail;
@@ -23,6 +28,7 @@ mod sso;
 mod step_up;
 mod store;
 
+pub use cost::Measured;
 pub use links::BirthDates;
 pub use people::Invited;
 pub use store::{SHEETS, User};
@@ -45,9 +51,8 @@ use uuid::Uuid;
 
 /// How long a session opened by password or link lasts: a long working day.
 pub const SESSION: Millis = 12 * 3_600_000;
-/// Attempts at one account within [`WINDOW`].
-const ATTEMPTS: i64 = 10;
-const WINDOW: Millis = 15 * 60_000;
+/// Sessions of one person at once, beside those of applications; the oldest one ends.
+pub(crate) const SESSIONS: usize = 20;
 
 /// A user to be made.
 #[derive(Clone, Debug)]
@@ -66,6 +71,7 @@ pub struct NewUser {
 pub struct Identity {
     ctx: Ctx,
     hasher: Hasher,
+    breached: breached::Breached,
     records: Option<Fhir>,
     oauth: Arc<oauth::OAuth>,
     births: Option<Arc<dyn BirthDates>>,
@@ -116,6 +122,10 @@ impl Identity {
         Self {
             sso: sso::Sso::new(oauth.clone()),
             oauth,
+            breached: breached::Breached::new(
+                ctx.config.identity.breached_passwords_url.as_deref(),
+                ctx.config.public_url.is_none(),
+            ),
             ctx,
             hasher: Hasher::new(),
             records: None,
@@ -166,10 +176,7 @@ impl Identity {
         let clinic = self.clinic(tenant)?;
         let user = self.draft(&new)?;
         let password = match &new.password {
-            Some(password) => {
-                let known = [user.email.as_str(), user.name.as_str()];
-                Some(self.hasher.hash(self.pepper(tenant), password, &known).await?)
-            }
+            Some(password) => Some(self.new_password(tenant, password, &user).await?),
             None => None,
         };
         let (parts, made) = (self.clone_parts(&clinic), user.clone());
@@ -199,6 +206,7 @@ impl Identity {
                         uses: uses.into(),
                         browser: None,
                         birth_date: false,
+                        reset: false,
                     };
                     store::insert_link(tx, hash, &link).await?;
                     audited(tx, "system", "create", &subject, "success", "sign-in link").await
@@ -233,6 +241,16 @@ impl Identity {
                 })
             })
             .await
+    }
+
+    /// The hash of a password that somebody chose: long enough, not made of what is known of them or their clinic, and in no
+    /// list of stolen ones.
+    pub(crate) async fn new_password(&self, tenant: TenantId, password: &str, owner: &User) -> Result<String> {
+        let clinic = self.clinic(tenant)?;
+        let known = [&owner.email, &owner.name, &*clinic.name, &*clinic.slug];
+        let hash = self.hasher.hash(self.pepper(tenant), password, &known).await?;
+        self.breached.refuse(&password::normal(password)).await?;
+        Ok(hash)
     }
 
     fn pepper(&self, tenant: TenantId) -> [u8; 32] {
@@ -325,3 +343,5 @@ fn address(email: &str) -> Result<String> {
 mod flows;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways;

@@ -2,14 +2,14 @@
 //! that asked, once, within minutes.
 
 use crate::{
-    Identity, Opened, WINDOW, agent, audited, http::signed_in, mail::Letter, passkeys::Site, sign_in::active, store,
-    unknown_user,
+    Identity, Opened, audited, caller::Caller, guesses::WINDOW, http::signed_in, mail::Letter, passkeys::Site,
+    sign_in::active, store, unknown_user,
 };
 use axum::{Router, extract::State, routing::post};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, header};
 use medtech_kernel::{
-    BoxFuture, Error, Module, Result, TenantId,
+    BoxFuture, Error, Module, Result, Tenant, TenantId,
     auth::{Assurance, Role},
     bus::{self, Event},
     clock::Millis,
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// How long a link that was asked for is good.
-const LIFE: Millis = 10 * 60_000;
+pub(crate) const LIFE: Millis = 10 * 60_000;
 /// Links for one address within [`WINDOW`].
 const ASKED: i64 = 5;
 /// Dates of birth that a link stands.
@@ -42,7 +42,7 @@ pub(crate) fn routes() -> Router<Arc<Identity>> {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+pub(crate) struct Asked {
     email: String,
     /// A secret that this browser keeps: 32 bytes in URL-safe base64.
     browser: String,
@@ -55,6 +55,9 @@ struct Requested {
     /// SHA-256 of the browser's secret, in base64.
     browser: String,
     origin: Option<String>,
+    /// Asked for because the password is forgotten.
+    #[serde(default)]
+    forgotten: bool,
 }
 
 /// Always 202, after the same work: whether there is such an account is decided elsewhere, later.
@@ -63,6 +66,17 @@ async fn request(
     TenantCtx(tenant): TenantCtx,
     headers: HeaderMap,
     Body(body): Body<Asked>,
+) -> Result<StatusCode> {
+    ask(&identity, &tenant, &headers, body, false).await
+}
+
+/// A way in by mail, for whoever asks: what it will be is decided later.
+pub(crate) async fn ask(
+    identity: &Identity,
+    tenant: &Tenant,
+    headers: &HeaderMap,
+    body: Asked,
+    forgotten: bool,
 ) -> Result<StatusCode> {
     if URL_SAFE_NO_PAD.decode(&body.browser).map(|b| b.len()) != Ok(32) {
         return Err(Error::bad(
@@ -79,11 +93,12 @@ async fn request(
         .get(header::HOST)
         .and_then(|h| h.to_str().ok())
         .unwrap_or_default();
-    let origin = Site::of(&identity.ctx, &tenant, host).and_then(|site| site.origins.into_iter().next());
+    let origin = Site::of(&identity.ctx, tenant, host).and_then(|site| site.origins.into_iter().next());
     let asked = Requested {
         browser: URL_SAFE_NO_PAD.encode(id::sha256(body.browser.as_bytes())),
         email,
         origin,
+        forgotten,
     };
     let bus = identity.ctx.bus.clone();
     let recorded = identity.ctx.db.write(tenant.id, move |tx| {
@@ -116,13 +131,17 @@ struct Exchange {
 async fn exchange(
     State(identity): State<Arc<Identity>>,
     TenantCtx(tenant): TenantCtx,
-    headers: HeaderMap,
+    caller: Caller,
     Body(body): Body<Exchange>,
 ) -> Result<crate::http::Secret<crate::http::SignedIn>> {
-    identity
-        .exchange(tenant.id, body, agent::describe(&headers))
-        .await
-        .map(signed_in)
+    identity.exchange(tenant.id, body, caller).await.map(signed_in)
+}
+
+pub(crate) fn other_browser() -> Error {
+    Error::forbidden(
+        "link.other_browser",
+        "This link opens only in the browser where you asked for it. Open it there, or ask for a new one here.",
+    )
 }
 
 impl Identity {
@@ -147,6 +166,11 @@ impl Identity {
                     let Some(user) = store::by_email_in(tx, &asked.email).await?.filter(|u| u.active) else {
                         return audited(tx, "anonymous", "create", "sign-in", "denied", "sign-in link").await;
                     };
+                    if asked.forgotten {
+                        return this
+                            .mail_reset(tx, &user, event.at, browser, asked.origin.as_deref())
+                            .await;
+                    }
                     if !user.roles.contains(&Role::Patient) {
                         audited(tx, &user.subject(), "create", "sign-in", "denied", "sign-in link").await?;
                         return this
@@ -160,6 +184,7 @@ impl Identity {
                         uses: 1,
                         browser: Some(browser),
                         birth_date: ask_birth && user.patient.is_some(),
+                        reset: false,
                     };
                     store::insert_link(tx, id::sha256(secret.as_bytes()), &link).await?;
                     audited(tx, &user.subject(), "create", "sign-in", "success", "sign-in link").await?;
@@ -172,7 +197,7 @@ impl Identity {
     }
 
     /// A session for a sign-in link. What is refused here uses nothing up but the tries at a date of birth.
-    async fn exchange(&self, tenant: TenantId, body: Exchange, device: String) -> Result<Opened> {
+    async fn exchange(&self, tenant: TenantId, body: Exchange, caller: Caller) -> Result<Opened> {
         let hash = id::sha256(body.link.trim().as_bytes());
         let link = store::link(&self.ctx.db, tenant, hash).await?;
         if let Some(link) = &link {
@@ -181,10 +206,10 @@ impl Identity {
             if link.browser.is_some() && link.browser != browser {
                 self.refuse_link(tenant, link.user, "sign-in link in another browser")
                     .await?;
-                return Err(Error::forbidden(
-                    "link.other_browser",
-                    "This link opens only in the browser where you asked for it. Open it there, or ask for a new one here.",
-                ));
+                return Err(other_browser());
+            }
+            if link.reset {
+                return Err(Error::forbidden("link.reset", "Please choose a new password."));
             }
             if link.birth_date {
                 self.birth_date_is_right(tenant, hash, link.user, body.birth_date.as_deref())
@@ -206,7 +231,7 @@ impl Identity {
                             return Err(unknown_user());
                         }
                     }
-                    this.open(tx, user, Assurance::One, "link", &device).await
+                    this.open(tx, user, Assurance::One, "link", &caller).await
                 })
             })
             .await
@@ -244,7 +269,7 @@ impl Identity {
         ))
     }
 
-    async fn refuse_link(&self, tenant: TenantId, user: Uuid, why: &'static str) -> Result<()> {
+    pub(crate) async fn refuse_link(&self, tenant: TenantId, user: Uuid, why: &'static str) -> Result<()> {
         let noted = self.ctx.db.write(tenant, move |tx| {
             Box::pin(async move { audited(tx, &format!("user:{user}"), "execute", "sign-in", "denied", why).await })
         });

@@ -16,6 +16,8 @@ pub(crate) enum Letter {
     SignInLink,
     /// Somebody asked for a link to an account that does not sign in by link.
     SignInLinkRefused,
+    /// Carries the path of a link by which a new password is chosen.
+    PasswordReset,
     /// What the person signs in with was changed.
     SecurityChanged,
     /// Carries the path of the link by which somebody comes in for the first time.

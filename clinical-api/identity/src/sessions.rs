@@ -66,8 +66,12 @@ async fn list(State(identity): State<Arc<Identity>>, who: Principal) -> Result<J
     Ok(Json(List { sessions }))
 }
 
+/// Another session asks for a fresh proof, so that nobody at a borrowed screen puts its owner out; the own one does not.
 async fn end(State(identity): State<Arc<Identity>>, who: Principal, Path(id): Path<String>) -> Result<StatusCode> {
     identity.owner(&who, Action::Write, "session").await?;
+    if !id.eq_ignore_ascii_case(&who.session.to_string()) {
+        who.require_fresh(identity.ctx.clock.now_ms())?;
+    }
     let unknown = || Error::not_found("identity.session_unknown", "There is no such session.");
     let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
     let this = identity.clone();
@@ -97,6 +101,7 @@ struct Ended {
 
 async fn end_others(State(identity): State<Arc<Identity>>, who: Principal) -> Result<Json<Ended>> {
     identity.owner(&who, Action::Write, "session").await?;
+    who.require_fresh(identity.ctx.clock.now_ms())?;
     let this = identity.clone();
     let ended = identity.ctx.db.write(who.tenant, move |tx| {
         Box::pin(async move {

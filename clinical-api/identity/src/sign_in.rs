@@ -1,16 +1,18 @@
 //! Signing in: a password, where it is asked for a second step, or a link; and the session that it opens.
 
 use crate::{
-    ATTEMPTS, Identity, Opened, SESSION, User, WINDOW, audited,
+    Identity, Opened, SESSION, SESSIONS, User, audited,
+    caller::Caller,
     factors::{Changed, store as factors, wrong_code},
+    guesses::{self, Bucket},
     passkeys::{Assertion, Site, ceremony::Refusal, store as ceremonies},
-    store, too_many, unknown_user,
+    password::Verdict,
+    store, unknown_user,
 };
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
-    auth::{Assurance, NewSession, Role},
+    auth::{Assurance, NewSession, Principal, Role},
     clock::Millis,
-    id,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -42,14 +44,15 @@ pub(crate) enum Proof {
 }
 
 impl Identity {
-    /// Opens a session. Staff's ends after the silence that their clinic has chosen.
+    /// Opens a session. Staff's ends after the silence that their clinic has chosen. It takes the place of the one that this
+    /// browser's tab held, and of the oldest where there are too many.
     pub(crate) async fn open(
         &self,
         tx: &mut Tx,
         user: User,
         assurance: Assurance,
         how: &str,
-        device: &str,
+        caller: &Caller,
     ) -> Result<Opened> {
         audited(tx, &user.subject(), "execute", "sign-in", "success", how).await?;
         let tenant = self.ctx.tenants.by_id(tx.tenant());
@@ -66,11 +69,23 @@ impl Identity {
             name: user.name.clone(),
             roles: user.roles.clone(),
             ttl_ms: SESSION,
-            note: device.to_owned(),
+            note: caller.device.clone(),
             grant: assurance.into(),
             idle_ms,
         };
-        let (token, session) = self.ctx.sessions.issue(tx, new).await?;
+        let sessions = &self.ctx.sessions;
+        let (token, session) = sessions.issue(tx, new).await?;
+        if let Some(held) = &caller.holds
+            && let Some(whose) = sessions.revoke_token(tx, held).await?
+        {
+            audited(tx, &whose, "execute", "sign-out", "success", "signed in anew").await?;
+        }
+        if sessions.keep_newest(tx, &user.subject(), SESSIONS).await? > 0 {
+            audited(tx, "system", "delete", &user.subject(), "success", "oldest sessions").await?;
+        }
+        if let Some(browser) = caller.browser {
+            store::know_browser(tx, user.id, browser).await?;
+        }
         Ok(Opened {
             token,
             session,
@@ -80,28 +95,37 @@ impl Identity {
         })
     }
 
-    /// Is it the password? Counted before it is looked at, so that many at once cannot slip past the limit. One answer,
-    /// and one amount of work, for an unknown address and for a wrong password.
-    async fn password_is_right(&self, tenant: TenantId, email: &str, password: &str) -> Result<Option<User>> {
-        let account = account(email);
-        let counted = self.ctx.db.write(tenant, move |tx| {
-            Box::pin(async move { store::attempt(tx, account, WINDOW).await })
-        });
-        let (count, until) = counted.await?;
-        if count > ATTEMPTS {
-            return Err(too_many(until - self.ctx.clock.now_ms()));
-        }
-        let found = store::by_email(&self.ctx.db, tenant, email).await?;
+    /// Is it the password? One answer, and one amount of work, for an unknown address and for a wrong password. A hash of
+    /// when less was asked is made anew.
+    async fn password_is_right(
+        &self,
+        tenant: TenantId,
+        found: Option<(User, Option<String>)>,
+        password: &str,
+    ) -> Result<Option<User>> {
         let (user, stored) = found.map_or((None, None), |(user, stored)| (Some(user), stored));
         let pepper = self.pepper(tenant);
-        let right = self.hasher.verify(pepper, password, stored.as_deref()).await?;
-        Ok(user.filter(|u| right && u.active))
+        let verdict = self.hasher.verify(pepper, password, stored.as_deref()).await?;
+        let user = user.filter(|u| u.active && verdict != Verdict::Wrong);
+        if let (Some(user), Verdict::Renewed(hash), Some(old)) = (&user, verdict, stored) {
+            let id = user.id;
+            let kept = self.ctx.db.write(tenant, move |tx| {
+                Box::pin(async move { factors::renew_password(tx, id, &old, &hash).await })
+            });
+            kept.await?;
+        }
+        Ok(user)
     }
 
     /// The first step.
-    pub(crate) async fn sign_in(&self, tenant: TenantId, email: &str, password: &str, device: String) -> Result<Step> {
+    pub(crate) async fn sign_in(&self, tenant: TenantId, email: &str, password: &str, caller: Caller) -> Result<Step> {
         let email = email.trim().to_lowercase();
-        let user = self.password_is_right(tenant, &email, password).await?;
+        let found = store::by_email(&self.ctx.db, tenant, &email).await?;
+        let (id, now) = (found.as_ref().map(|(user, _)| user.id), self.ctx.clock.now_ms());
+        let known = store::is_known_browser(&self.ctx.db, tenant, id, caller.browser, now).await?;
+        let buckets = guesses::buckets(&email, &caller, known);
+        self.count_attempt(tenant, buckets.clone()).await?;
+        let user = self.password_is_right(tenant, found, password).await?;
         let this = self.clone();
         let step = self.ctx.db.write(tenant, move |tx| {
             Box::pin(async move {
@@ -109,10 +133,10 @@ impl Identity {
                     audited(tx, "anonymous", "execute", "sign-in", "denied", "password").await?;
                     return Ok(None);
                 };
-                store::forget_attempts(tx, account(&email)).await?;
+                guesses::forget(tx, &buckets).await?;
                 let standing = factors::standing_in(tx, user.id).await?;
                 if !standing.second() {
-                    let opened = this.open(tx, user, Assurance::One, "password", &device).await?;
+                    let opened = this.open(tx, user, Assurance::One, "password", &caller).await?;
                     return Ok(Some(Step::In(Box::new(opened))));
                 }
                 let begun = ceremonies::Ceremony {
@@ -144,14 +168,21 @@ impl Identity {
         tenant: TenantId,
         ticket: String,
         proof: Proof,
-        device: String,
+        caller: Caller,
     ) -> Result<Opened> {
         let secret = ticket.clone();
         let tried = self.ctx.db.write(tenant, move |tx| {
             Box::pin(async move { ceremonies::attempt(tx, &secret, TRIES).await })
         });
         let user = tried.await?.ok_or_else(ended)?;
-        self.limit_second(tenant, user).await?;
+        // A passkey cannot be guessed: wrong codes of somebody else do not stand in its way.
+        if !matches!(proof, Proof::Passkey(_)) {
+            self.limit_second(tenant, user).await?;
+        }
+        let recovery = match &proof {
+            Proof::Recovery(code) => self.recovery_hashes(tenant, user, code).await?,
+            _ => Vec::new(),
+        };
         let passkey = match &proof {
             Proof::Passkey(assertion) => Some(
                 self.assertion(tenant, ceremonies::Kind::Second, assertion, Some(user))
@@ -164,8 +195,8 @@ impl Identity {
             Box::pin(async move {
                 let (right, how) = match (&proof, passkey) {
                     (Proof::Totp(code), _) => (this.totp_is_right(tx, user, code).await?, "password and code"),
-                    (Proof::Recovery(code), _) => (
-                        this.recovery_is_right(tx, user, code).await?,
+                    (Proof::Recovery(_), _) => (
+                        this.recovery_is_right(tx, user, &recovery).await?,
                         "password and recovery code",
                     ),
                     (Proof::Passkey(_), Some(Ok(passkey))) => (passkey.count(tx).await?, "password and passkey"),
@@ -194,7 +225,7 @@ impl Identity {
                     this.tell_changed(tx, user).await?;
                 }
                 let user = active(tx, user).await?;
-                this.open(tx, user, Assurance::Two, how, &device).await.map(Ok)
+                this.open(tx, user, Assurance::Two, how, &caller).await.map(Ok)
             })
         });
         opened.await?
@@ -213,7 +244,7 @@ impl Identity {
         &self,
         tenant: TenantId,
         assertion: &Assertion,
-        device: String,
+        caller: Caller,
     ) -> Result<Opened> {
         let found = self
             .assertion(tenant, ceremonies::Kind::SignIn, assertion, None)
@@ -226,7 +257,7 @@ impl Identity {
                     Ok(used) => match store::by_id_in(tx, used.user).await?.filter(|u| u.active) {
                         None => Refusal::Account,
                         Some(_) if !used.count(tx).await? => Refusal::Counter,
-                        Some(user) => return this.open(tx, user, Assurance::Two, "passkey", &device).await.map(Ok),
+                        Some(user) => return this.open(tx, user, Assurance::Two, "passkey", &caller).await.map(Ok),
                     },
                 };
                 let why = format!("passkey: {}", refused.name());
@@ -237,16 +268,20 @@ impl Identity {
         opened.await?
     }
 
-    /// The password of someone who is signed in, with the limit of signing in.
-    pub(crate) async fn own_password_is_right(&self, tenant: TenantId, user: Uuid, password: &str) -> Result<bool> {
-        let found = store::by_id(&self.ctx.db, tenant, user)
+    /// The password of someone who is signed in; tries are counted in their session.
+    pub(crate) async fn own_password_is_right(&self, who: &Principal, user: Uuid, password: &str) -> Result<bool> {
+        let tenant = who.tenant;
+        let email = store::by_id(&self.ctx.db, tenant, user)
             .await?
-            .ok_or_else(unknown_user)?;
-        let right = self.password_is_right(tenant, &found.email, password).await?.is_some();
+            .ok_or_else(unknown_user)?
+            .email;
+        let buckets: Vec<Bucket> = guesses::of_session(who.session);
+        self.count_attempt(tenant, buckets.clone()).await?;
+        let found = store::by_email(&self.ctx.db, tenant, &email).await?;
+        let right = self.password_is_right(tenant, found, password).await?.is_some();
         if right {
-            let account = account(&found.email);
             let forgotten = self.ctx.db.write(tenant, move |tx| {
-                Box::pin(async move { store::forget_attempts(tx, account).await })
+                Box::pin(async move { guesses::forget(tx, &buckets).await })
             });
             forgotten.await?;
         }
@@ -264,8 +299,4 @@ pub(crate) async fn active(tx: &mut Tx, user: Uuid) -> Result<User> {
         .await?
         .filter(|u| u.active)
         .ok_or_else(unknown_user)
-}
-
-fn account(email: &str) -> [u8; 32] {
-    id::sha256(email.as_bytes())
 }

@@ -3,17 +3,18 @@
 use crate::{
     Identity, audited,
     factors::{store as factors, wrong_code},
+    http::{Secret, secret},
     passkeys::{self, Assertion, http::site, store::Kind},
 };
 use axum::{Json, Router, extract::State, routing::post};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use medtech_kernel::{
     Error, Result, Tx,
     auth::{Assurance, Principal},
     http::{Body, TenantCtx},
     policy::Action,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -39,11 +40,23 @@ pub(crate) fn methods(who: &Principal, standing: factors::Standing) -> Vec<&'sta
     .collect()
 }
 
+/// The token of the same session from now on.
+#[derive(Serialize)]
+pub(crate) struct Proved {
+    access_token: String,
+    assurance: Assurance,
+}
+
 impl Identity {
-    async fn stepped_up(&self, tx: &mut Tx, who: &Principal, reached: Assurance, how: &str) -> Result<()> {
+    /// The session goes on under a new token (ASVS 7.2.4): one that was taken before opens nothing any more.
+    async fn stepped_up(&self, tx: &mut Tx, who: &Principal, reached: Assurance, how: &str) -> Result<Proved> {
         let assurance = reached.max(who.grant.assurance);
-        self.ctx.sessions.proved(tx, who.session, assurance).await?;
-        audited(tx, &who.subject, "execute", "step-up", "success", how).await
+        let access_token = self.ctx.sessions.renew(tx, who.session, assurance).await?;
+        audited(tx, &who.subject, "execute", "step-up", "success", how).await?;
+        Ok(Proved {
+            access_token,
+            assurance,
+        })
     }
 
     async fn step_up_denied(&self, who: Principal, how: &'static str) -> Result<()> {
@@ -63,7 +76,7 @@ async fn password(
     State(identity): State<Arc<Identity>>,
     who: Principal,
     Body(body): Body<Password>,
-) -> Result<StatusCode> {
+) -> Result<Secret<Proved>> {
     let user = identity.owner(&who, Action::Write, "credential").await?;
     let standing = factors::standing(&identity.ctx.db, who.tenant, user).await?;
     if !methods(&who, standing).contains(&"password") {
@@ -72,7 +85,7 @@ async fn password(
             "Please confirm with your passkey or a code.",
         ));
     }
-    if !identity.own_password_is_right(who.tenant, user, &body.password).await? {
+    if !identity.own_password_is_right(&who, user, &body.password).await? {
         identity.step_up_denied(who, "password").await?;
         return Err(Error::unprocessable(
             "identity.password_wrong",
@@ -83,7 +96,7 @@ async fn password(
     let done = identity.ctx.db.write(who.tenant, move |tx| {
         Box::pin(async move { this.stepped_up(tx, &who, Assurance::One, "password").await })
     });
-    done.await.map(|()| StatusCode::NO_CONTENT)
+    done.await.map(secret)
 }
 
 #[derive(Deserialize)]
@@ -91,7 +104,7 @@ struct Code {
     code: String,
 }
 
-async fn totp(State(identity): State<Arc<Identity>>, who: Principal, Body(body): Body<Code>) -> Result<StatusCode> {
+async fn totp(State(identity): State<Arc<Identity>>, who: Principal, Body(body): Body<Code>) -> Result<Secret<Proved>> {
     let user = identity.owner(&who, Action::Write, "credential").await?;
     identity.limit_second(who.tenant, user).await?;
     let this = identity.clone();
@@ -99,17 +112,13 @@ async fn totp(State(identity): State<Arc<Identity>>, who: Principal, Body(body):
         Box::pin(async move {
             if !this.totp_is_right(tx, user, &body.code).await? {
                 audited(tx, &who.subject, "execute", "step-up", "denied", "code").await?;
-                return Ok(false);
+                return Ok(None);
             }
             this.forget_second(tx, user).await?;
-            this.stepped_up(tx, &who, Assurance::Two, "code").await.map(|()| true)
+            this.stepped_up(tx, &who, Assurance::Two, "code").await.map(Some)
         })
     });
-    if right.await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(wrong_code())
-    }
+    right.await?.map(secret).ok_or_else(wrong_code)
 }
 
 async fn passkey_start(
@@ -130,7 +139,7 @@ async fn passkey(
     State(identity): State<Arc<Identity>>,
     who: Principal,
     Body(body): Body<Assertion>,
-) -> Result<StatusCode> {
+) -> Result<Secret<Proved>> {
     let user = identity.owner(&who, Action::Write, "credential").await?;
     let found = identity.assertion(who.tenant, Kind::StepUp, &body, Some(user)).await?;
     let this = identity.clone();
@@ -139,24 +148,19 @@ async fn passkey(
             let why = match found {
                 Err(refusal) => refusal,
                 Ok(used) if used.count(tx).await? => {
-                    return this
-                        .stepped_up(tx, &who, Assurance::Two, "passkey")
-                        .await
-                        .map(|()| true);
+                    return this.stepped_up(tx, &who, Assurance::Two, "passkey").await.map(Some);
                 }
                 Ok(_) => passkeys::ceremony::Refusal::Counter,
             };
             let why = format!("passkey: {}", why.name());
             audited(tx, &who.subject, "execute", "step-up", "denied", &why).await?;
-            Ok(false)
+            Ok(None)
         })
     });
-    if right.await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Error::unprocessable(
+    right.await?.map(secret).ok_or_else(|| {
+        Error::unprocessable(
             "identity.passkey_refused",
             "This passkey was not accepted. Please try again.",
-        ))
-    }
+        )
+    })
 }

@@ -1,5 +1,6 @@
 //! Every SQL text of identity.
 
+use crate::cost::Cost;
 use medtech_kernel::{
     Db, Error, Migration, Result, Row, TenantId, Tx, Val,
     auth::Role,
@@ -42,6 +43,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "identity",
+        number: 7,
+        sql: Script::Both(include_str!("../migrations/0007_guesses.sql")),
+    },
+    Migration {
+        module: "identity",
         number: 8,
         sql: Script::Both(include_str!("../migrations/0008_oauth_bound.sql")),
     },
@@ -49,6 +55,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         module: "identity",
         number: 9,
         sql: Script::Both(include_str!("../migrations/0009_sso_session.sql")),
+    },
+    Migration {
+        module: "identity",
+        number: 10,
+        sql: Script::Both(include_str!("../migrations/0010_recovery.sql")),
     },
 ];
 
@@ -100,12 +111,11 @@ const BY_ID: &str = "SELECT id, COALESCE(email_sealed, email), name, roles, acti
 const BY_EMAIL: &str = "SELECT id, COALESCE(email_sealed, email), name, roles, active, practitioner, patient, password
     FROM identity_user WHERE tenant = $1 AND (email = $2 OR email = $3)";
 const LINK: &str =
-    "INSERT INTO identity_link (tenant, hash, user_id, created_at, expires_at, uses_left, browser, birth_date)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    "INSERT INTO identity_link (tenant, hash, user_id, created_at, expires_at, uses_left, browser, birth_date, reset)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const USE_LINK: &str = "UPDATE identity_link SET uses_left = uses_left - 1
     WHERE tenant = $1 AND hash = $2 AND uses_left > 0 AND expires_at > $3 RETURNING user_id";
-const FIND_LINK: &str =
-    "SELECT user_id, expires_at, uses_left, browser, birth_date FROM identity_link WHERE tenant = $1 AND hash = $2";
+const FIND_LINK: &str = "SELECT user_id, expires_at, uses_left, browser, birth_date, reset FROM identity_link WHERE tenant = $1 AND hash = $2";
 // The last wrong date of birth burns the link.
 const TRY_LINK: &str = "UPDATE identity_link SET tries = tries + 1
     WHERE tenant = $1 AND hash = $2 AND tries < $3 AND uses_left > 0 AND expires_at > $4";
@@ -113,6 +123,21 @@ const OLD_LINKS: &str = "DELETE FROM identity_link WHERE tenant = $1 AND expires
 const ATTEMPT: &str = "INSERT INTO identity_attempt (tenant, account, failures, until_at) VALUES ($1, $2, 1, $3)
     ON CONFLICT (tenant, account) DO UPDATE SET failures = identity_attempt.failures + 1 RETURNING failures, until_at";
 const FORGET: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND account = $2";
+const TAKE_BACK: &str =
+    "UPDATE identity_attempt SET failures = failures - 1 WHERE tenant = $1 AND account = $2 AND failures > 0";
+const KNOWN_BROWSER: &str =
+    "SELECT seen_at FROM identity_browser WHERE tenant = $1 AND user_id = $2 AND browser = $3 AND seen_at > $4";
+const KNOW_BROWSER: &str = "INSERT INTO identity_browser (tenant, user_id, browser, seen_at) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (tenant, user_id, browser) DO UPDATE SET seen_at = excluded.seen_at";
+const BROWSERS: &str =
+    "SELECT browser FROM identity_browser WHERE tenant = $1 AND user_id = $2 ORDER BY seen_at DESC, browser";
+const DROP_BROWSER: &str = "DELETE FROM identity_browser WHERE tenant = $1 AND user_id = $2 AND browser = $3";
+const DROP_BROWSERS: &str = "DELETE FROM identity_browser WHERE tenant = $1 AND user_id = $2";
+const HASH_COST: &str = "SELECT memory, passes, took_ms FROM identity_hash_cost WHERE tenant = $1";
+const SET_HASH_COST: &str =
+    "INSERT INTO identity_hash_cost (tenant, memory, passes, took_ms, measured_at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (tenant) DO UPDATE SET memory = excluded.memory, passes = excluded.passes, took_ms = excluded.took_ms,
+    measured_at = excluded.measured_at";
 const OLD_ATTEMPTS: &str = "DELETE FROM identity_attempt WHERE tenant = $1 AND until_at <= $2";
 
 pub(crate) fn user(row: &Row) -> Result<User> {
@@ -188,13 +213,15 @@ pub(crate) struct NewLink {
     pub(crate) browser: Option<[u8; 32]>,
     /// It asks for the date of birth.
     pub(crate) birth_date: bool,
+    /// It leads to a new password, and opens no session.
+    pub(crate) reset: bool,
 }
 
 pub(crate) async fn insert_link(tx: &mut Tx, hash: [u8; 32], link: &NewLink) -> Result<()> {
     let now = tx.now();
     // What ended a month ago need not be told from what never was.
     tx.exec(OLD_LINKS, &[(now - 30 * 86_400_000).into()]).await?;
-    let args: [Val; 7] = [
+    let args: [Val; 8] = [
         hash.into(),
         link.user.into(),
         now.into(),
@@ -202,6 +229,7 @@ pub(crate) async fn insert_link(tx: &mut Tx, hash: [u8; 32], link: &NewLink) -> 
         link.uses.into(),
         link.browser.into(),
         link.birth_date.into(),
+        link.reset.into(),
     ];
     tx.exec(LINK, &args).await.map(|_| ())
 }
@@ -214,6 +242,7 @@ pub(crate) struct Link {
     uses_left: i64,
     pub(crate) browser: Option<[u8; 32]>,
     pub(crate) birth_date: bool,
+    pub(crate) reset: bool,
 }
 
 impl Link {
@@ -254,6 +283,7 @@ fn read_link(row: &Row) -> Result<Link> {
         uses_left: row.i64(2)?,
         browser: browser.map_err(|e| Error::internal("link.browser", e))?,
         birth_date: row.bool(4)?,
+        reset: row.bool(5)?,
     })
 }
 
@@ -292,4 +322,66 @@ pub(crate) async fn attempt(tx: &mut Tx, account: [u8; 32], window: Millis) -> R
 
 pub(crate) async fn forget_attempts(tx: &mut Tx, account: [u8; 32]) -> Result<()> {
     tx.exec(FORGET, &[account.into()]).await.map(|_| ())
+}
+
+/// A right one does not count.
+pub(crate) async fn take_back_attempt(tx: &mut Tx, account: [u8; 32]) -> Result<()> {
+    tx.exec(TAKE_BACK, &[account.into()]).await.map(|_| ())
+}
+
+/// A browser in which somebody has not signed in for so long is a stranger again.
+const BROWSER_KEPT: Millis = 180 * 86_400_000;
+/// Browsers of one person that are known; the one used longest ago goes.
+const BROWSERS_MOST: usize = 10;
+
+/// Has the owner of an account signed in in this browser? Asked alike for accounts that are not there.
+pub(crate) async fn is_known_browser(
+    db: &Db,
+    tenant: TenantId,
+    user: Option<Uuid>,
+    browser: Option<[u8; 32]>,
+    now: Millis,
+) -> Result<bool> {
+    let (user, browser) = (user.unwrap_or_default(), browser.unwrap_or_default());
+    let args = [user.into(), browser.into(), (now - BROWSER_KEPT).into()];
+    Ok(db.query_opt(tenant, KNOWN_BROWSER, &args).await?.is_some())
+}
+
+pub(crate) async fn know_browser(tx: &mut Tx, user: Uuid, browser: [u8; 32]) -> Result<()> {
+    let now = tx.now();
+    tx.exec(KNOW_BROWSER, &[user.into(), browser.into(), now.into()])
+        .await?;
+    for row in tx.query(BROWSERS, &[user.into()]).await?.iter().skip(BROWSERS_MOST) {
+        let old = row.blob(0)?.to_vec();
+        tx.exec(DROP_BROWSER, &[user.into(), old.into()]).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn drop_browsers(tx: &mut Tx, user: Uuid) -> Result<()> {
+    tx.exec(DROP_BROWSERS, &[user.into()]).await.map(|_| ())
+}
+
+/// What a password hash costs on this installation, and how many milliseconds it took when that was measured.
+pub(crate) async fn hash_cost(db: &Db) -> Result<Option<(Cost, Millis)>> {
+    let Some(row) = db.query_opt(TenantId::SYSTEM, HASH_COST, &[]).await? else {
+        return Ok(None);
+    };
+    let parameter = |n: i64| u32::try_from(n).map_err(|e| Error::internal("identity.hash_cost", e));
+    let cost = Cost {
+        memory: parameter(row.i64(0)?)?,
+        passes: parameter(row.i64(1)?)?,
+    };
+    Ok(Some((cost, row.i64(2)?)))
+}
+
+pub(crate) async fn set_hash_cost(tx: &mut Tx, cost: Cost, took_ms: Millis) -> Result<()> {
+    let now = tx.now();
+    let args = [
+        i64::from(cost.memory).into(),
+        i64::from(cost.passes).into(),
+        took_ms.into(),
+        now.into(),
+    ];
+    tx.exec(SET_HASH_COST, &args).await.map(|_| ())
 }

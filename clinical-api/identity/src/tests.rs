@@ -1,4 +1,5 @@
 use super::*;
+use crate::guesses::{ATTEMPTS, WINDOW};
 use ::http::{Request, StatusCode};
 use axum::{Extension, body::Body};
 use http_body_util::BodyExt;

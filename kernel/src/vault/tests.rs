@@ -464,3 +464,23 @@ fn a_key_service_holds_the_key_without_giving_its_own() {
     }
     assert!(External(Service(Key::new(&[4; 32]).unwrap())).fetch(&kept).is_err());
 }
+
+/// What is kept beside a sealed root key says how its passphrase was stretched: argon2id above OWASP's floor, a salt of its own.
+#[test]
+fn a_passphrase_is_stretched_with_a_salt_of_its_own() {
+    use super::root::{Passphrase, RootProvider};
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let root = Root::from_bytes([7; 32]);
+    let kept: Vec<serde_json::Value> = (0..2)
+        .map(|_| Passphrase(word("correct horse battery")).keep(&root).unwrap())
+        .collect();
+    for held in &kept {
+        assert!(
+            held["memory_kib"].as_u64().unwrap() >= 19_456 && held["passes"].as_u64().unwrap() >= 2,
+            "{held}"
+        );
+        assert_eq!(STANDARD.decode(held["salt"].as_str().unwrap()).unwrap().len(), 16);
+    }
+    assert_ne!(kept[0]["salt"], kept[1]["salt"]);
+    assert_ne!(kept[0]["wrapped"], kept[1]["wrapped"]);
+}

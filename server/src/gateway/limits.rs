@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use medtech_kernel::{
     Error,
     config::Limits as Config,
-    http::{Verified, bearer},
+    http::{Network, Verified, bearer},
     id,
 };
 use serde_json::json;
@@ -157,6 +157,7 @@ pub(crate) async fn limit(State(limits): State<Arc<Limits>>, mut request: Reques
         if let Err(wait) = limits.charge(token.as_ref(), client) {
             return too_many(fhir, wait);
         }
+        request.extensions_mut().insert(Network(address::network(client)));
     }
     let verified = Verified::default();
     request.extensions_mut().insert(verified.clone());

@@ -1,3 +1,4 @@
 //! The whole server in this process, on both engines.
 
+mod first_start;
 mod isolation;

@@ -300,7 +300,7 @@ impl Client {
         };
         identity.doubts = self.hub.doubts.load(Ordering::Acquire);
         identity.checked = self.hub.ctx.clock.now_ms();
-        match self.hub.ctx.sessions.verify(self.tenant, &identity.token).await {
+        match self.hub.ctx.sessions.still(self.tenant, &identity.token).await {
             Ok(principal) => identity.principal = principal,
             Err(e) if e.code == "auth.token_expired" => return Err(Disconnect::EXPIRED),
             Err(e) if e.kind == Kind::Unauthorized => return Err(Disconnect::REVOKED),

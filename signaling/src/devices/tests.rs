@@ -418,6 +418,7 @@ async fn credentials(world: &World) -> Result<()> {
     let principal = world.ctx.sessions.verify(world.north.id, &mine.token).await?;
     let revoked = Revoked {
         session: principal.session,
+        elsewhere: false,
         subject: principal.subject,
     };
     d.devices.on_live(&Event::new(

@@ -1,21 +1,20 @@
 // The box to write in. The draft is kept for the tab, so that a reload or a lost call loses nothing.
 import { useRef, useState, type DragEvent, type KeyboardEvent } from 'react';
 import type { Thread } from '../core/chat/thread';
-import { tab } from '../core/store/keep';
 import { Icon } from '../ui/Icon';
 import { useT } from '../ui/store';
 
 export function Composer({ thread, onFiles }: { thread: Thread; onFiles: (files: File[]) => void }) {
   const t = useT();
   const key = `medtech.draft.${thread.id}`;
-  const [text, setText] = useState(() => tab.read<string>(key) ?? '');
+  const [text, setText] = useState(() => thread.keep.read<string>(key) ?? '');
   const [full, setFull] = useState(false);
   const file = useRef<HTMLInputElement>(null);
 
   const change = (value: string) => {
     setText(value);
-    if (value === '') tab.remove(key);
-    else tab.write(key, value);
+    if (value === '') thread.keep.remove(key);
+    else thread.keep.write(key, value);
     thread.typing();
   };
   const send = () => {
@@ -23,7 +22,7 @@ export function Composer({ thread, onFiles }: { thread: Thread; onFiles: (files:
     if (body === '') return;
     const taken = thread.send({ text: body }) !== null;
     setFull(!taken);
-    if (taken) { setText(''); tab.remove(key); }
+    if (taken) { setText(''); thread.keep.remove(key); }
   };
   const onKey = (event: KeyboardEvent) => {
     if (event.key !== 'Enter' || event.shiftKey || event.nativeEvent.isComposing) return;

@@ -4,7 +4,12 @@ pub(crate) mod recovery;
 pub(crate) mod store;
 pub(crate) mod totp;
 
-use crate::{ATTEMPTS, Identity, WINDOW, audited, mail::Letter, store as users};
+use crate::{
+    Identity, audited,
+    guesses::{ATTEMPTS, WINDOW},
+    mail::Letter,
+    store as users,
+};
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
     auth::{Assurance, Principal},
@@ -75,6 +80,7 @@ impl Identity {
         crate::passkeys::store::remove_all(tx, user).await?;
         store::remove_totp(tx, user).await?;
         store::remove_codes(tx, user).await?;
+        users::drop_browsers(tx, user).await?;
         self.ctx.sessions.revoke_subject(tx, &format!("user:{user}")).await?;
         self.tell_changed(tx, user).await
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 const CODES: usize = 10;
 const BYTES: usize = 10;
+const PEPPER: &str = "identity recovery code 2";
 /// Crockford's base 32: no letter that looks like a digit.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -45,18 +46,38 @@ fn plain(typed: &str) -> String {
 }
 
 impl Identity {
-    /// Eighty random bits need no slow hash; the key keeps a copy of the database alone useless.
-    fn code_hash(&self, tenant: TenantId, user: Uuid, typed: &str) -> [u8; 32] {
+    /// How codes were kept before they were stretched.
+    fn keyed(&self, tenant: TenantId, user: Uuid, typed: &str) -> [u8; 32] {
         let key = self.ctx.root.derive("identity recovery code 1", tenant);
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let tag = hmac::sign(&key, format!("{user}:{}", plain(typed)).as_bytes());
         <[u8; 32]>::try_from(tag.as_ref()).unwrap_or_default()
     }
 
+    /// What a typed code would be kept as: one hash, since the codes of a set share their salt. To be made before a
+    /// transaction, which must not wait for it.
+    pub(crate) async fn recovery_hashes(&self, tenant: TenantId, user: Uuid, typed: &str) -> Result<Vec<[u8; 32]>> {
+        let mut hashes = Vec::new();
+        for salt in store::code_salts(&self.ctx.db, tenant, user).await? {
+            hashes.extend(match salt {
+                None => vec![self.keyed(tenant, user, typed)],
+                Some(salt) => {
+                    let pepper = self.ctx.root.derive(PEPPER, tenant);
+                    self.hasher.stretch(pepper, vec![plain(typed)], salt).await?
+                }
+            });
+        }
+        Ok(hashes)
+    }
+
     /// Is it a code that was not used before? Uses it up.
-    pub(crate) async fn recovery_is_right(&self, tx: &mut Tx, user: Uuid, typed: &str) -> Result<bool> {
-        let hash = self.code_hash(tx.tenant(), user, typed);
-        store::use_code(tx, user, hash).await
+    pub(crate) async fn recovery_is_right(&self, tx: &mut Tx, user: Uuid, hashes: &[[u8; 32]]) -> Result<bool> {
+        for hash in hashes {
+            if store::use_code(tx, user, *hash).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -69,10 +90,10 @@ pub(crate) struct Codes {
 pub(crate) async fn renew(State(identity): State<Arc<Identity>>, who: Principal) -> Result<crate::http::Secret<Codes>> {
     let user = identity.may_change(&who).await?;
     let codes: Vec<String> = (0..CODES).map(|_| code()).collect();
-    let hashes: Vec<_> = codes
-        .iter()
-        .map(|code| identity.code_hash(who.tenant, user, code))
-        .collect();
+    let salt = id::random::<16>();
+    let pepper = identity.ctx.root.derive(PEPPER, who.tenant);
+    let plain = codes.iter().map(|code| plain(code)).collect();
+    let hashes = identity.hasher.stretch(pepper, plain, salt).await?;
     let this = identity.clone();
     identity
         .ctx
@@ -85,7 +106,7 @@ pub(crate) async fn renew(State(identity): State<Arc<Identity>>, who: Principal)
                         "Add a passkey or an authenticator app first.",
                     ));
                 }
-                store::put_codes(tx, user, &hashes).await?;
+                store::put_codes(tx, user, salt, &hashes).await?;
                 this.changed(tx, &who, user, Changed::RecoveryRenewed).await
             })
         })

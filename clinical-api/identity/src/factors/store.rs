@@ -14,8 +14,9 @@ const SPEND: &str = "UPDATE identity_totp SET last_step = $3
     WHERE tenant = $1 AND user_id = $2 AND last_step < $3 AND secret IS NOT NULL";
 const REMOVE_TOTP: &str = "DELETE FROM identity_totp WHERE tenant = $1 AND user_id = $2 RETURNING confirmed_at";
 
-const ADD_CODE: &str =
-    "INSERT INTO identity_recovery (tenant, user_id, hash, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const ADD_CODE: &str = "INSERT INTO identity_recovery (tenant, user_id, hash, created_at, salt) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+const SALTS: &str =
+    "SELECT DISTINCT salt FROM identity_recovery WHERE tenant = $1 AND user_id = $2 AND used_at IS NULL";
 const USE_CODE: &str = "UPDATE identity_recovery SET used_at = $4
     WHERE tenant = $1 AND user_id = $2 AND hash = $3 AND used_at IS NULL";
 const REMOVE_CODES: &str = "DELETE FROM identity_recovery WHERE tenant = $1 AND user_id = $2";
@@ -27,6 +28,9 @@ const STANDING: &str = "SELECT
     (SELECT COUNT(*) FROM identity_recovery WHERE tenant = $1 AND user_id = $2 AND used_at IS NULL)";
 
 const SET_PASSWORD: &str = "UPDATE identity_user SET password = $3 WHERE tenant = $1 AND id = $2";
+
+// Unless it was changed meanwhile.
+const RENEW_PASSWORD: &str = "UPDATE identity_user SET password = $4 WHERE tenant = $1 AND id = $2 AND password = $3";
 
 /// What a person can prove themselves with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,13 +104,24 @@ pub(crate) async fn remove_totp(tx: &mut Tx, user: Uuid) -> Result<bool> {
 }
 
 /// Replaces all codes of a person.
-pub(crate) async fn put_codes(tx: &mut Tx, user: Uuid, hashes: &[[u8; 32]]) -> Result<()> {
+pub(crate) async fn put_codes(tx: &mut Tx, user: Uuid, salt: [u8; 16], hashes: &[[u8; 32]]) -> Result<()> {
     remove_codes(tx, user).await?;
     let now = tx.now();
     for hash in hashes {
-        tx.exec(ADD_CODE, &[user.into(), (*hash).into(), now.into()]).await?;
+        let args = [user.into(), (*hash).into(), now.into(), salt.to_vec().into()];
+        tx.exec(ADD_CODE, &args).await?;
     }
     Ok(())
+}
+
+/// The salts of somebody's codes that are left: one, or none; `None` for codes of before.
+pub(crate) async fn code_salts(db: &Db, tenant: TenantId, user: Uuid) -> Result<Vec<Option<[u8; 16]>>> {
+    let rows = db.query(tenant, SALTS, &[user.into()]).await?;
+    let salt = |row: &medtech_kernel::Row| {
+        let salt = row.opt_blob(0)?.map(<[u8; 16]>::try_from).transpose();
+        salt.map_err(|e| medtech_kernel::Error::internal("identity.recovery_salt", e))
+    };
+    rows.iter().map(salt).collect()
 }
 
 pub(crate) async fn use_code(tx: &mut Tx, user: Uuid, hash: [u8; 32]) -> Result<bool> {
@@ -120,4 +135,11 @@ pub(crate) async fn remove_codes(tx: &mut Tx, user: Uuid) -> Result<()> {
 
 pub(crate) async fn set_password(tx: &mut Tx, user: Uuid, hash: &str) -> Result<()> {
     tx.exec(SET_PASSWORD, &[user.into(), hash.into()]).await.map(drop)
+}
+
+/// The same password under a new hash.
+pub(crate) async fn renew_password(tx: &mut Tx, user: Uuid, old: &str, hash: &str) -> Result<()> {
+    tx.exec(RENEW_PASSWORD, &[user.into(), old.into(), hash.into()])
+        .await
+        .map(drop)
 }

@@ -6,7 +6,7 @@ use super::{
     decoded, expected,
     store::{self, Kind},
 };
-use crate::{Identity, agent, audited, factors::Changed, http::signed_in, store as users};
+use crate::{Identity, agent, audited, caller::Caller, factors::Changed, http::signed_in, store as users};
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -60,13 +60,10 @@ async fn authenticate_start(
 async fn authenticate_finish(
     State(identity): State<Arc<Identity>>,
     TenantCtx(tenant): TenantCtx,
-    headers: HeaderMap,
+    caller: Caller,
     Body(body): Body<Assertion>,
 ) -> Result<crate::http::Secret<crate::http::SignedIn>> {
-    identity
-        .sign_in_passkey(tenant.id, &body, agent::describe(&headers))
-        .await
-        .map(signed_in)
+    identity.sign_in_passkey(tenant.id, &body, caller).await.map(signed_in)
 }
 
 async fn register_start(

@@ -187,6 +187,7 @@ impl Parts {
             uses: 1,
             browser: None,
             birth_date: false,
+            reset: false,
         };
         users::insert_link(tx, id::sha256(secret.as_bytes()), &link).await?;
         store::invite(tx, user.id, actor, expires_at).await?;

@@ -49,6 +49,7 @@ pub(crate) struct NewProfile {
 pub(crate) struct Preferences {
     theme: Theme,
     text_size: TextSize,
+    contrast: Contrast,
     /// A sound when a patient arrives.
     arrival_sound: bool,
     /// Notices by mail besides those in the application.
@@ -62,6 +63,7 @@ impl Default for Preferences {
         Self {
             theme: Theme::Auto,
             text_size: TextSize::Normal,
+            contrast: Contrast::Auto,
             arrival_sound: true,
             mail_notices: true,
             captions: false,
@@ -84,6 +86,14 @@ enum TextSize {
     Normal,
     Large,
     Larger,
+    Largest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Contrast {
+    Auto,
+    More,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,11 +277,12 @@ impl Identity {
         who.require_fresh(self.ctx.clock.now_ms())?;
         let new_name = with.name.as_deref().map(name).transpose()?;
         let password = match &with.password {
-            Some(password) => Some(
-                self.hasher
-                    .hash(self.pepper(who.tenant), password, &[&who.name])
-                    .await?,
-            ),
+            Some(password) => {
+                let user = users::by_id(&self.ctx.db, who.tenant, id)
+                    .await?
+                    .ok_or_else(unknown_user)?;
+                Some(self.new_password(who.tenant, password, &user).await?)
+            }
             None => None,
         };
         let (bus, actor) = (self.ctx.bus.clone(), who.subject.clone());

@@ -579,3 +579,115 @@ async fn profile_and_preferences_are_typed_and_change_what_is_sent() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn administrators_end_sessions_and_a_reset_takes_every_factor_and_goes_round_none() {
+    on_both_engines(&tables(), |w| {
+        Box::pin(async move {
+            let h = house(w).await?;
+            let (id, token) = sign_in(&h.identity, &w.north, "dr@north.example", Role::Clinician, None).await?;
+            let (other_id, other) = sign_in(&h.identity, &w.north, "b@north.example", Role::Clinician, None).await?;
+            let user: uuid::Uuid = id.parse().unwrap();
+            let second = h.identity.issue_token(w.north.id, user, DAY, "a phone").await?;
+
+            // All sessions of one person, and of nobody else; they come back with what they sign in with.
+            let (status, _) = h.admin("POST", &format!("/users/{id}/end-sessions"), Value::Null).await;
+            assert_eq!(status, StatusCode::OK);
+            for token in [&token, &second] {
+                assert_eq!(
+                    h.ask(token, "GET", "/me", Value::Null).await.0,
+                    StatusCode::UNAUTHORIZED
+                );
+            }
+            assert_eq!(h.ask(&other, "GET", "/me", Value::Null).await.0, StatusCode::OK);
+            let password = json!({"email": "dr@north.example", "password": PASSWORD});
+            let (status, first) = call(&h.app, "POST", NORTH, "/sign-in", None, Some(password.clone())).await;
+            assert_eq!(status, StatusCode::OK);
+            let token = first["access_token"].as_str().unwrap().to_owned();
+
+            // A second factor and recovery codes; a password alone is a ticket now.
+            let mut device =
+                crate::passkeys::authenticator::Authenticator::new(crate::passkeys::authenticator::Signer::es256());
+            let (_, started) = h.ask(&token, "POST", "/passkeys/register/start", json!({})).await;
+            let made = device.create(&started, "http://north.localhost", |_| {});
+            assert_eq!(
+                h.ask(&token, "POST", "/passkeys/register/finish", made).await.0,
+                StatusCode::CREATED
+            );
+            let (_, codes) = h.ask(&token, "POST", "/recovery", json!({})).await;
+            let (_, asked) = call(&h.app, "POST", NORTH, "/sign-in", None, Some(password.clone())).await;
+            let ticket = asked["second_factor"]["ticket"].clone();
+            assert!(ticket.is_string() && asked.get("access_token").is_none(), "{asked}");
+
+            // A reset asks the administrator for a fresh proof.
+            w.ctx.clock.advance(FRESH + 1);
+            let reset = format!("/users/{id}/reset");
+            assert_eq!(code(&h.admin("POST", &reset, Value::Null).await), (403, "auth.step_up"));
+            let admin = h
+                .identity
+                .issue_token(w.north.id, h.admin_id.parse().unwrap(), DAY, "test")
+                .await?;
+            assert_eq!(h.ask(&admin, "POST", &reset, Value::Null).await.0, StatusCode::OK);
+
+            // Nothing of before opens: session, password, passkey, recovery code, a ticket that was open.
+            assert_eq!(
+                h.ask(&token, "GET", "/me", Value::Null).await.0,
+                StatusCode::UNAUTHORIZED
+            );
+            let (status, _) = call(&h.app, "POST", NORTH, "/sign-in", None, Some(password)).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED);
+            let recovery = json!({"ticket": ticket, "recovery": codes["codes"][0]});
+            let (status, _) = call(&h.app, "POST", NORTH, "/sign-in/second", None, Some(recovery)).await;
+            assert!(status.is_client_error(), "{status}");
+            let (_, started) = call(
+                &h.app,
+                "POST",
+                NORTH,
+                "/passkeys/authenticate/start",
+                None,
+                Some(json!({})),
+            )
+            .await;
+            let proof = device.get(&started, "http://north.localhost", |_| {});
+            let (status, _) = call(
+                &h.app,
+                "POST",
+                NORTH,
+                "/passkeys/authenticate/finish",
+                None,
+                Some(proof),
+            )
+            .await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED);
+            // They come in as at the beginning, by the mailed invitation, with one factor.
+            let (status, opened) = h.enter(&h.link(1).await).await;
+            assert_eq!(
+                (status, &opened["assurance"]),
+                (StatusCode::OK, &json!("one")),
+                "{opened}"
+            );
+            let fresh = opened["access_token"].as_str().unwrap();
+            let (_, security) = h.ask(fresh, "GET", "/me/security", Value::Null).await;
+            assert_eq!(
+                (
+                    &security["password"],
+                    &security["passkeys"],
+                    &security["totp"],
+                    &security["recovery"]
+                ),
+                (&json!(false), &json!(0), &json!(false), &json!(0))
+            );
+            // Nobody but an administrator does any of this.
+            for act in ["reset", "end-sessions", "lock"] {
+                let path = format!("/users/{other_id}/{act}");
+                assert_eq!(
+                    h.ask(fresh, "POST", &path, Value::Null).await.0,
+                    StatusCode::FORBIDDEN,
+                    "{act}"
+                );
+            }
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -317,6 +317,57 @@ async fn what_ends_by_time_alone_ends_a_live_connection_too() {
     assert_eq!(closed(&mut client).await, (3005, "connection expired".into()));
 }
 
+/// A connection that stands and answers its pings is a machine: the silence of its owner goes on.
+#[tokio::test]
+async fn silence_ends_a_live_connection_too_and_requests_keep_it() {
+    let bench = Bench::start(options()).await;
+    let (ctx, north) = (bench.world.ctx.clone(), bench.world.north.id);
+    let mut tokens = Vec::new();
+    for subject in ["user:1", "user:2"] {
+        let sessions = ctx.sessions.clone();
+        let issued = ctx.db.write(north, move |tx| {
+            Box::pin(async move {
+                let new = medtech_kernel::auth::NewSession {
+                    subject: subject.into(),
+                    name: subject.into(),
+                    roles: vec![Role::Clinician],
+                    ttl_ms: 12 * 3_600_000,
+                    note: String::new(),
+                    grant: medtech_kernel::auth::Assurance::Two.into(),
+                    idle_ms: Some(15 * 60_000),
+                };
+                sessions.issue(tx, new).await.map(|(token, _)| token)
+            })
+        });
+        tokens.push(issued.await.unwrap());
+    }
+    let mut away = bench.enter_with("north", &tokens[0]).await;
+    let mut here = bench.enter_with("north", &tokens[1]).await;
+    for _ in 0..2 {
+        ctx.clock.advance(5 * 60_000 + 1);
+        // Whoever is here is told of by requests, a call that stands by its page.
+        ctx.sessions.verify(north, &tokens[1]).await.unwrap();
+        for client in [&mut away, &mut here] {
+            assert_eq!(client.ask(json!({ "ping": {} })).await["ping"], json!({}));
+        }
+    }
+    let since = ctx.clock.now_ms();
+    ctx.clock.advance(5 * 60_000 + 1);
+    ctx.sessions.verify(north, &tokens[1]).await.unwrap();
+    // Without waiting for the next word of the client.
+    assert_eq!(
+        ctx.sessions.close_over(north, since, ctx.clock.now_ms()).await.unwrap(),
+        1
+    );
+    assert_eq!(closed(&mut away).await.0, 3500);
+    assert_eq!(here.ask(json!({ "ping": {} })).await["ping"], json!({}));
+    // And with the event lost, the connection's own look ends it.
+    let mut late = bench.enter_with("north", &tokens[1]).await;
+    ctx.clock.advance(15 * 60_000);
+    late.text("{}").await;
+    assert_eq!(closed(&mut late).await, (3005, "connection expired".into()));
+}
+
 #[tokio::test]
 async fn access_withdrawn_by_a_module_ends_the_subscription_at_once() {
     let bench = Bench::start(options()).await;

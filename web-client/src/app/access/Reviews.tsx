@@ -1,4 +1,5 @@
 // Emergency access that is to be reviewed: due first, overdue marked, given to somebody.
+import { timeFormat } from '../../core/time/time';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { glass } from '../../core/api/endpoints';
@@ -41,7 +42,7 @@ function Review({ access, admins }: { access: EmergencyAccess; admins: readonly 
   const [text, setText] = useState('');
   const done = useMutation({ mutationFn: () => glass.review(hub.api, access.id, text), onSuccess: again });
   const assign = useMutation({ mutationFn: (to: string) => glass.assign(hub.api, access.id, to === '' ? null : to), onSuccess: again });
-  const format = (at: string) => new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(at));
+  const format = (at: string) => timeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(at));
   const late = (millis(access.due) ?? Infinity) <= now;
   // Nobody reviews what they did themselves.
   const others = admins.filter((p) => `user:${p.id}` !== access.subject);

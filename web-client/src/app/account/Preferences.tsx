@@ -1,7 +1,7 @@
 // How somebody likes it, on every device. Each choice acts at once.
 import { useMutation, useQuery } from '@tanstack/react-query';
 import type { MessageKey } from '../../core/i18n/i18n';
-import { saveTheme } from '../../theme/theme';
+import { saveLook } from '../../theme/preferences';
 import { ErrorState, Skeleton } from '../../ui/parts';
 import { useT } from '../../ui/store';
 import { hub, queries } from '../hub';
@@ -10,10 +10,11 @@ import { Toggle } from '../ui/Toggle';
 import { AccountPages } from './AccountPages';
 import { account, type Preferences as All } from './api';
 
-const SWITCHES = ['arrival_sound', 'mail_notices', 'captions'] as const;
-const CHOICES: ReadonlyArray<{ name: 'theme' | 'text_size' | 'clock'; label: MessageKey; of: ReadonlyArray<[string, MessageKey]> }> = [
+const SWITCHES = ['arrival_sound', 'mail_notices'] as const;
+const CHOICES: ReadonlyArray<{ name: 'theme' | 'contrast' | 'text_size' | 'clock'; label: MessageKey; of: ReadonlyArray<[string, MessageKey]> }> = [
   { name: 'theme', label: 'preferences.theme', of: [['auto', 'menu.theme_auto'], ['light', 'menu.theme_light'], ['dark', 'menu.theme_dark']] },
-  { name: 'text_size', label: 'preferences.text_size', of: [['normal', 'preferences.size_normal'], ['large', 'preferences.size_large'], ['larger', 'preferences.size_larger']] },
+  { name: 'text_size', label: 'preferences.text_size', of: [['normal', 'preferences.size_normal'], ['large', 'preferences.size_large'], ['larger', 'preferences.size_larger'], ['largest', 'preferences.size_largest']] },
+  { name: 'contrast', label: 'preferences.contrast', of: [['auto', 'preferences.contrast_auto'], ['more', 'preferences.contrast_more']] },
   { name: 'clock', label: 'preferences.clock', of: [['auto', 'preferences.clock_auto'], ['12', 'preferences.clock_12'], ['24', 'preferences.clock_24']] },
 ];
 
@@ -22,7 +23,7 @@ export function Preferences() {
   const now = useQuery({ queryKey: ['preferences'], queryFn: () => account.preferences(hub.api) });
   const save = useMutation({
     mutationFn: (all: All) => account.prefer(hub.api, all),
-    onMutate: (all) => { queries.setQueryData(['preferences'], all); saveTheme(all.theme); },
+    onMutate: (all) => { queries.setQueryData(['preferences'], all); saveLook({ theme: all.theme, text_size: all.text_size, contrast: all.contrast, clock: all.clock }); },
     onError: () => queries.invalidateQueries({ queryKey: ['preferences'] }),
   });
   const all = now.data;

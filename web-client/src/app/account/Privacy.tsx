@@ -1,5 +1,6 @@
 // Who has seen the record, in plain words; who may act for the patient; which apps were let in.
 import { useInfiniteQuery, useMutation, useQuery } from '@tanstack/react-query';
+import { timeFormat } from '../../core/time/time';
 import type { MessageKey, T } from '../../core/i18n/i18n';
 import { asApiError } from '../../core/api/problem';
 import { Button, EmptyState, ErrorState, Skeleton } from '../../ui/parts';
@@ -50,7 +51,7 @@ function AccessLog() {
   });
   const save = useMutation({ mutationFn: async (format: 'csv' | 'fhir') => saveBlob(await account.logFile(hub.api, format), `access-log.${format === 'csv' ? 'csv' : 'json'}`) });
   const lines = log.data?.pages.flatMap((page) => page.entries);
-  const at = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' });
+  const at = timeFormat(language, { dateStyle: 'medium', timeStyle: 'short' });
   return (
     <section className="card panel" aria-label={t('privacy.log')}>
       <div className="panel-head">

@@ -2,6 +2,7 @@
 import { useMutation, useQuery } from '@tanstack/react-query';
 import type { FormEvent } from 'react';
 import { LANGUAGES, switchLanguage, type Language } from '../../core/i18n/i18n';
+import { saveLook } from '../../theme/preferences';
 import { Button, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT } from '../../ui/store';
 import { hub, queries } from '../hub';
@@ -25,6 +26,7 @@ function Form({ own }: { own: Own }) {
     mutationFn: (edit: ProfileEdit) => account.save(hub.api, edit),
     onSuccess: (now) => {
       queries.setQueryData(['profile'], now);
+      saveLook({ zone: now.zone });
       if (now.language && now.language in LANGUAGES) void switchLanguage(now.language as Language);
     },
   });

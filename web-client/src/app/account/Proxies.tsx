@@ -1,4 +1,5 @@
 // Who may act for the patient, and for whom somebody may act.
+import { timeFormat } from '../../core/time/time';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useState, type FormEvent, type ReactNode } from 'react';
 import { Button } from '../../ui/parts';
@@ -59,7 +60,7 @@ export function ActingFor() {
 function Row({ proxy, name, children }: { proxy: Proxy; name: string; children: ReactNode }) {
   const t = useT();
   const language = useLanguage();
-  const date = proxy.ends_at ? new Intl.DateTimeFormat(language, { dateStyle: 'medium' }).format(new Date(proxy.ends_at)) : null;
+  const date = proxy.ends_at ? timeFormat(language, { dateStyle: 'medium' }).format(new Date(proxy.ends_at)) : null;
   const scope = proxy.scope.map((s) => t(`proxy.scope_${s as (typeof SCOPES)[number]}`)).join(', ');
   const until = date === null ? '' : ` · ${t(proxy.ends_with_childhood ? 'proxy.childhood' : 'proxy.ends', { date })}`;
   return (

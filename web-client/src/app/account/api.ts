@@ -12,7 +12,7 @@ export interface Profile {
 }
 export type ProfileEdit = Pick<Profile, 'name' | 'language' | 'zone' | 'phone' | 'pronouns'>;
 export interface Preferences {
-  theme: 'auto' | 'light' | 'dark'; text_size: 'normal' | 'large' | 'larger'; clock: 'auto' | '12' | '24';
+  theme: 'auto' | 'light' | 'dark'; text_size: 'normal' | 'large' | 'larger' | 'largest'; contrast: 'auto' | 'more'; clock: 'auto' | '12' | '24';
   arrival_sound: boolean; mail_notices: boolean; captions: boolean;
 }
 export interface LogLine { at: string; who: { name?: string; role: string; you: boolean }; action: string; what: string[]; outcome: string; emergency?: boolean }

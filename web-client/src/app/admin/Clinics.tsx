@@ -1,4 +1,5 @@
 // The clinics of the installation: made, closed, opened, limited, deleted.
+import { timeFormat } from '../../core/time/time';
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useState, type FormEvent } from 'react';
 import { CopyButton } from '../../ui/CopyButton';
@@ -44,7 +45,7 @@ export function useStatus(): (clinic: Clinic) => string {
   const t = useT();
   const language = useLanguage();
   return (clinic) => (clinic.status === 'deleting'
-    ? t('clinics.status_deleting', { date: new Intl.DateTimeFormat(language, { dateStyle: 'medium' }).format(new Date(clinic.delete_at ?? 0)) })
+    ? t('clinics.status_deleting', { date: timeFormat(language, { dateStyle: 'medium' }).format(new Date(clinic.delete_at ?? 0)) })
     : t(clinic.status === 'active' ? 'clinics.status_active' : 'clinics.status_suspended'));
 }
 
@@ -89,7 +90,7 @@ function Gone() {
   const language = useLanguage();
   const { data } = useQuery({ queryKey: ['certificates'], queryFn: () => clinics.certificates(hub.api) });
   if (!data || data.certificates.length === 0) return null;
-  const date = new Intl.DateTimeFormat(language, { dateStyle: 'medium' });
+  const date = timeFormat(language, { dateStyle: 'medium' });
   return (
     <section className="card panel" aria-label={t('clinics.certificates')}>
       <h2>{t('clinics.certificates')}</h2>

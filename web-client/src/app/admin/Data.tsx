@@ -1,5 +1,6 @@
 // The clinic's data as one archive: asked for, watched while it is made, fetched.
 import { useMutation, useQuery } from '@tanstack/react-query';
+import { timeFormat } from '../../core/time/time';
 import { useState, type FormEvent } from 'react';
 import { Button, ErrorState, Skeleton } from '../../ui/parts';
 import { useLanguage, useT } from '../../ui/store';
@@ -43,7 +44,7 @@ function Row({ job }: { job: Export }) {
   const t = useT();
   const language = useLanguage();
   const fetchIt = useMutation({ mutationFn: async () => saveBlob(await exports.archive(hub.api, job.id), `clinic-${job.asked_at.slice(0, 10)}.${job.sealed ? 'tar.age' : 'tar'}`) });
-  const at = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(job.asked_at));
+  const at = timeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(job.asked_at));
   const state = job.state === 'running' ? t('data.running', { step: job.step }) : job.state === 'done' ? t('data.done', { size: sizeOf(job.bytes, language) })
     : t(job.state === 'failed' ? 'data.failed' : 'data.removed');
   return (

@@ -2,6 +2,7 @@
 import { useMutation, useQuery } from '@tanstack/react-query';
 import type { FormEvent } from 'react';
 import { LANGUAGES } from '../../core/i18n/i18n';
+import { timeFormat } from '../../core/time/time';
 import { Button, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useLanguage, useT } from '../../ui/store';
 import { hub, queries } from '../hub';
@@ -63,7 +64,7 @@ function Versions({ now }: { now: Standings }) {
   const language = useLanguage();
   const all = useQuery({ queryKey: ['settings-versions'], queryFn: () => settings.versions(hub.api) });
   const back = useMutation({ mutationFn: (version: number) => settings.rollback(hub.api, version), onSuccess: renew });
-  const at = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' });
+  const at = timeFormat(language, { dateStyle: 'medium', timeStyle: 'short' });
   return (
     <section className="card panel" aria-label={t('settings.versions')}>
       <h2>{t('settings.versions')}</h2>

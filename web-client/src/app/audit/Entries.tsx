@@ -1,5 +1,6 @@
 // The entries as a table; on a phone each is a card. A person, thing or patient is a button that shows only what concerns it.
 import type { AuditEntry, AuditPerson } from '../../core/api/types';
+import { timeFormat } from '../../core/time/time';
 import type { MessageKey, T } from '../../core/i18n/i18n';
 import { useLanguage, useT } from '../../ui/store';
 import type { AuditSearch } from './search';
@@ -22,7 +23,7 @@ export function actionName(t: T, action: string): string {
 export function Entries({ entries, people, zone, onPick }: Props) {
   const t = useT();
   const language = useLanguage();
-  const time = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'medium', timeZone: zone });
+  const time = timeFormat(language, { dateStyle: 'medium', timeStyle: 'medium', timeZone: zone });
   return (
     <table className="audit-table">
       <caption className="sr-only">{t('audit.entries')}</caption>

@@ -1,5 +1,6 @@
 // The proof that nobody changed the trail: one button, one plain answer, and where it is broken when it is.
 import { useMutation } from '@tanstack/react-query';
+import { timeFormat } from '../../core/time/time';
 import { audit } from '../../core/api/endpoints';
 import type { AuditFinding } from '../../core/api/types';
 import type { T } from '../../core/i18n/i18n';
@@ -13,7 +14,7 @@ export function Verify() {
   const check = useMutation({ mutationFn: () => audit.verify(hub.api) });
   const verdict = check.data;
   const signed = verdict?.vouched_at
-    ? t('audit.vouched', { seq: verdict.vouched, at: new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(verdict.vouched_at)) })
+    ? t('audit.vouched', { seq: verdict.vouched, at: timeFormat(language, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(verdict.vouched_at)) })
     : t('audit.not_vouched');
   return (
     <section className="audit-verify" aria-label={t('audit.verify_title')}>

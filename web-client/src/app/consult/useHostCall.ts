@@ -1,13 +1,14 @@
 // The clinician's call and conversation, for as long as the page of the visit is open.
 import { useEffect, useState } from 'react';
-import { visits } from '../../core/api/endpoints';
+import { identity, visits } from '../../core/api/endpoints';
 import { Thread } from '../../core/chat/thread';
 import type { Call } from '../../core/media/call';
 import { askForDevices } from '../../core/media/devices';
 import { tab } from '../../core/store/keep';
+import { ownKeeper } from '../../core/store/sealed';
 import { subjectOf } from '../../core/session/hub';
 import { useStore } from '../../ui/store';
-import { hub, useUser } from '../hub';
+import { hub, queries, useUser } from '../hub';
 import { holdIdle } from '../shell/IdleWarning';
 
 /** Whether microphone and camera were on, so that a reload in the middle of a visit brings no surprise. */
@@ -48,9 +49,15 @@ export function useThread(conversation: string | null): Thread | null {
   const [thread, setThread] = useState<Thread | null>(null);
   useEffect(() => {
     if (!live || own === null || conversation === null) return;
-    const opened = new Thread(conversation, own, hub.api, live);
-    setThread(opened);
-    return () => { opened.close(); setThread(null); };
+    let opened: Thread | null = null;
+    let gone = false;
+    // What waits to be sent is clinical: it lies in the tab sealed, as drafts of notes do on the device.
+    void ownKeeper(tab, () => queries.fetchQuery({ queryKey: ['device-key', own], queryFn: () => identity.deviceKey(hub.api), staleTime: Infinity })).then((keep) => {
+      if (gone) return;
+      opened = new Thread(conversation, own, hub.api, live, keep);
+      setThread(opened);
+    });
+    return () => { gone = true; opened?.close(); setThread(null); };
   }, [live, own, conversation]);
   return thread;
 }

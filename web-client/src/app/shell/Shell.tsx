@@ -10,6 +10,7 @@ import { Icon, type IconName } from '../../ui/Icon';
 import { Brand } from '../../ui/parts';
 import { useStore, useT } from '../../ui/store';
 import { account } from '../account/api';
+import { useOwnLook } from './useOwnLook';
 import { hub, useUser } from '../hub';
 import { arrivalSound, useOpenVisits, waitingOf } from '../visits';
 import { BackToVisit } from './BackToVisit';
@@ -46,6 +47,7 @@ export function Shell() {
   // Somebody who was asked in first says how they will sign in from now on.
   const { data: own } = useQuery({ queryKey: ['profile'], queryFn: () => account.profile(hub.api), staleTime: Infinity, enabled: user !== null });
   useEffect(() => { if (own?.invited) void navigate({ to: '/app/account/welcome' }); }, [own?.invited, navigate]);
+  useOwnLook(user?.id, own);
   // The clinic asks for a second step before clinical data: after that there is nothing else to do first.
   const enter = enrol && own !== undefined && !own.invited;
   useEffect(() => { if (enter) void navigate({ to: '/app/account/security' }); }, [enter, navigate]);

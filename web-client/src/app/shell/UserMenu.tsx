@@ -10,6 +10,7 @@ import { Avatar } from '../../ui/parts';
 import { Icon } from '../../ui/Icon';
 import { useLanguage, useT } from '../../ui/store';
 import { hub } from '../hub';
+import { prefer, preferLanguage } from './useOwnLook';
 
 const THEMES: Record<Theme, MessageKey> = { auto: 'menu.theme_auto', light: 'menu.theme_light', dark: 'menu.theme_dark' };
 
@@ -26,13 +27,13 @@ export function UserMenu({ user }: { user: User }) {
       <Popover className="popover" placement="top start">
         <Menu className="menu">
           <MenuSection className="menu-section" selectionMode="single" selectedKeys={[theme]}
-            onSelectionChange={(keys) => { const next = [...keys][0] as Theme | undefined; if (next) { saveTheme(next); setTheme(next); } }}>
+            onSelectionChange={(keys) => { const next = [...keys][0] as Theme | undefined; if (next) { saveTheme(next); setTheme(next); void prefer({ theme: next }).catch(() => undefined); } }}>
             <Header className="menu-head">{t('menu.theme')}</Header>
             {(Object.keys(THEMES) as Theme[]).map((key) => <MenuItem key={key} id={key} className="menu-item">{t(THEMES[key])}</MenuItem>)}
           </MenuSection>
           <Separator className="menu-line" />
           <MenuSection className="menu-section" selectionMode="single" selectedKeys={[language]}
-            onSelectionChange={(keys) => { const next = [...keys][0] as Language | undefined; if (next) void switchLanguage(next); }}>
+            onSelectionChange={(keys) => { const next = [...keys][0] as Language | undefined; if (next) void switchLanguage(next).then(() => preferLanguage(next)).catch(() => undefined); }}>
             <Header className="menu-head">{t('common.language')}</Header>
             {Object.entries(LANGUAGES).map(([key, name]) => <MenuItem key={key} id={key} className="menu-item">{name}</MenuItem>)}
           </MenuSection>

@@ -10,6 +10,7 @@ import { LanguagePicker } from '../../ui/LanguagePicker';
 import { Brand, Button, Notice, Spinner } from '../../ui/parts';
 import { takeFocus, useT, useTitle } from '../../ui/store';
 import { hub } from '../hub';
+import { messageFor } from './messages';
 
 /** Outside the component: an effect may run twice, a link is good once. */
 let link: string | null = null;
@@ -27,6 +28,8 @@ export function Enter() {
   const router = useRouter();
   const [error, setError] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);
+  const [weak, setWeak] = useState<MessageKey | null>(null);
+  const [done, setDone] = useState(false);
   useTitle(t('signin.title'));
   /** To where somebody wanted to go before signing in, else to where their work begins. */
   const onward = useCallback(() => {
@@ -50,6 +53,18 @@ export function Enter() {
     setBusy(true);
     hub.exchange(link, date).then(onward, (problem: unknown) => setError(asApiError(problem))).finally(() => setBusy(false));
   };
+  const reset = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const next = String(new FormData(event.currentTarget).get('password') ?? '');
+    if (link === null) return;
+    setBusy(true);
+    setWeak(null);
+    hub.resetPassword(link, next).then(() => setDone(true), (problem: unknown) => {
+      const code = asApiError(problem).code;
+      if (code === 'identity.password_weak' || code === 'identity.password_length') setWeak(messageFor(problem));
+      else setError(asApiError(problem));
+    }).finally(() => setBusy(false));
+  };
   const asked = error?.code === 'link.birth_date' || error?.code === 'link.birth_date_wrong';
   const [title, text] = TEXTS[error?.code ?? ''] ?? ['enter.expired', 'enter.text'];
   return (
@@ -63,6 +78,22 @@ export function Enter() {
             <label className="field"><span className="field-label">{t('enter.birth')}</span>
               <input className="field-input" name="birth" type="date" autoComplete="bday" required ref={takeFocus} data-testid="birth-date" /></label>
             <Button type="submit" variant="primary" size="l" busy={busy} data-testid="birth-submit">{t('enter.birth_submit')}</Button>
+          </form>
+        ) : done ? (
+          <div className="empty" role="status" data-testid="reset-done">
+            <span className="empty-icon"><Icon name="check" size={26} /></span>
+            <h1>{t('reset.done')}</h1>
+            <p>{t('reset.done_text')}</p>
+            <a className="btn" data-variant="primary" href="/">{t('enter.sign_in')}</a>
+          </div>
+        ) : error?.code === 'link.reset' ? (
+          <form className="signin-form" onSubmit={reset} data-testid="reset">
+            <h1>{t('reset.title')}</h1>
+            {weak ? <Notice tone="danger" testId="reset-error">{t(weak)}</Notice> : null}
+            <label className="field"><span className="field-label">{t('password.new')}</span>
+              <input className="field-input" name="password" type="password" autoComplete="new-password" required minLength={12} maxLength={128} ref={takeFocus} aria-describedby="reset-hint" data-testid="reset-password" /></label>
+            <p className="muted small" id="reset-hint">{t('password.hint')}</p>
+            <Button type="submit" variant="primary" size="l" busy={busy} data-testid="reset-submit">{t('security.save')}</Button>
           </form>
         ) : error ? (
           <div className="empty" role="alert" data-testid="enter-error" data-code={error.code}>

@@ -17,7 +17,7 @@ const RENEW_MS = 4 * 60_000;
 /** Tokens by which a browser may put passkeys among its suggestions (WebAuthn, 5.8; HTML, 4.10.18.7). */
 const PASSKEY_OR = { name: 'username webauthn', password: 'current-password webauthn' };
 
-type Busy = 'passkey' | 'password' | 'link';
+type Busy = 'passkey' | 'password' | 'link' | 'forgotten';
 
 export function SignInForm({ onDone, links = false }: { onDone: () => void; /** Whether a link by mail is offered. */ links?: boolean }) {
   const t = useT();
@@ -53,12 +53,12 @@ export function SignInForm({ onDone, links = false }: { onDone: () => void; /** 
     await hub.signInPasskey();
     onDone();
   });
-  const mail = () => {
+  const mail = (what: 'link' | 'forgotten') => () => {
     const field = email.current;
     if (!field?.reportValidity()) return;
     const address = field.value.trim();
-    void run('link', async () => {
-      await hub.requestLink(address);
+    void run(what, async () => {
+      await (what === 'link' ? hub.requestLink(address) : hub.forgotten(address));
       setSentTo(address);
     });
   };
@@ -90,7 +90,8 @@ export function SignInForm({ onDone, links = false }: { onDone: () => void; /** 
         <label className="field"><span className="field-label">{t('signin.password')}</span>
           <input className="field-input" name="password" type="password" autoComplete={PASSKEY_OR.password} required maxLength={512} aria-invalid={wrong} data-testid="signin-password" /></label>
         <Button type="submit" variant={passkeysHere() ? 'secondary' : 'primary'} size="l" busy={busy === 'password'} disabled={busy !== null} data-testid="signin-submit">{t('signin.submit')}</Button>
-        {links ? <Button variant="ghost" icon="send" busy={busy === 'link'} disabled={busy !== null} onClick={mail} data-testid="signin-link">{t('signin.link')}</Button> : null}
+        {links ? <Button variant="ghost" icon="send" busy={busy === 'link'} disabled={busy !== null} onClick={mail('link')} data-testid="signin-link">{t('signin.link')}</Button> : null}
+        {links ? <Button variant="ghost" size="s" busy={busy === 'forgotten'} disabled={busy !== null} onClick={mail('forgotten')} data-testid="signin-forgotten">{t('signin.forgotten')}</Button> : null}
       </form>
     </div>
   );

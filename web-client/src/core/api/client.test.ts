@@ -92,4 +92,36 @@ describe('ApiClient', () => {
     const { api } = client([new Response('<h1>Bad Gateway</h1>', { status: 502 })]);
     await expect(api.get('/x')).rejects.toMatchObject({ status: 502, code: 'http.502' });
   });
+
+  it('asks once more when the token has changed on the way, and never with the same one', async () => {
+    let token = 'mt_old';
+    const seen: Array<string | null> = [];
+    let refused = 0;
+    const api = new ApiClient({
+      token: () => token,
+      onUnauthorized: () => { refused += 1; },
+      fetch: async (input, init) => {
+        const sent = new Request(new URL(String(input), 'http://clinic.test'), init).headers.get('authorization');
+        seen.push(sent);
+        if (sent !== 'Bearer mt_old') return Response.json({ ok: true });
+        token = 'mt_new';
+        return problem(401, 'auth.token_unknown');
+      },
+    });
+    expect(await api.get('/api/x')).toEqual({ ok: true });
+    expect([seen, refused]).toEqual([['Bearer mt_old', 'Bearer mt_new'], 0]);
+    const { api: other, seen: asked, refused: told } = client([problem(401, 'auth.token_unknown')]);
+    await other.get('/api/x').catch(() => undefined);
+    expect([asked.length, told()]).toEqual([1, 1]);
+  });
+  it('says which browser it is where it is told to, and nowhere else', async () => {
+    const headers: Array<string | null> = [];
+    const make = (browser?: () => string) => new ApiClient({
+      ...(browser ? { browser } : {}),
+      fetch: async (input, init) => { headers.push(new Request(new URL(String(input), 'http://clinic.test'), init).headers.get('medtech-browser')); return Response.json({}); },
+    });
+    await make(() => 'secret').get('/a');
+    await make().get('/a');
+    expect(headers).toEqual(['secret', null]);
+  });
 });

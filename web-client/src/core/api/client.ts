@@ -4,6 +4,8 @@ import { ApiError } from './problem';
 export interface ClientOptions {
   base?: string;
   token?: () => string | null;
+  /** The secret of this browser, for the doors where one signs in. */
+  browser?: () => string;
   /** Called once for each answer 401 to a request that carried a token. */
   onUnauthorized?: () => void;
   /** Asks the person to prove themselves again; true when they did, and the request is sent once more. */
@@ -73,11 +75,14 @@ export class ApiClient {
     return (text === '' ? undefined : JSON.parse(text)) as T;
   }
 
-  /** Once more, when the person has proved themselves in between. */
+  /** Once more, when the person has proved themselves in between, or the token has changed on the way. */
   async #fetch(method: string, path: string, body: unknown, options: CommandOptions): Promise<Response> {
+    const token = this.#options.token?.() ?? null;
     try {
       return await this.#once(method, path, body, options);
     } catch (error) {
+      const now = this.#options.token?.() ?? null;
+      if (error instanceof ApiError && error.status === 401 && token !== null && now !== null && now !== token) return this.#once(method, path, body, options);
       if (!(error instanceof ApiError) || error.status !== 403) throw error;
       if (error.code === 'auth.second_factor') this.#options.onSecondFactor?.();
       if (error.code !== 'auth.step_up' || !(await this.#options.onStepUp?.())) throw error;
@@ -89,6 +94,7 @@ export class ApiClient {
     const headers = new Headers({ accept: 'application/json' });
     const token = this.#options.token?.() ?? null;
     if (token !== null) headers.set('authorization', `Bearer ${token}`);
+    if (this.#options.browser) headers.set('medtech-browser', this.#options.browser());
     if (body !== undefined) headers.set('content-type', 'application/json');
     if (options.key !== undefined) headers.set('idempotency-key', options.key);
     const init: RequestInit = { method, headers, cache: 'no-store' };

@@ -2,7 +2,7 @@
 import type { ApiClient } from './client';
 import type {
   AccessAnswer, Alert, Appointment, AuditPage, AuditPerson, AuditVerdict, AuthorizationRequest, Chart, Conversation, DeviceCheck, AccessRules, EmergencyAccess, GlassShow, MediaGrant, Me, Message, MessageBody, Notice, OAuthClient,
-  OAuthMetadata, OpenedVisit, PasskeyInfo, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
+  OAuthMetadata, OpenedVisit, PasskeyInfo, Proved, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
 } from './types';
 import type { Finished, Started } from '../webauthn/passkeys';
 
@@ -17,6 +17,9 @@ export const identity = {
   passkeyStart: (api: ApiClient) => api.post<Started>('/api/identity/passkeys/authenticate/start'),
   passkeyFinish: (api: ApiClient, used: Finished) => api.post<SignedIn>('/api/identity/passkeys/authenticate/finish', used),
   requestLink: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/links/request', { email, browser }),
+  forgotten: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/password/forgotten', { email, browser }),
+  resetPassword: (api: ApiClient, link: string, next: string, browser: string | null) =>
+    api.post<void>('/api/identity/password/reset', { link, new: next, ...(browser ? { browser } : {}) }),
   exchange: (api: ApiClient, link: string, more: { browser?: string; birth_date?: string } = {}) =>
     api.post<SignedIn>('/api/identity/links/exchange', { link, ...more }),
   /** Seals what this person's browsers keep on a device. */
@@ -48,10 +51,10 @@ export const account = {
   endSession: (api: ApiClient, session: string) => api.delete<void>(`/api/identity/sessions/${id(session)}`),
   endOthers: (api: ApiClient) => api.post<{ ended: number }>('/api/identity/sessions/end-others'),
   password: (api: ApiClient, next: string, current?: string) => api.post<void>('/api/identity/me/password', { new: next, ...(current ? { current } : {}) }),
-  provePassword: (api: ApiClient, password: string) => api.post<void>('/api/identity/step-up/password', { password }),
-  proveCode: (api: ApiClient, code: string) => api.post<void>('/api/identity/step-up/totp', { code }),
+  provePassword: (api: ApiClient, password: string) => api.post<Proved>('/api/identity/step-up/password', { password }),
+  proveCode: (api: ApiClient, code: string) => api.post<Proved>('/api/identity/step-up/totp', { code }),
   provePasskeyStart: (api: ApiClient) => api.post<Started>('/api/identity/step-up/passkey/start'),
-  provePasskey: (api: ApiClient, used: Finished) => api.post<void>('/api/identity/step-up/passkey', used),
+  provePasskey: (api: ApiClient, used: Finished) => api.post<Proved>('/api/identity/step-up/passkey', used),
 };
 
 export const appointments = {

@@ -47,6 +47,8 @@ export interface Me {
   session?: { assurance: Assurance; idle_minutes?: number };
 }
 
+/** The same session, under a new token: the old one opens nothing any more. */
+export interface Proved { access_token: string; assurance: string }
 export interface Security {
   password: boolean;
   passkeys: number;

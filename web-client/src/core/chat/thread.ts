@@ -6,7 +6,7 @@ import type { FileRef, Member, Message, MessageBody } from '../api/types';
 import type { ConversationEvent } from '../live/events';
 import type { Live } from '../live/live';
 import { Store } from '../store/emitter';
-import { tab, type Keeper } from '../store/keep';
+import type { Keeper } from '../store/keep';
 import { gapAfter, merge, moveCursor } from './log';
 import { Outbox } from './outbox';
 
@@ -36,7 +36,8 @@ export class Thread {
     readonly own: string,
     private readonly api: ApiClient,
     private readonly live: Live,
-    keep: Keeper = tab,
+    /** Where unsent words are kept. */
+    readonly keep: Keeper,
   ) {
     this.outbox = new Outbox({
       key: `medtech.outbox.${id}`,

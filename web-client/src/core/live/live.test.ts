@@ -22,6 +22,8 @@ class FakeClient extends Emitter {
   readonly subs = new Map<string, FakeSub>();
   newSubscription(channel: string) { const sub = new FakeSub(); this.subs.set(channel, sub); return sub as unknown as Subscription; }
   removeSubscription(sub: unknown) { for (const [name, known] of this.subs) if (known === sub) this.subs.delete(name); }
+  token = 't';
+  setToken(token: string) { this.token = token; }
   connect() { this.fire('connecting'); }
   disconnect() { this.fire('disconnected', { code: 0 }); }
 }
@@ -84,5 +86,15 @@ describe('live channels', () => {
     expect(live.state.get().at).toBe('reconnecting');
     live.stop();
     expect(live.state.get().at).not.toBe('expired');
+  });
+
+  it('goes on under a new token: the same channels, and nobody is told that the session ended', () => {
+    const { client, live } = setup();
+    live.watch('encounter:1', { onData: () => undefined });
+    client.fire('connected');
+    live.renew('u');
+    expect([client.token, live.state.get().at, client.subs.has('encounter:1')]).toEqual(['u', 'reconnecting', true]);
+    client.fire('connected');
+    expect(live.state.get()).toEqual({ at: 'online' });
   });
 });

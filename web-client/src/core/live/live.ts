@@ -54,6 +54,13 @@ export class Live {
     this.#client.disconnect();
   }
 
+  /** The same person under a new token: the channels take up where they were. */
+  renew(token: string): void {
+    this.#client.setToken(token);
+    this.#client.disconnect();
+    this.#client.connect();
+  }
+
   rpc<T>(method: string, data: unknown): Promise<T> {
     return this.#client.rpc(method, data).then((result) => result.data as T);
   }

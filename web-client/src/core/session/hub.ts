@@ -1,11 +1,11 @@
 // The signed-in tab: API, live socket and who is here. Signing in again keeps everything that is on the screen.
 import { ApiClient } from '../api/client';
-import { identity, sso, type SsoAnswer } from '../api/endpoints';
-import type { Role, SignedIn, Ticket, User } from '../api/types';
+import { account, identity, sso, type SsoAnswer } from '../api/endpoints';
+import type { Proved, Role, SignedIn, Ticket, User } from '../api/types';
 import { openLive, type Live } from '../live/live';
 import { Store } from '../store/emitter';
 import { askPasskey } from '../webauthn/passkeys';
-import { forgetWritten, linkSecret, userSession } from './session';
+import { browserSecret, forgetWritten, linkSecret, userSession } from './session';
 
 export class Hub {
   readonly api = new ApiClient({
@@ -16,6 +16,8 @@ export class Hub {
   });
   /** Proofs are given through this one: asking for one must not ask for another. */
   readonly plainApi = new ApiClient({ token: () => this.token(), onUnauthorized: () => this.expired.set(this.user.get() !== null) });
+  /** Where one signs in: the session that this tab holds goes with it and is ended by the new one. */
+  readonly #door = new ApiClient({ token: () => this.token(), browser: browserSecret });
   readonly user = new Store<User | null>(userSession.read()?.user ?? null);
   readonly live = new Store<Live | null>(null);
   /** The session ended while somebody works: sign in again in place, keep what is on the screen. */
@@ -33,42 +35,74 @@ export class Hub {
 
   /** With a second step: its ticket, and nobody is signed in yet. */
   async signIn(email: string, password: string): Promise<Ticket | null> {
-    const answer = await identity.signIn(new ApiClient(), email, password);
+    const answer = await identity.signIn(this.#door, email, password);
     if ('second_factor' in answer) return answer.second_factor;
     this.#enter(answer);
     return null;
   }
 
   async second(ticket: string, proof: { totp: string } | { recovery: string }): Promise<void> {
-    this.#enter(await identity.second(new ApiClient(), ticket, proof));
+    this.#enter(await identity.second(this.#door, ticket, proof));
   }
 
   async secondPasskey(ticket: string): Promise<void> {
-    const used = await askPasskey(await identity.secondPasskey(new ApiClient(), ticket));
-    this.#enter(await identity.second(new ApiClient(), ticket, { passkey: used }));
+    const used = await askPasskey(await identity.secondPasskey(this.#door, ticket));
+    this.#enter(await identity.second(this.#door, ticket, { passkey: used }));
   }
 
   async signInPasskey(how: { signal?: AbortSignal; autofill?: boolean } = {}): Promise<void> {
-    const used = await askPasskey(await identity.passkeyStart(new ApiClient()), how);
-    this.#enter(await identity.passkeyFinish(new ApiClient(), used));
+    const used = await askPasskey(await identity.passkeyStart(this.#door), how);
+    this.#enter(await identity.passkeyFinish(this.#door, used));
   }
 
   async requestLink(email: string): Promise<void> {
     await identity.requestLink(new ApiClient(), email, linkSecret.keep());
   }
 
+  /** A link to a new password, by mail. */
+  async forgotten(email: string): Promise<void> {
+    await identity.forgotten(new ApiClient(), email, linkSecret.keep());
+  }
+
+  async resetPassword(link: string, next: string): Promise<void> {
+    await identity.resetPassword(this.#door, link, next, linkSecret.read());
+    linkSecret.clear();
+  }
+
   async exchange(link: string, birthDate?: string): Promise<void> {
     const browser = linkSecret.read();
-    this.#enter(await identity.exchange(new ApiClient(), link, { ...(browser ? { browser } : {}), ...(birthDate ? { birth_date: birthDate } : {}) }));
+    this.#enter(await identity.exchange(this.#door, link, { ...(browser ? { browser } : {}), ...(birthDate ? { birth_date: birthDate } : {}) }));
     linkSecret.clear();
   }
 
   async finishSso(answer: SsoAnswer): Promise<void> {
+    const before = this.token();
     this.#enter(await sso.finish(new ApiClient(), answer));
+    if (before !== null) await identity.signOut(new ApiClient({ token: () => before })).catch(() => undefined);
+  }
+
+  /** Proves again who is here; the session goes on under a new token, and so do the live channels. */
+  async prove(given: { passkey: true } | { totp: string } | { recovery: string } | { password: string }): Promise<void> {
+    if ('recovery' in given) throw new Error('a recovery code is for signing in');
+    const proved: Proved = 'password' in given ? await account.provePassword(this.plainApi, given.password)
+      : 'totp' in given ? await account.proveCode(this.plainApi, given.totp)
+        : await account.provePasskey(this.plainApi, await askPasskey(await account.provePasskeyStart(this.plainApi)));
+    const session = userSession.read();
+    if (!session) return;
+    userSession.write({ ...session, token: proved.access_token });
+    this.expired.set(false);
+    const live = this.live.get();
+    if (live?.state.get().at === 'expired') {
+      this.live.set(null);
+      await this.connect();
+    } else {
+      live?.renew(proved.access_token);
+    }
   }
 
   async signOut(): Promise<void> {
-    await identity.signOut(this.api).catch(() => undefined);
+    // What is on the screen goes at once; whether the server hears of it in time does not hold that up.
+    const told = identity.signOut(new ApiClient({ token: ((token) => () => token)(this.token()) })).catch(() => undefined);
     this.live.get()?.stop();
     this.live.set(null);
     userSession.clear();
@@ -77,6 +111,7 @@ export class Hub {
     this.enrol.set(false);
     this.stepUp.get()?.(false);
     this.user.set(null);
+    await told;
   }
 
   #askAgain(): Promise<boolean> {
@@ -94,11 +129,20 @@ export class Hub {
     this.#opening = true;
     try {
       const live = await openLive(token);
-      live.state.subscribe(() => { if (live.state.get().at === 'expired' && this.live.get() === live) this.expired.set(true); });
+      live.state.subscribe(() => { if (live.state.get().at === 'expired' && this.live.get() === live) this.#cut(live); });
       this.live.set(live);
     } finally {
       this.#opening = false;
     }
+  }
+
+  /** The server ended the live socket: because the session is over, or because it saw the token of before a moment too long. */
+  #cut(live: Live): void {
+    identity.me(this.plainApi).then(() => {
+      if (this.live.get() !== live) return;
+      this.live.set(null);
+      void this.connect();
+    }, () => { if (this.live.get() === live && this.user.get()) this.expired.set(true); });
   }
 
   #enter(session: SignedIn): void {

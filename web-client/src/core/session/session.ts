@@ -67,6 +67,17 @@ export const linkSecret = {
   clear: () => device.remove(ASKED),
 };
 
+/** What tells this browser from others at the door: whoever signed in here before is not kept out by a stranger's guesses
+ * elsewhere. It opens nothing, and stays when somebody signs out. */
+const BROWSER = 'medtech.browser';
+export function browserSecret(): string {
+  const known = device.read<string>(BROWSER);
+  if (typeof known === 'string' && known.length === 43) return known;
+  const made = toBase64url(crypto.getRandomValues(new Uint8Array(32)).buffer);
+  device.write(BROWSER, made);
+  return made;
+}
+
 /** This device's own id: lets the server tell a reload from a second device on the same link. */
 export function deviceIdentity(): { id: string; name: string } {
   let id = device.read<string>(DEVICE);

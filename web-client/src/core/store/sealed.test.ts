@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Keeper } from './keep';
-import { keyOf, sealed } from './sealed';
+import { Outbox } from '../chat/outbox';
+import { keyOf, ownKeeper, sealed } from './sealed';
 
 const memory = () => {
   const map = new Map<string, unknown>();
@@ -32,4 +33,20 @@ describe('sealed values', () => {
     expect(JSON.stringify(map.get('a'))).not.toContain('old');
   });
   it('a key is 32 bytes', () => expect(keyOf(btoa('x'.repeat(32)))).toHaveLength(32));
+  it('messages that wait for the network lie sealed, and go out after a reload; without a key nothing is kept', async () => {
+    const { map, keep } = memory();
+    const key = btoa('k'.repeat(32));
+    const options = (own: Keeper, send: () => Promise<never>) => ({ key: 'medtech.outbox.c1', keep: own, send, onSent: () => undefined, sleep: () => new Promise<void>(() => undefined) });
+    const before = new Outbox(options(await ownKeeper(keep, async () => ({ key })), () => new Promise(() => undefined)));
+    before.add({ text: 'Brustschmerz seit gestern' });
+    const kept = JSON.stringify([...map]);
+    expect(kept).toContain('medtech.outbox.c1');
+    expect(kept).not.toMatch(/Brustschmerz/);
+    const after = new Outbox(options(await ownKeeper(keep, async () => ({ key })), () => new Promise(() => undefined)));
+    expect(after.pending.get().map((p) => p.body.text)).toEqual(['Brustschmerz seit gestern']);
+    const none = memory();
+    const offline = new Outbox(options(await ownKeeper(none.keep, () => Promise.reject(new Error('offline'))), () => new Promise(() => undefined)));
+    offline.add({ text: 'Brustschmerz' });
+    expect([offline.pending.get().length, none.map.size]).toEqual([1, 0]);
+  });
 });

@@ -31,6 +31,21 @@ export function sealed(keep: Keeper, key: Uint8Array): Keeper {
   };
 }
 
+/** Lives as long as the page: where nothing can be sealed, nothing is kept. */
+export function forNow(): Keeper {
+  const values = new Map<string, unknown>();
+  return { read: <T>(place: string) => (values.get(place) as T | undefined) ?? null, write: (place, value) => void values.set(place, value), remove: (place) => void values.delete(place) };
+}
+
+/** What this person keeps in an area of the browser, sealed with the key that the server gives them. */
+export async function ownKeeper(keep: Keeper, ask: () => Promise<{ key: string }>): Promise<Keeper> {
+  try {
+    return sealed(keep, keyOf((await ask()).key));
+  } catch {
+    return forNow();
+  }
+}
+
 /** The key as the server gives it: 256 bits in base64. */
 export function keyOf(text: string): Uint8Array {
   return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { clockTime, setChosenTime } from './time';
 import { calendarEntry } from './calendar';
 
 const entry = { id: 'v1', title: 'Visit; video, 1', text: 'Open:', url: `https://clinic.test/visit#${'x'.repeat(90)}`, start: Date.UTC(2026, 10, 22, 1, 30), minutes: 30, stamp: Date.UTC(2026, 10, 21), reminder: 10 };
@@ -19,5 +20,24 @@ describe('a calendar entry', () => {
     const whole = text.replace(/\r\n /g, '');
     expect(whole).toContain(`SUMMARY:${'ñ'.repeat(100)}`);
     expect(whole).toContain(`URL:${entry.url}\r\n`);
+  });
+});
+
+describe('the clock that somebody has chosen', () => {
+  const at = Date.UTC(2026, 10, 22, 13, 5);
+  const plain = (text: string) => text.replace(/\s/g, ' ');
+  it('is the one that times are shown by, in every language, in their own zone', () => {
+    try {
+      setChosenTime({ clock: '24', zone: 'Asia/Tokyo' });
+      expect(plain(clockTime(at, 'en'))).toBe('22:05');
+      setChosenTime({ clock: '12', zone: 'Asia/Tokyo' });
+      expect(plain(clockTime(at, 'en'))).toBe('10:05 PM');
+      expect(plain(clockTime(at, 'es'))).toMatch(/^10:05 p\. ?m\.$/);
+      expect(plain(clockTime(at, 'en', 'UTC'))).toBe('1:05 PM');
+      setChosenTime({ clock: '24', zone: 'Nowhere/Here' });
+      expect(clockTime(at, 'en', 'UTC')).toBe('13:05');
+    } finally {
+      setChosenTime({ clock: 'auto', zone: null });
+    }
   });
 });

@@ -12,12 +12,31 @@ export function millis(at: string | number | null | undefined): number | null {
   return Number.isFinite(value) ? value : null;
 }
 
+let chosen: { clock: 'auto' | '12' | '24'; zone: string | null } = { clock: 'auto', zone: null };
+
+/** The clock and the zone that the person has chosen, for every time that is shown. */
+export function setChosenTime(now: typeof chosen): void {
+  chosen = now;
+}
+
+/** A format of dates and times as the person likes them. A zone that is named goes before theirs. */
+export function timeFormat(locale: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  const clock: Intl.DateTimeFormatOptions = chosen.clock === 'auto' ? {} : { hourCycle: chosen.clock === '12' ? 'h12' : 'h23' };
+  const zone: Intl.DateTimeFormatOptions = chosen.zone === null ? {} : { timeZone: chosen.zone };
+  try {
+    return new Intl.DateTimeFormat(locale, { ...clock, ...zone, ...options });
+  } catch {
+    // A zone that this browser does not know.
+    return new Intl.DateTimeFormat(locale, { ...clock, ...options });
+  }
+}
+
 export function clockTime(at: string | number, locale: string, zone?: string): string {
-  return new Intl.DateTimeFormat(locale, { hour: 'numeric', minute: '2-digit', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
+  return timeFormat(locale, { hour: 'numeric', minute: '2-digit', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
 }
 
 export function dayName(at: string | number, locale: string, zone?: string): string {
-  return new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
+  return timeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
 }
 
 /** Short age: "12 s", "4 min", "2 h", "3 d". */

@@ -1,5 +1,7 @@
 // A patient's visit from the link to the end: opens the link, follows the live state, and comes back after a reload.
 import { ApiClient } from '../api/client';
+import { tab, type Keeper } from '../store/keep';
+import { forNow, ownKeeper } from '../store/sealed';
 import { identity, visits } from '../api/endpoints';
 import { asApiError, type ApiError } from '../api/problem';
 import type { DeviceCheck, Person, Visit } from '../api/types';
@@ -34,6 +36,8 @@ export class GuestVisit {
   readonly api: ApiClient;
   #leave: (() => void) | null = null;
   #reopened = false;
+  /** Where unsent words lie, sealed. */
+  #keep: Keeper = forNow();
   #changes = 0;
 
   constructor() {
@@ -124,7 +128,8 @@ export class GuestVisit {
     this.#patch({ status: 'ready', me, error: null, taking: false });
     this.#take(visit);
     identity.me(this.api).then(({ tenant }) => this.#patch({ clinic: tenant.name }), () => undefined);
-    const live = await openLive(token);
+    const [live, keep] = await Promise.all([openLive(token), ownKeeper(tab, () => identity.deviceKey(this.api))]);
+    this.#keep = keep;
     if (this.state.get().status !== 'ready') { live.stop(); return; }
     this.#patch({ live });
     const off = live.watch<VisitUpdated>(`encounter:${visit.id}`, {
@@ -141,7 +146,7 @@ export class GuestVisit {
     const { visit, live, thread, me } = this.state.get();
     if (!visit?.conversation_id || !live || !me || thread) return;
     if (visit.state !== 'waiting' && visit.state !== 'admitted' && visit.state !== 'in_consult') return;
-    this.#patch({ thread: new Thread(visit.conversation_id, me.subject, this.api, live) });
+    this.#patch({ thread: new Thread(visit.conversation_id, me.subject, this.api, live, this.#keep) });
   }
 
   /** Reads the visit. An answer that a live event has overtaken is old news: it is dropped and read again. */

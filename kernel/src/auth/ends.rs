@@ -1,0 +1,101 @@
+//! How sessions change hands and end beside being revoked: a new token after a fresh proof, the token of a browser that
+//! signs in anew, too many at once, and silence.
+
+use super::{Assurance, Revoked, Sessions};
+use crate::{Result, TenantId, Tx, bus::Event, clock::Millis, id, tenant::Tenants};
+use std::time::Duration;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+const RENEW: &str =
+    "UPDATE session SET hash = $3, assurance = $4, proved_at = $5, seen_at = $5 WHERE tenant = $1 AND id = $2";
+const REVOKE_TOKEN: &str = "DELETE FROM session WHERE tenant = $1 AND hash = $2 RETURNING subject, id";
+// Applications' sessions are bounded by their own rules.
+const BEYOND: &str = "SELECT id FROM session WHERE tenant = $1 AND subject = $2 AND client IS NULL AND expires_at > $3
+    AND (idle_ms IS NULL OR seen_at + idle_ms > $3) ORDER BY created_at DESC, id DESC LIMIT 1000";
+// Those whose time or silence ran out after `$2`, at `$3` at the latest.
+const OVER: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2
+    AND (idle_ms IS NULL OR seen_at + idle_ms > $2) AND (expires_at <= $3 OR seen_at + idle_ms <= $3)";
+const STANDS: &str = "SELECT COUNT(*) FROM session WHERE tenant = $1 AND subject = $2 AND expires_at > $3
+    AND (idle_ms IS NULL OR seen_at + idle_ms > $3)";
+
+/// How often sessions that ended by silence or time are looked for: what they hold open stays open this much longer.
+const LOOK: Duration = Duration::from_secs(10);
+
+impl Sessions {
+    /// Its owner proved themselves again: the session goes on under a new token, and the old one opens nothing any more.
+    pub async fn renew(&self, tx: &mut Tx, session: Uuid, assurance: Assurance) -> Result<String> {
+        let token = format!("mt_{}_{}", tx.tenant(), id::token());
+        let now = tx.now();
+        let hash = id::sha256(token.as_bytes());
+        tx.exec(
+            RENEW,
+            &[session.into(), hash.into(), assurance.name().into(), now.into()],
+        )
+        .await?;
+        // Whoever still holds something open by the old token is looked at again.
+        crate::policy::withdrawn(tx).await?;
+        Ok(token)
+    }
+
+    /// Ends the session of a token, whoever's it is: holding it is enough to put it away. Its subject, if there was one.
+    pub async fn revoke_token(&self, tx: &mut Tx, token: &str) -> Result<Option<String>> {
+        let hash = id::sha256(token.as_bytes());
+        let ended = self.ended(tx, REVOKE_TOKEN, &[hash.into()]).await?;
+        Ok(ended.into_iter().next())
+    }
+
+    /// Ends the oldest sessions of a subject beyond the `most` newest ones; how many.
+    pub async fn keep_newest(&self, tx: &mut Tx, subject: &str, most: usize) -> Result<usize> {
+        let now = tx.now();
+        let rows = tx.query(BEYOND, &[subject.into(), now.into()]).await?;
+        let old: Vec<Uuid> = rows.iter().skip(most).map(|row| row.uuid(0)).collect::<Result<_>>()?;
+        for session in &old {
+            self.revoke(tx, *session).await?;
+        }
+        Ok(old.len())
+    }
+
+    /// Closes what sessions hold open that ended by silence or by their time after `since`, `until` at the latest. The rows
+    /// stay: a token that ended by time is told from one that never was.
+    pub async fn close_over(&self, tenant: TenantId, since: Millis, until: Millis) -> Result<usize> {
+        let rows = self.db.query(tenant, OVER, &[since.into(), until.into()]).await?;
+        for row in &rows {
+            let subject = row.string(0)?;
+            let args = [subject.as_str().into(), until.into()];
+            let stands = self.db.query_one(tenant, STANDS, &args).await?.i64(0)?;
+            let body = Revoked {
+                session: row.uuid(1)?,
+                elsewhere: stands > 0,
+                subject,
+            };
+            let event = Event::new(&self.clock, tenant, "session.revoked", body.subject.clone(), &body)?;
+            self.bus.publish(event);
+        }
+        Ok(rows.len())
+    }
+
+    /// Looks for sessions that ended by silence or time, until `stop` turns true.
+    pub async fn watch_over(self, tenants: Tenants, mut stop: watch::Receiver<bool>) {
+        let mut since = self.clock.now_ms();
+        let mut every = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = every.tick() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let until = self.clock.now_ms();
+            let mut whole = true;
+            for tenant in tenants.all() {
+                if let Err(e) = self.close_over(tenant.id, since, until).await {
+                    whole = false;
+                    tracing::warn!(tenant = %tenant.id, error = ?e, "sessions that are over will be looked for again");
+                }
+            }
+            // A clock that was set back must not hide what ends meanwhile.
+            if whole || until < since {
+                since = until;
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! How sessions change hands and end: a new token, silence, time, too many at once.
+
+use medtech_kernel::{
+    Result, TenantId,
+    auth::{Assurance, FRESH, NewSession, Revoked, Role},
+    bus::Event,
+    testkit::{World, on_both_engines},
+};
+use tokio::sync::mpsc;
+
+const IDLE: i64 = 15 * 60_000;
+
+async fn issue(w: &World, subject: &str, idle_ms: Option<i64>) -> Result<String> {
+    let (sessions, subject) = (w.ctx.sessions.clone(), subject.to_owned());
+    let issued = w.ctx.db.write(w.north.id, move |tx| {
+        Box::pin(async move {
+            let new = NewSession {
+                name: subject.clone(),
+                subject,
+                roles: vec![Role::Clinician],
+                ttl_ms: 12 * 3_600_000,
+                note: "test".into(),
+                grant: Assurance::One.into(),
+                idle_ms,
+            };
+            sessions.issue(tx, new).await.map(|(token, _)| token)
+        })
+    });
+    issued.await
+}
+
+async fn code(w: &World, token: &str) -> Option<&'static str> {
+    w.ctx.sessions.verify(w.north.id, token).await.err().map(|e| e.code)
+}
+
+/// The ends that were announced, in order.
+async fn announced(live: &mut mpsc::Receiver<Event>, count: usize) -> Vec<Revoked> {
+    let mut ends = Vec::new();
+    while ends.len() < count {
+        let event = live.recv().await.expect("an event");
+        if event.kind == "session.revoked" {
+            ends.push(event.parse().expect("a body"));
+        }
+    }
+    ends
+}
+
+#[tokio::test]
+async fn a_fresh_proof_gives_a_new_token_and_the_old_one_opens_nothing() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let token = issue(w, "user:1", None).await?;
+            let before = w.ctx.sessions.verify(w.north.id, &token).await?;
+            w.ctx.clock.advance(FRESH + 1);
+            assert!(before.require_fresh(w.ctx.clock.now_ms()).is_err());
+            let sessions = w.ctx.sessions.clone();
+            let renewed = w.ctx.db.write(w.north.id, move |tx| {
+                Box::pin(async move { sessions.renew(tx, before.session, Assurance::Two).await })
+            });
+            let renewed = renewed.await?;
+            assert_ne!(renewed, token);
+            assert_eq!(code(w, &token).await, Some("auth.token_unknown"));
+            let after = w.ctx.sessions.verify(w.north.id, &renewed).await?;
+            assert_eq!((after.session, after.grant.assurance), (before.session, Assurance::Two));
+            assert!(after.require_fresh(w.ctx.clock.now_ms()).is_ok());
+            assert_eq!(w.ctx.sessions.list(w.north.id, "user:1").await?.len(), 1);
+            assert!(
+                w.ctx.sessions.still(w.north.id, &token).await.is_err(),
+                "nor what was opened with it"
+            );
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silence_ends_a_session_activity_keeps_it_and_a_standing_connection_is_no_activity() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let (active, open) = (
+                issue(w, "user:1", Some(IDLE)).await?,
+                issue(w, "user:2", Some(IDLE)).await?,
+            );
+            let forever = issue(w, "user:3", None).await?;
+            for minute in 1..=60 {
+                w.ctx.clock.advance(60_000);
+                // Somebody moves here, and only a machine asks there.
+                assert_eq!(code(w, &active).await, None, "minute {minute}");
+                let still = w.ctx.sessions.still(w.north.id, &open).await.err().map(|e| e.code);
+                assert_eq!(still, (minute >= 15).then_some("auth.token_expired"), "minute {minute}");
+            }
+            assert_eq!(
+                code(w, &open).await,
+                Some("auth.token_expired"),
+                "asking does not bring it back"
+            );
+            assert_eq!(code(w, &forever).await, None);
+            w.ctx.clock.advance(IDLE);
+            assert_eq!(code(w, &active).await, Some("auth.token_expired"));
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_ends_by_silence_or_time_is_told_once_and_says_whether_its_owner_is_elsewhere() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let mut live = w.ctx.bus.attach_live()?;
+            let at = || w.ctx.clock.now_ms();
+            let begin = at();
+            let one = issue(w, "user:1", Some(IDLE)).await?;
+            let away = issue(w, "user:2", Some(IDLE)).await?;
+            let here = issue(w, "user:2", Some(IDLE)).await?;
+            let close = async |since: i64, until: i64| w.ctx.sessions.close_over(w.north.id, since, until).await;
+            w.ctx.clock.advance(IDLE - 60_000);
+            assert!(code(w, &here).await.is_none());
+            assert_eq!(close(begin, at()).await?, 0, "nothing is over");
+            let since = at();
+            w.ctx.clock.advance(60_000);
+            assert_eq!(close(since, at()).await?, 2);
+            let mut told = announced(&mut live, 2).await;
+            told.sort_by(|a, b| a.subject.cmp(&b.subject));
+            assert_eq!((&*told[0].subject, told[0].elsewhere), ("user:1", false));
+            assert_eq!(
+                (&*told[1].subject, told[1].elsewhere),
+                ("user:2", true),
+                "at work at the other screen"
+            );
+            assert_eq!(close(at(), at() + 30_000).await?, 0, "told once");
+            assert_eq!(close(since, at()).await?, 2, "again where it was not told");
+            for token in [&one, &away] {
+                assert_eq!(code(w, token).await, Some("auth.token_expired"));
+            }
+            assert!(code(w, &here).await.is_none());
+            // Time ends what silence does not.
+            let guest = issue(w, "user:3", None).await?;
+            let since = at();
+            w.ctx.clock.advance(12 * 3_600_000);
+            assert_eq!(
+                close(at() - 60_000, at()).await?,
+                1,
+                "the one whose time is over; silence was longer ago"
+            );
+            assert_eq!(close(since, at()).await?, 2);
+            assert_eq!(code(w, &guest).await, Some("auth.token_expired"));
+            assert_eq!(w.ctx.sessions.close_over(TenantId::SYSTEM, 0, at()).await?, 0);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_oldest_sessions_go_when_there_are_too_many() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let mut tokens = Vec::new();
+            for _ in 0..5 {
+                tokens.push(issue(w, "user:1", None).await?);
+                w.ctx.clock.advance(1000);
+            }
+            let other = issue(w, "user:2", None).await?;
+            let sessions = w.ctx.sessions.clone();
+            let gone = w.ctx.db.write(w.north.id, move |tx| {
+                Box::pin(async move { sessions.keep_newest(tx, "user:1", 3).await })
+            });
+            assert_eq!(gone.await?, 2);
+            let mut stand = Vec::new();
+            for token in &tokens {
+                stand.push(code(w, token).await.is_none());
+            }
+            assert_eq!(stand, [false, false, true, true, true]);
+            assert_eq!(code(w, &other).await, None);
+            // A token puts its own session away, of whoever it is, and no other.
+            let sessions = w.ctx.sessions.clone();
+            let held = tokens[4].clone();
+            let whose = w.ctx.db.write(w.north.id, move |tx| {
+                Box::pin(async move {
+                    let first = sessions.revoke_token(tx, &held).await?;
+                    let again = sessions.revoke_token(tx, &held).await?;
+                    Ok((first, again))
+                })
+            });
+            assert_eq!(whose.await?, (Some("user:1".into()), None));
+            assert_eq!(code(w, &tokens[3]).await, None);
+            Ok(())
+        })
+    })
+    .await;
+}
