@@ -14,6 +14,7 @@ mod sealed;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use cli::Command;
 use medtech_kernel::{Error, Result, config::Config};
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command, config: Config) -> Result<ExitCode> {
+    if command != Command::Doctor {
+        tls::exposure::refuse(&config, command == Command::Serve)?;
+    }
     match command {
         Command::Serve => serve::serve(config).await,
         Command::Migrate => {
