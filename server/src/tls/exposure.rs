@@ -287,4 +287,45 @@ mod tests {
         }
         assert!(!text.contains("geheim"));
     }
+
+    /// Keys that name an address of ours or of a peer stand on the page of connections, and all keys on theirs.
+    #[test]
+    fn every_connection_is_on_its_page() {
+        let source = include_str!("../../../kernel/src/config.rs");
+        let connections = include_str!("../../../docs/security/connections.md");
+        let configuration = include_str!("../../../docs/configuration.md");
+        let (mut section, mut keys, mut peers) = (String::new(), 0, 0);
+        for line in source.lines() {
+            if let Some(name) = line.strip_prefix("pub struct ").and_then(|l| l.strip_suffix(" {")) {
+                section = name.to_ascii_lowercase();
+            }
+            let field = line.strip_prefix("    pub ").and_then(|l| l.split_once(": "));
+            let Some((field, kind)) = field.filter(|(field, _)| !field.contains('(')) else {
+                continue;
+            };
+            let is_section = kind.trim_end_matches(',').to_ascii_lowercase() == field;
+            if is_section {
+                continue;
+            }
+            let key = if section == "config" {
+                field.to_owned()
+            } else {
+                format!("{section}.{field}")
+            };
+            keys += 1;
+            assert!(
+                configuration.contains(&format!("`{key}`")),
+                "{key} is not in docs/configuration.md"
+            );
+            let reaches = ["bind", "tls_bind", "udp_port", "url", "owner_url", "smtp", "broker"].contains(&field)
+                || field.ends_with("root_cert")
+                || field == "allow_plain";
+            if reaches {
+                peers += 1;
+                let told = connections.contains(&format!("`{key}`")) || connections.contains(&format!("`{key} = "));
+                assert!(told, "{key} is not in docs/security/connections.md");
+            }
+        }
+        assert!(keys > 30 && peers > 15, "{keys} keys, {peers} of them connections");
+    }
 }
