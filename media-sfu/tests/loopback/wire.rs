@@ -22,7 +22,7 @@ fn hello(datagrams: &[Vec<u8>]) -> Hello {
         // A record's header has 13 bytes, a handshake's 12 more (RFC 6347 section 4.2.2).
         matches!(d.get(13), Some(1 | 2)).then(|| read(d[13], &d[25..]))
     });
-    found.expect("a hello of the engine")
+    found.unwrap()
 }
 
 fn pairs(bytes: &[u8]) -> Vec<u16> {
