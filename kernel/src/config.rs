@@ -27,6 +27,7 @@ pub struct Config {
     pub mail: Mail,
     pub limits: Limits,
     pub vault: Vault,
+    pub tls: Tls,
     pub identity: Identity,
 }
 
@@ -40,10 +41,33 @@ pub struct Identity {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Address and port of the web server.
+    /// Address and port of the web server without TLS.
     pub bind: SocketAddr,
+    /// Address and port with TLS; opened where certificates are configured.
+    pub tls_bind: SocketAddr,
     /// Networks of the proxies in front of it, whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Serve others than this machine and the proxies without TLS.
+    pub allow_plain: bool,
+}
+
+/// Certificates of the web and device ports. Absent: these ports are not opened.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM: the certificate, then those between it and the root.
+    pub cert: Option<PathBuf>,
+    /// PEM: its private key.
+    pub key: Option<PathBuf>,
+    /// Pairs `NAME.crt` (or `.pem`) and `NAME.key`, chosen by the name that the client asks for.
+    pub directory: Option<PathBuf>,
+}
+
+impl Tls {
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.cert.is_some() || self.key.is_some() || self.directory.is_some()
+    }
 }
 
 /// How often may they ask; 0 switches a limit off. Of this process: several of them allow so many times as much.
@@ -67,6 +91,10 @@ pub struct Database {
     pub owner_url: Option<String>,
     /// Serve although the application's role stands above row security. For a trial, never for patients.
     pub allow_privileged_role: bool,
+    /// PEM file of the authorities that vouch for the server, besides the public ones.
+    pub root_cert: Option<PathBuf>,
+    /// Reach another machine without TLS, or without checking its certificate.
+    pub allow_plain: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -85,10 +113,16 @@ pub struct Media {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
-    /// Address and port of the device endpoint.
+    /// Address and port of the device endpoint without TLS.
     pub bind: SocketAddr,
-    /// `mqtt://user:password@host:port` of an external broker to consume from as well.
+    /// Address and port with TLS; opened where certificates are configured.
+    pub tls_bind: SocketAddr,
+    /// `mqtts://user:password@host:port` (or `mqtt://`) of an external broker to consume from as well.
     pub broker: Option<String>,
+    /// PEM file of the authorities that vouch for the broker, instead of the system's.
+    pub broker_root_cert: Option<PathBuf>,
+    /// Take devices, and reach a broker, on other machines without TLS.
+    pub allow_plain: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -98,6 +132,10 @@ pub struct Mail {
     pub smtp: Option<String>,
     /// Sender.
     pub from: String,
+    /// PEM file of the authorities that vouch for the mail server, instead of the system's.
+    pub root_cert: Option<PathBuf>,
+    /// Hand mails to another machine without TLS.
+    pub allow_plain: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -111,6 +149,19 @@ pub struct Vault {
     pub passphrase_file: Option<PathBuf>,
     /// What was erased, one line each, to be kept outside of backups. Absent: `{data_dir}/erasures.jsonl`.
     pub erasure_ledger: Option<PathBuf>,
+}
+
+impl Database {
+    /// The address, with the authorities that vouch for the server.
+    #[must_use]
+    pub fn with_root(&self, url: &str) -> String {
+        let Some(root) = &self.root_cert else {
+            return url.to_owned();
+        };
+        let path: String = url::form_urlencoded::byte_serialize(root.as_os_str().as_encoded_bytes()).collect();
+        let and = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{and}sslrootcert={path}")
+    }
 }
 
 /// Who keeps the root key.
@@ -164,6 +215,7 @@ impl Default for Config {
             limits: Limits::default(),
             vault: Vault::default(),
             identity: Identity::default(),
+            tls: Tls::default(),
         }
     }
 }
@@ -171,8 +223,10 @@ impl Default for Config {
 impl Default for Http {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls_bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
             trusted_proxies: Vec::new(),
+            allow_plain: false,
         }
     }
 }
@@ -202,8 +256,11 @@ impl Default for Media {
 impl Default for Mqtt {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1883)),
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            tls_bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8883)),
             broker: None,
+            broker_root_cert: None,
+            allow_plain: false,
         }
     }
 }
@@ -213,6 +270,8 @@ impl Default for Mail {
         Self {
             smtp: None,
             from: "MedTech <no-reply@localhost>".into(),
+            root_cert: None,
+            allow_plain: false,
         }
     }
 }
@@ -227,8 +286,8 @@ const SECRETS: [(&str, &str); 4] = [
     ("mail", "smtp"),
 ];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
-const SECTIONS: [&str; 8] = [
-    "http", "database", "media", "mqtt", "mail", "limits", "vault", "identity",
+const SECTIONS: [&str; 9] = [
+    "http", "database", "media", "mqtt", "mail", "limits", "vault", "identity", "tls",
 ];
 
 impl Config {
@@ -272,17 +331,22 @@ impl Config {
     /// The address people type.
     #[must_use]
     pub fn public_url(&self) -> String {
-        self.public_url
-            .clone()
-            .unwrap_or_else(|| format!("http://localhost:{}", self.http.bind.port()))
+        self.public_url.clone().unwrap_or_else(|| match self.tls.is_on() {
+            true => format!("https://localhost:{}", self.http.tls_bind.port()),
+            false => format!("http://localhost:{}", self.http.bind.port()),
+        })
     }
 
     #[must_use]
     pub fn location(&self) -> Location {
         match &self.database.url {
             Some(url) => Location::Postgres {
-                url: url.clone(),
-                owner_url: self.database.owner_url.clone(),
+                url: self.database.with_root(url),
+                owner_url: self
+                    .database
+                    .owner_url
+                    .as_deref()
+                    .map(|url| self.database.with_root(url)),
             },
             None => Location::Sqlite(self.data_dir.join("db")),
         }
@@ -316,13 +380,23 @@ fn read_secrets(table: &mut toml::Table) -> Result<()> {
     Ok(())
 }
 
+/// Is this host name or address this machine itself, so that nothing leaves it on the way there?
+#[must_use]
+pub fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
 /// The environment knows only text: numbers, truth values and lists are recognised by their key.
 fn value(section: &str, name: &str, text: &str) -> toml::Value {
     match (section, name) {
         ("media", "udp_port" | "threads") | ("limits", _) => {
             text.parse::<i64>().map_or_else(|_| text.into(), toml::Value::from)
         }
-        ("", "demo") | ("database", "allow_privileged_role") => {
+        ("", "demo") | ("database", "allow_privileged_role") | (_, "allow_plain") => {
             text.parse::<bool>().map_or_else(|_| text.into(), toml::Value::from)
         }
         ("media", "advertise") | ("http", "trusted_proxies") => text
@@ -352,10 +426,14 @@ mod tests {
             ("MEDTECH_MEDIA_UDP_PORT", "0"),
             ("MEDTECH_MEDIA_ADVERTISE", "127.0.0.1, 10.0.0.2"),
             ("MEDTECH_DEMO", "true"),
+            ("MEDTECH_TLS_CERT", "/etc/m/tls.crt"),
+            ("MEDTECH_HTTP_TLS_BIND", "127.0.0.1:9443"),
+            ("MEDTECH_MQTT_ALLOW_PLAIN", "true"),
             ("HOME", "/x"),
         ])?;
         assert_eq!(c.data_dir, Path::new("/srv/m"));
-        assert_eq!(c.public_url(), "http://localhost:9000");
+        assert_eq!(c.public_url(), "https://localhost:9443");
+        assert!(c.mqtt.allow_plain && !c.http.allow_plain && c.tls.is_on());
         assert_eq!((c.media.udp_port, c.media.advertise.len(), c.demo), (0, 2, true));
         Ok(())
     }
@@ -399,6 +477,40 @@ mod tests {
             );
         }
         Ok(())
+    }
+
+    #[test]
+    fn without_a_word_only_this_machine_is_served() -> Result<()> {
+        let c = env(&[])?;
+        assert_eq!(c.public_url(), "http://localhost:8080");
+        assert!(c.http.bind.ip().is_loopback() && c.mqtt.bind.ip().is_loopback() && !c.tls.is_on());
+        Ok(())
+    }
+
+    #[test]
+    fn this_machine_has_many_names_and_others_none_of_them() {
+        for near in [
+            "localhost",
+            "Demo.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "[::1]",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(is_this_machine(near), "{near}");
+        }
+        for far in [
+            "",
+            "0.0.0.0",
+            "192.0.2.1",
+            "localhost.example",
+            "notlocalhost",
+            "::",
+            "2001:db8::1",
+        ] {
+            assert!(!is_this_machine(far), "{far}");
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Two clients through the running engine over real sockets: forwarding, layers, rights, data, hostile input.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "loopback/wire.rs"]
+mod wire;
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use medtech_media_sfu::{
 };
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::ChannelId;
+use str0m::config::DtlsVersion;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as Kind, Mid, Rid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
@@ -49,14 +53,20 @@ struct Client {
     data: Vec<Vec<u8>>,
     pending: Option<SdpPendingOffer>,
     sequence: HashMap<(Mid, Option<Rid>), u64>,
+    /// The datagrams of the handshake that came, and those of media that went.
+    handshake: Vec<Vec<u8>>,
+    media: Vec<Vec<u8>>,
 }
 
 impl Client {
-    fn new() -> Client {
+    fn new(version: DtlsVersion) -> Client {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let addr = socket.local_addr().unwrap();
-        let mut rtc = Rtc::builder().set_rtp_mode(true).build(Instant::now());
+        let mut rtc = Rtc::builder()
+            .set_rtp_mode(true)
+            .set_dtls_version(version)
+            .build(Instant::now());
         rtc.add_local_candidate(Candidate::host(addr, Protocol::Udp).unwrap());
         Client {
             rtc,
@@ -70,6 +80,8 @@ impl Client {
             data: Vec::new(),
             pending: None,
             sequence: HashMap::new(),
+            handshake: Vec::new(),
+            media: Vec::new(),
         }
     }
 
@@ -80,6 +92,9 @@ impl Client {
             self.drain();
             match self.socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
+                    if buffer[0] == 22 {
+                        self.handshake.push(buffer[..length].to_vec());
+                    }
                     let receive = Receive::new(Protocol::Udp, from, self.addr, &buffer[..length]).unwrap();
                     self.rtc.handle_input(Input::Receive(Instant::now(), receive)).unwrap();
                 }
@@ -94,7 +109,12 @@ impl Client {
         loop {
             match self.rtc.poll_output().unwrap() {
                 Output::Timeout(_) => return,
-                Output::Transmit(t) => drop(self.socket.send_to(&t.contents, t.destination)),
+                Output::Transmit(t) => {
+                    if wire::is_rtp(&t.contents) {
+                        self.media.push(t.contents.to_vec());
+                    }
+                    drop(self.socket.send_to(&t.contents, t.destination));
+                }
                 Output::Event(event) => match event {
                     RtcEvent::Connected => self.connected = true,
                     RtcEvent::RtpPacket(packet) => self.received.push(packet),
@@ -251,8 +271,12 @@ fn offer(client: &mut Client, change: impl FnOnce(&mut str0m::change::SdpApi<'_>
 
 /// Ann publishes, Bob has sections to receive on; both are connected.
 fn meet(stage: &mut Stage, layers: bool) -> (Client, Client, Mid, Mid) {
+    meet_by(stage, layers, DtlsVersion::Dtls12)
+}
+
+fn meet_by(stage: &mut Stage, layers: bool, version: DtlsVersion) -> (Client, Client, Mid, Mid) {
     str0m::crypto::from_feature_flags().install_process_default();
-    let (mut ann, mut bob) = (Client::new(), Client::new());
+    let (mut ann, mut bob) = (Client::new(version), Client::new(version));
     stage.tell(Command::Join {
         room: ROOM,
         participant: ANN,

@@ -11,6 +11,7 @@ mod outbox_page;
 pub mod service;
 mod store;
 
+pub use mail::is_mail_plain;
 pub use store::{Attempt, SHEETS};
 
 use axum::Router;

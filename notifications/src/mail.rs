@@ -5,9 +5,18 @@ use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     address::Envelope,
     message::{Mailbox, header::ContentType},
+    transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters},
 };
-use medtech_kernel::{Error, Result, clock::Millis, config};
-use std::time::{Duration, UNIX_EPOCH};
+use medtech_kernel::{
+    Error, Result,
+    clock::Millis,
+    config::{self, is_this_machine},
+};
+use std::{
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
+use url::Url;
 use uuid::Uuid;
 
 /// A server that says nothing for so long counts as failed.
@@ -17,6 +26,71 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct Mailer {
     pub(crate) from: Mailbox,
     pub(crate) smtp: Option<AsyncSmtpTransport<Tokio1Executor>>,
+}
+
+/// Does the way to the mail server go to another machine without demanding TLS?
+pub fn is_mail_plain(config: &config::Mail) -> Result<bool> {
+    match &config.smtp {
+        None => Ok(false),
+        Some(url) => {
+            let (url, far) = address(url, config)?;
+            Ok(far && !is_guarded(&url))
+        }
+    }
+}
+
+fn wrong(e: impl std::fmt::Display) -> Error {
+    Error::bad("config.mail_smtp", format!("mail.smtp: {e}"))
+}
+
+fn is_guarded(url: &Url) -> bool {
+    url.scheme() == "smtps"
+        || url
+            .query_pairs()
+            .any(|(key, value)| key == "tls" && value == "required")
+}
+
+/// The address as it is used, and whether it leads to another machine: then STARTTLS is demanded where nothing is said.
+fn address(url: &str, config: &config::Mail) -> Result<(Url, bool)> {
+    let mut url = Url::parse(url).map_err(wrong)?;
+    let far = !url.host_str().is_some_and(is_this_machine);
+    let silent = url.scheme() == "smtp" && !url.query_pairs().any(|(key, _)| key == "tls");
+    if far && silent && !config.allow_plain {
+        url.query_pairs_mut().append_pair("tls", "required");
+    }
+    Ok((url, far))
+}
+
+fn transport(url: &str, config: &config::Mail) -> Result<AsyncSmtpTransport<Tokio1Executor>> {
+    let (url, far) = address(url, config)?;
+    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.as_str()).map_err(wrong)?;
+    if far && !is_guarded(&url) && !config.allow_plain {
+        return Err(wrong(
+            "another machine is reached by TLS alone: use smtps://, or smtp:// without `tls=`",
+        ));
+    }
+    if let (Some(root), Some(host), true) = (&config.root_cert, url.host_str(), is_guarded(&url)) {
+        let tls = trusting(root, host)?;
+        builder = builder.tls(match url.scheme() {
+            "smtps" => Tls::Wrapper(tls),
+            _ => Tls::Required(tls),
+        });
+    }
+    Ok(builder.timeout(Some(TIMEOUT)).build())
+}
+
+/// Believes the authorities of this file, and no others.
+fn trusting(root: &Path, host: &str) -> Result<TlsParameters> {
+    let wrong = |e: &dyn std::fmt::Display| {
+        let what = format!("mail.root_cert: {}: {e}", root.display());
+        Error::bad("config.mail_root_cert", what)
+    };
+    let pem = std::fs::read(root).map_err(|e| wrong(&e))?;
+    TlsParameters::builder(host.to_owned())
+        .certificate_store(CertificateStore::None)
+        .add_root_certificate(Certificate::from_pem(&pem).map_err(|e| wrong(&e))?)
+        .build()
+        .map_err(|e| wrong(&e))
 }
 
 /// How an attempt ended, in words for the delivery log: codes and classes, never the server's text (it may quote the
@@ -39,11 +113,7 @@ impl Mailer {
             .map_err(|e| Error::bad("config.mail_from", format!("mail.from: {e}")))?;
         let smtp = match &config.smtp {
             None => None,
-            Some(url) => {
-                let wrong = |e| Error::bad("config.mail_smtp", format!("mail.smtp: {e}"));
-                let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(wrong)?;
-                Some(builder.timeout(Some(TIMEOUT)).build())
-            }
+            Some(url) => Some(transport(url, config)?),
         };
         Ok(Self { from, smtp })
     }

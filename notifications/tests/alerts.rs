@@ -92,6 +92,7 @@ fn module(w: &World, smtp: Option<String>) -> Result<Arc<Notifications>> {
     let mail = Mail {
         smtp,
         from: "North <no-reply@north.example>".into(),
+        ..Mail::default()
     };
     Ok(Arc::new(Notifications::new(with(w, mail, false))?))
 }
@@ -277,6 +278,7 @@ fn a_mail_is_given_up_when_refused_for_good_or_too_often() {
             let mail = Mail {
                 smtp: Some(format!("smtp://{closed}")),
                 from: "a@b.example".into(),
+                ..Mail::default()
             };
             let n = Arc::new(Notifications::new(with(w, mail, false))?);
             n.on_event(raised(w, &w.north, "a2")?).await?;
@@ -380,6 +382,7 @@ fn without_a_mail_server_mails_are_kept_on_a_page_for_administrators() {
             let mail = Mail {
                 smtp: None,
                 from: "a@b.example".into(),
+                ..Mail::default()
             };
             let demo = Arc::new(Notifications::new(with(w, mail, true))?);
             assert_eq!(page(&demo, "north.localhost", None).await.0, StatusCode::OK);
@@ -387,6 +390,7 @@ fn without_a_mail_server_mails_are_kept_on_a_page_for_administrators() {
             let mail = Mail {
                 smtp: Some("smtp://127.0.0.1:1".into()),
                 from: "a@b.example".into(),
+                ..Mail::default()
             };
             let sending = Arc::new(Notifications::new(with(w, mail, true))?);
             assert_eq!(
@@ -434,6 +438,7 @@ fn a_malformed_mail_configuration_stops_the_start_by_its_key() {
                     Mail {
                         smtp,
                         from: from.into(),
+                        ..Mail::default()
                     },
                     false,
                 ));

@@ -1,6 +1,6 @@
 //! The only place where concrete parts meet: database, bus, media, messaging, notifications, modules, hub, router.
 
-use crate::{joints, keys, sealing};
+use crate::{joints, keys, sealing, tls::Tls};
 use axum::Router;
 use medtech_appointments::Appointments;
 use medtech_fhir::Fhir;
@@ -155,6 +155,7 @@ pub(crate) fn clinic(ctx: Ctx) -> Clinic {
 pub(crate) struct Running {
     pub(crate) router: Router,
     pub(crate) mqtt: SocketAddr,
+    pub(crate) mqtts: Option<SocketAddr>,
     hub: Hub,
     livekit: LiveKit,
     policy: Policy,
@@ -162,7 +163,7 @@ pub(crate) struct Running {
 }
 
 /// Starts every service and joins them. They end when `stop` turns true; [`Running::stop`] waits for that.
-pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Result<Running> {
+pub(crate) async fn start(clinic: &Clinic, tls: Option<&Tls>, stop: watch::Receiver<bool>) -> Result<Running> {
     let ctx = clinic.ctx.clone();
 
     // Media and its signalling.
@@ -178,7 +179,10 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     let tenants = Arc::new(TenantsModule::new(ctx.clone(), clinic.fhir.clone(), house));
     let rooms: Arc<dyn Media> = Arc::new(joints::Rooms(livekit.clone()));
     let visits = Visits::new(ctx.clone(), rooms, Arc::new(joints::VisitChats(messaging.clone())));
-    let devices = Devices::start_with(ctx.clone(), medtech_records::describe, stop.clone()).await?;
+    let devices = {
+        let tls = tls.map(|tls| tls.mqtt.clone());
+        Devices::start_with(ctx.clone(), medtech_records::describe, tls, stop.clone()).await?
+    };
 
     // Live channels: the rules of every module, the commands that clients may call, and who is where.
     let rules = [
@@ -265,6 +269,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
     Ok(Running {
         router,
         mqtt: devices.addr(),
+        mqtts: devices.tls_addr(),
         hub,
         livekit,
         policy: ctx.policy.clone(),

@@ -1,6 +1,9 @@
 //! `medtech doctor`: what this machine offers, and how to mend what is wrong.
 
-use crate::{app, keys, say};
+use crate::{
+    app, keys, say,
+    tls::{certificates::Certificates, examine, exposure},
+};
 use medtech_kernel::{Ctx, Result, config::Config};
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
@@ -12,20 +15,20 @@ use std::{
 /// Free space under which the server should not be started.
 const LEAST_FREE: u64 = 1 << 30;
 
-struct Finding {
-    what: String,
+pub(crate) struct Finding {
+    pub(crate) what: String,
     /// How to mend it, when it is wrong.
-    mend: Option<String>,
+    pub(crate) mend: Option<String>,
 }
 
-fn ok(what: impl Into<String>) -> Finding {
+pub(crate) fn ok(what: impl Into<String>) -> Finding {
     Finding {
         what: what.into(),
         mend: None,
     }
 }
 
-fn wrong(what: impl Into<String>, mend: impl Into<String>) -> Finding {
+pub(crate) fn wrong(what: impl Into<String>, mend: impl Into<String>) -> Finding {
     Finding {
         what: what.into(),
         mend: Some(mend.into()),
@@ -39,9 +42,16 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     findings.push(clock());
     findings.push(tcp("web", config.http.bind));
     findings.push(tcp("devices (MQTT)", config.mqtt.bind));
+    if config.tls.is_on() {
+        findings.push(tcp("web by TLS", config.http.tls_bind));
+        findings.push(tcp("devices by TLS", config.mqtt.tls_bind));
+    }
     findings.push(udp(config));
+    findings.extend(connections(config));
+    let mut clinics = None;
     match app::open(config.clone()).await {
         Ok(ctx) => {
+            clinics = Some(ctx.clone());
             findings.push(match keys::doctor(&ctx).await? {
                 (what, None) => ok(what),
                 (what, Some(mend)) => wrong(what, mend),
@@ -69,6 +79,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
             "check MEDTECH_DATABASE_URL, or the rights on the data directory",
         )),
     }
+    findings.extend(certificates(config, clinics.as_ref()));
     let mut healthy = true;
     for finding in &findings {
         match &finding.mend {
@@ -98,6 +109,48 @@ async fn passwords(ctx: &Ctx) -> Result<Finding> {
         (false, true) => ok(format!("{what}; used from the next start on")),
         (false, false) => ok(what),
     })
+}
+
+/// What stands open to others; what is accepted by a key is told as well.
+fn connections(config: &Config) -> Vec<Finding> {
+    let mut found = exposure::listening(config);
+    match exposure::outgoing(config) {
+        Ok(more) => found.extend(more),
+        Err(e) => return vec![wrong(e.message, "correct this address")],
+    }
+    if found.is_empty() {
+        return vec![ok("connections: nothing stands open to other machines without TLS")];
+    }
+    let all = found.into_iter().map(|f| match f.accepted {
+        true => ok(format!("WARNING, accepted by the configuration: {}", f.what)),
+        false => wrong(f.what, f.mend),
+    });
+    all.collect()
+}
+
+/// The certificates, for the names by which people come.
+fn certificates(config: &Config, ctx: Option<&Ctx>) -> Vec<Finding> {
+    if !config.tls.is_on() {
+        return Vec::new();
+    }
+    let certificates = match Certificates::load(&config.tls) {
+        Ok(certificates) => certificates,
+        Err(e) => {
+            return vec![wrong(
+                e.message,
+                "put the certificate's chain and its own key there, in PEM",
+            )];
+        }
+    };
+    let url = config.public_url();
+    let mut names = vec![url.clone()];
+    for tenant in ctx.iter().flat_map(|ctx| ctx.tenants.all()) {
+        names.extend(ctx.map(|ctx| ctx.tenants.address_of(&tenant, &url)));
+    }
+    let hosts = names
+        .iter()
+        .filter_map(|name| url::Url::parse(name).ok()?.host_str().map(str::to_owned));
+    examine::certificates(&certificates, hosts.collect(), medtech_kernel::Clock::system().now_ms())
 }
 
 fn disk(dir: &Path) -> Finding {
@@ -145,7 +198,7 @@ fn tcp(what: &str, addr: SocketAddr) -> Finding {
         Ok(_) => ok(format!("TCP {addr} for {what} is free")),
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => wrong(
             format!("TCP {addr} for {what} is taken"),
-            "a server already runs there, or choose another port (MEDTECH_HTTP_BIND, MEDTECH_MQTT_BIND)",
+            "a server already runs there, or choose another port (MEDTECH_HTTP_BIND, MEDTECH_MQTT_BIND, MEDTECH_HTTP_TLS_BIND, MEDTECH_MQTT_TLS_BIND)",
         ),
         Err(e) => wrong(
             format!("TCP {addr} for {what}: {e}"),

@@ -15,6 +15,7 @@ mod sealing;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use cli::Command;
 use medtech_kernel::{Error, Result, config::Config};
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command, config: Config) -> Result<ExitCode> {
+    if command != Command::Doctor {
+        tls::exposure::refuse(&config, command == Command::Serve)?;
+    }
     match command {
         Command::Serve => serve::serve(config).await,
         Command::Migrate => {

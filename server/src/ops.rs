@@ -1,6 +1,6 @@
 //! What operators look at: liveness, readiness, metrics, and the description of the API.
 
-use crate::{doctor::free_bytes, gateway::Peer};
+use crate::{doctor::free_bytes, gateway::Peer, tls::certificates::Certificates};
 use axum::{
     Extension, Json, Router,
     extract::{MatchedPath, Request, State},
@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     dropped: Gauge,
     outbox: Family<GroupLabels, Gauge>,
     panics: Counter<u64, AtomicU64>,
+    certificates: Option<Arc<Certificates>>,
+    expiry: Family<CertificateLabels, Gauge>,
     ctx: Ctx,
 }
 
@@ -55,6 +57,12 @@ struct GroupLabels {
     group: String,
 }
 
+/// As many as there are certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    names: String,
+}
+
 fn seconds() -> Histogram {
     Histogram::new([
         0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -62,7 +70,7 @@ fn seconds() -> Histogram {
 }
 
 impl Metrics {
-    pub(crate) fn new(ctx: Ctx) -> Arc<Self> {
+    pub(crate) fn new(ctx: Ctx, certificates: Option<Arc<Certificates>>) -> Arc<Self> {
         let mut registry = Registry::with_prefix("medtech");
         let requests = Family::new_with_constructor(seconds as fn() -> Histogram);
         let (dropped, outbox, panics) = (Gauge::default(), Family::default(), Counter::default());
@@ -78,7 +86,15 @@ impl Metrics {
             outbox.clone(),
         );
         registry.register("panics", "Requests that ended in a panic", panics.clone());
+        let expiry = Family::default();
+        registry.register(
+            "tls_certificate_expiry_seconds",
+            "Unix time at which a certificate ends",
+            expiry.clone(),
+        );
         Arc::new(Self {
+            certificates,
+            expiry,
             registry,
             requests,
             dropped,
@@ -100,6 +116,12 @@ impl Metrics {
         self.outbox.clear();
         for (group, rows) in waiting {
             self.outbox.get_or_create(&GroupLabels { group }).set(rows);
+        }
+        self.expiry.clear();
+        for pair in self.certificates.iter().flat_map(|c| c.pairs()) {
+            let names = pair.names.join(" ");
+            let ends = i64::try_from(pair.ends).unwrap_or(i64::MAX);
+            self.expiry.get_or_create(&CertificateLabels { names }).set(ends);
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(|e| Error::internal("metrics.encode", e))?;

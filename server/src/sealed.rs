@@ -1,6 +1,6 @@
 //! The server without its root key: it says so, takes the passphrase or waits for the key file, and serves nothing else.
 
-use crate::{app, gateway, say};
+use crate::{app, gateway, gateway::Door, say};
 use axum::{
     Json, Router,
     extract::State,
@@ -23,10 +23,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, mpsc, watch},
-};
+use tokio::sync::{Semaphore, mpsc, watch};
 use zeroize::Zeroizing;
 
 /// How often the key file is looked for.
@@ -51,7 +48,7 @@ impl Desk {
 
 /// Serves the little there is until the root key is there; `None` when it is time to stop first.
 pub(crate) async fn wait(
-    listener: TcpListener,
+    doors: Vec<Door>,
     config: &Config,
     why: Sealed,
     stop: impl Future<Output = Result<()>>,
@@ -66,7 +63,9 @@ pub(crate) async fn wait(
         opened,
     });
     let (ended, end) = watch::channel(false);
-    let server = tokio::spawn(gateway::serve(listener, routes(desk.clone()), gateway::PATIENCE, end));
+    // A passphrase is not for the wire in clear.
+    let router = gateway::no_strangers(routes(desk.clone()), config);
+    let server = tokio::spawn(gateway::serve(doors, router, gateway::PATIENCE, end));
     let mut stop = std::pin::pin!(stop);
     let mut look = tokio::time::interval(LOOK);
     let mut seen = traces(config);

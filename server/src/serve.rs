@@ -1,6 +1,6 @@
 //! `medtech serve`: every service in this process, until it is told to stop.
 
-use crate::{app, demo, gateway, links, ops, say, sealed};
+use crate::{app, demo, gateway, gateway::Door, links, ops, say, sealed, tls::Tls};
 use medtech_kernel::{
     Ctx, Error, Result,
     config::Config,
@@ -11,6 +11,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -21,11 +22,11 @@ const GRACE: Duration = Duration::from_secs(8);
 
 pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let _lock = lock(&config.data_dir)?;
-    let mut listener = listen(config.http.bind)?;
-    config.http.bind.set_port(listener.local_addr().map_err(io)?.port());
+    let tls = Tls::open(&config)?;
+    let mut ports = Ports::open(&mut config, tls.as_ref())?;
     let demo = config.demo;
 
-    let Some(ctx) = ground(&mut listener, config).await? else {
+    let Some(ctx) = ground(&mut ports, config).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     refuse_privileges(&ctx).await?;
@@ -39,21 +40,31 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     }
     clinic.identity.calibrate().await?;
     let (stop, stopped) = watch::channel(false);
+    let certificates = tls.as_ref().map(|tls| tls.certificates.clone());
     let (metrics, running) = (
-        ops::Metrics::new(ctx.clone()),
-        app::start(&clinic, stopped.clone()).await?,
+        ops::Metrics::new(ctx.clone(), certificates),
+        app::start(&clinic, tls.as_ref(), stopped.clone()).await?,
     );
+    let watch = tls.as_ref().map(|tls| tls.keep(stopped.clone())).transpose()?;
     if demo {
         demo::ensure(&clinic).await?;
     }
     let router = gateway::around(running.router.clone(), metrics, ctx.clone());
-    let server = tokio::spawn(gateway::serve(listener, router, gateway::PATIENCE, stopped.clone()));
+    let server = tokio::spawn(gateway::serve(
+        ports.doors(),
+        router,
+        gateway::PATIENCE,
+        stopped.clone(),
+    ));
 
     say(&format!("\nMedTech is ready at {}", ctx.config.public_url()));
     if demo {
         for (who, address) in links::demo_addresses(&clinic).await? {
             say(&format!("  {who:<10} {address}"));
         }
+    }
+    if let Some(port) = running.mqtts.map(|address| address.port()) {
+        say(&format!("  {:<10} mqtts://localhost:{port}", "mqtts"));
     }
     say(&format!(
         "  {:<10} mqtt://localhost:{}\n",
@@ -65,6 +76,9 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     tracing::info!("stopping");
     let _ = stop.send(true);
     running.stop().await;
+    if let Some(watch) = watch {
+        let _ = watch.await;
+    }
     // Whoever has not finished by then is cut: clients resume, and nothing that was acknowledged is lost.
     if tokio::time::timeout(GRACE, server).await.is_err() {
         tracing::info!("connections were still open after the grace period");
@@ -75,7 +89,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
 }
 
 /// Opens the storage, and waits for the root key where it is missing; `None` when told to stop before it came.
-async fn ground(listener: &mut TcpListener, config: Config) -> Result<Option<Ctx>> {
+async fn ground(ports: &mut Ports, config: Config) -> Result<Option<Ctx>> {
     let is_closed = |e: &Error| e.code.starts_with("vault.");
     let sealed = |e: Error| Sealed {
         why: e.message.into_owned(),
@@ -92,10 +106,9 @@ async fn ground(listener: &mut TcpListener, config: Config) -> Result<Option<Ctx
                 other => return other.map(Some),
             },
             Opened::Sealed(why) => {
-                // The port stays ours while the little server is exchanged for the great one.
-                let (mine, theirs) = twice(listener)?;
-                *listener = mine;
-                match sealed::wait(theirs, &config, why, signal()).await? {
+                // The ports stay ours while the little server is exchanged for the great one.
+                let doors = ports.lend()?;
+                match sealed::wait(doors, &config, why, signal()).await? {
                     Some(root) => opened = Opened::Open(root),
                     None => return Ok(None),
                 }
@@ -104,11 +117,49 @@ async fn ground(listener: &mut TcpListener, config: Config) -> Result<Option<Ctx
     }
 }
 
-fn twice(listener: &TcpListener) -> Result<(TcpListener, TcpListener)> {
-    let copy = || -> std::io::Result<TcpListener> {
-        TcpListener::from_std(std::os::fd::AsFd::as_fd(listener).try_clone_to_owned()?.into())
-    };
-    Ok((copy().map_err(io)?, copy().map_err(io)?))
+/// The web ports, open from the start to the end.
+struct Ports {
+    plain: TcpListener,
+    secured: Option<(TcpListener, TlsAcceptor)>,
+}
+
+impl Ports {
+    /// Ports that were left to the system are written into the configuration.
+    fn open(config: &mut Config, tls: Option<&Tls>) -> Result<Self> {
+        let plain = listen(config.http.bind)?;
+        config.http.bind.set_port(plain.local_addr().map_err(io)?.port());
+        let secured = match tls {
+            None => None,
+            Some(tls) => {
+                let listener = listen(config.http.tls_bind)?;
+                config.http.tls_bind.set_port(listener.local_addr().map_err(io)?.port());
+                Some((listener, TlsAcceptor::from(tls.web.clone())))
+            }
+        };
+        Ok(Self { plain, secured })
+    }
+
+    /// The same ports for somebody who gives them up before us.
+    fn lend(&mut self) -> Result<Vec<Door>> {
+        let copy = |listener: &TcpListener| -> std::io::Result<TcpListener> {
+            TcpListener::from_std(std::os::fd::AsFd::as_fd(listener).try_clone_to_owned()?.into())
+        };
+        // What waits on the first registration of a port ends with it: ours is made anew as well.
+        let (mine, theirs) = (copy(&self.plain).map_err(io)?, copy(&self.plain).map_err(io)?);
+        self.plain = mine;
+        let mut doors = vec![Door::plain(theirs)];
+        if let Some((listener, tls)) = &mut self.secured {
+            let (mine, theirs) = (copy(listener).map_err(io)?, copy(listener).map_err(io)?);
+            *listener = mine;
+            doors.push(Door::secured(theirs, tls.clone()));
+        }
+        Ok(doors)
+    }
+
+    fn doors(self) -> Vec<Door> {
+        let secured = self.secured.map(|(listener, tls)| Door::secured(listener, tls));
+        std::iter::once(Door::plain(self.plain)).chain(secured).collect()
+    }
 }
 
 /// A role above row security sees every clinic, whatever the walls say.

@@ -442,6 +442,40 @@ async fn an_ended_session_takes_its_subject_out_of_all_rooms() {
     assert!(ann.sees("bob").await, "a new session comes in");
 }
 
+/// Also pings, which are answered one by one, and frames of no request at all.
+#[tokio::test]
+async fn a_flood_of_messages_ends_its_own_connection_and_the_others_go_on() {
+    let mut house = House::open().await;
+    let mut ann = house.enter(CLINIC, "ann", Permission::full()).await;
+    let mut bob = house.enter(CLINIC, "bob", Permission::full()).await;
+    assert!(ann.sees("bob").await);
+    let ping = proto::SignalRequest {
+        message: Some(proto::signal_request::Message::Ping(1)),
+    };
+    let bytes = prost::Message::encode_to_vec(&ping);
+    for _ in 0..5_000 {
+        if bob.socket.send(Message::Binary(bytes.clone().into())).await.is_err() {
+            break;
+        }
+    }
+    let closed = loop {
+        match bob.frame().await {
+            Some(Message::Close(frame)) => break frame,
+            Some(_) => {}
+            None => break None,
+        }
+    };
+    // Cut in good order, or because the answers were not read either.
+    assert!(closed.is_none_or(|frame| u16::from(frame.code) == 1008));
+    house.event("bob", RoomEventKind::Interrupted).await;
+    ann.socket.send(Message::Binary(bytes.into())).await.unwrap();
+    loop {
+        if matches!(ann.next().await, Response::Pong(_)) {
+            break;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_lost_socket_resumes_and_a_malformed_frame_ends_only_its_own() {
     let mut house = House::open().await;

@@ -3,6 +3,8 @@
 set -euo pipefail
 want=()
 command -v chromium >/dev/null || want+=(chromium)
+command -v openssl >/dev/null || want+=(openssl)
+command -v curl >/dev/null || want+=(curl)
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || want+=(postgresql)
 command -v mosquitto_pub >/dev/null || want+=(mosquitto-clients)
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want+=(mosquitto)

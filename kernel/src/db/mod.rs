@@ -12,12 +12,14 @@ mod pages;
 mod postgres;
 mod row;
 mod sqlite;
+mod transport;
 mod tx;
 mod value;
 
 pub use migrate::{Migration, Script};
 pub use pages::{PageKeys, Rekeyed};
 pub use row::Row;
+pub use transport::is_guarded;
 pub use tx::{Column, Insert, Tx};
 pub use value::{Ty, Val};
 

@@ -2,103 +2,45 @@
 //! often and from where.
 
 mod address;
+mod door;
 mod limits;
 mod origin;
+mod plain;
 
 use crate::ops::{self, Metrics};
 pub(crate) use address::Peer;
 use axum::{
     Extension, Json, Router,
-    body::{Body, to_bytes},
+    body::to_bytes,
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+pub(crate) use door::{Door, serve};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-};
 use medtech_kernel::{Ctx, id};
+pub(crate) use plain::no_strangers;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::watch};
-use tower::ServiceExt;
 
 /// A request's headers arrive within this time, and a connection is idle no longer: above the minute for which proxies
 /// keep theirs, so that none is closed under a request.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(65);
-/// Bytes of a request's line and headers.
-const HEADERS: usize = 64 * 1024;
 /// Text of a refusal that is taken over into its problem document.
 const REASON: usize = 1024;
 
 /// The routes with what surrounds them all.
 pub(crate) fn around(routes: Router, metrics: Arc<Metrics>, ctx: Ctx) -> Router {
+    let plain = Arc::new(plain::Rule::new(&ctx.config));
     let limits = limits::Limits::new(&ctx.config.limits, ctx.config.http.trusted_proxies.clone());
     routes
         .merge(ops::routes(metrics.clone()))
         .layer(middleware::from_fn(origin::own_pages))
         .layer(middleware::from_fn_with_state(limits, limits::limit))
+        .layer(middleware::from_fn_with_state(plain, plain::guard))
         .layer(middleware::from_fn_with_state(metrics, ops::observe))
         .layer(middleware::from_fn_with_state(secure_transport(&ctx), form))
         .layer(Extension(ctx))
-}
-
-/// Serves until `stop` turns true and the requests under way have ended.
-pub(crate) async fn serve(listener: TcpListener, router: Router, patience: Duration, mut stop: watch::Receiver<bool>) {
-    // HTTP/1 alone: to tell it from HTTP/2, the first bytes would be waited for without limit.
-    let mut http = Builder::new(TokioExecutor::new()).http1_only();
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_buf_size(HEADERS);
-    // Every connection holds a receiver; when the last is gone, so are they.
-    let (open, held) = watch::channel(());
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = told(&mut stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, Peer(peer)),
-            // Out of descriptors: others end soon.
-            Err(e) => {
-                tracing::warn!(error = %e, "a connection was not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (http, router, held, mut stop) = (http.clone(), router.clone(), held.clone(), stop.clone());
-        tokio::spawn(async move {
-            // hyper's own limit begins with the first byte.
-            match tokio::time::timeout(patience, stream.peek(&mut [0])).await {
-                Ok(Ok(_)) => {}
-                _ => return,
-            }
-            let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(peer);
-                router.clone().oneshot(request.map(Body::new))
-            });
-            let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
-            // What goes wrong on a connection is between it and its client.
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = told(&mut stop) => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-            }
-            drop(held);
-        });
-    }
-    drop(held);
-    open.closed().await;
-}
-
-/// Resolves when it is time to stop; when the sender is gone, it is too.
-async fn told(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Headers that every answer carries, whatever made it; and a refusal that the framework words by itself, or leaves
@@ -132,7 +74,8 @@ async fn form(State(secure): State<bool>, request: Request, next: Next) -> Respo
 
 /// People reach us by https, by what the operator says: then browsers are told to stay with it.
 fn secure_transport(ctx: &Ctx) -> bool {
-    ctx.config.public_url().starts_with("https://")
+    let url = ctx.config.public_url.as_deref();
+    url.is_some_and(|url| url.starts_with("https://"))
 }
 
 fn is_bare(headers: &HeaderMap) -> bool {
@@ -177,7 +120,8 @@ mod tests {
     use super::*;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
+        net::{TcpListener, TcpStream},
+        sync::watch,
     };
 
     #[tokio::test]
@@ -186,7 +130,12 @@ mod tests {
         let address = listener.local_addr().expect("address");
         let (stop, stopped) = watch::channel(false);
         let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
-        let server = tokio::spawn(serve(listener, router, Duration::from_millis(300), stopped));
+        let server = tokio::spawn(serve(
+            vec![Door::plain(listener)],
+            router,
+            Duration::from_millis(300),
+            stopped,
+        ));
         let ask = async |request: &'static [u8]| {
             let mut stream = TcpStream::connect(address).await.expect("connect");
             stream.write_all(request).await.expect("write");

@@ -23,7 +23,7 @@ async fn without_the_demo_clinic_a_first_start_makes_no_user() -> Result<()> {
     let clinic = app::clinic(ctx.clone());
     clinic.identity.calibrate().await?;
     let (stop, stopped) = watch::channel(false);
-    let running = app::start(&clinic, stopped).await?;
+    let running = app::start(&clinic, None, stopped).await?;
     let mut users = clinic.identity.count(TenantId::SYSTEM).await?;
     for tenant in ctx.tenants.all() {
         users += clinic.identity.count(tenant.id).await?;

@@ -1,9 +1,12 @@
 //! The way in from an external broker (`mqtt.broker`): readings of known devices, acknowledged to the broker when they
 //! are durable. Who a device is, the broker vouches for: it must let each publish to its own topic only.
 
-use super::{Devices, Durable, senml};
-use medtech_kernel::{Error, Result, TenantId};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
+use super::{Devices, Durable, relay::Relay, senml};
+use medtech_kernel::{
+    Error, Result, TenantId,
+    config::{self, is_this_machine},
+};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, Transport};
 use std::{collections::HashMap, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -20,8 +23,20 @@ const REMEMBERED: usize = 10_000;
 
 /// Connects and stays connected until the process stops.
 pub(super) fn start(devices: Devices, url: &str) -> Result<()> {
-    let options = options(url)?;
+    let config = &devices.0.ctx.config;
+    if is_plain(&config.mqtt)? && !config.mqtt.allow_plain {
+        let what = "mqtt.broker: another machine is reached by TLS alone: use mqtts://";
+        return Err(Error::bad("config.invalid", what));
+    }
+    let address = Address::parse(url)?;
+    let relay = match address.tls {
+        false => None,
+        true => Some(Relay::open(config, &address.host, address.port)?),
+    };
+    let options = options(&address, relay.as_ref().map(Relay::place));
     tokio::spawn(async move {
+        // As long as anybody may connect through it.
+        let _relay = relay;
         let mut stop = devices.0.stop.clone();
         let mut known = Known::default();
         loop {
@@ -38,32 +53,76 @@ pub(super) fn start(devices: Devices, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// `mqtt://[user:password@]host[:port]`
-fn options(url: &str) -> Result<MqttOptions> {
-    let wrong = || Error::bad("config.invalid", "mqtt.broker: expected mqtt://user:password@host:port");
-    let rest = url.strip_prefix("mqtt://").ok_or_else(wrong)?.trim_end_matches('/');
-    let (login, address) = match rest.rsplit_once('@') {
-        Some((login, address)) => (Some(login), address),
-        None => (None, rest),
-    };
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
-        None => (address, 1883),
-    };
-    if host.is_empty() {
-        return Err(wrong());
+/// Does the way to the broker go to another machine without TLS?
+pub(super) fn is_plain(config: &config::Mqtt) -> Result<bool> {
+    match &config.broker {
+        None => Ok(false),
+        Some(url) => {
+            let address = Address::parse(url)?;
+            Ok(!address.tls && !is_this_machine(&address.host))
+        }
     }
+}
+
+/// `mqtt[s]://[user:password@]host[:port]`
+struct Address {
+    tls: bool,
+    host: String,
+    port: u16,
+    login: Option<(String, String)>,
+}
+
+impl Address {
+    fn parse(url: &str) -> Result<Self> {
+        let wrong = || {
+            let what = "mqtt.broker: expected mqtts://user:password@host:port";
+            Error::bad("config.invalid", what)
+        };
+        let (tls, rest) = match (url.strip_prefix("mqtts://"), url.strip_prefix("mqtt://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            _ => return Err(wrong()),
+        };
+        let rest = rest.trim_end_matches('/');
+        let (login, address) = match rest.rsplit_once('@') {
+            Some((login, address)) => (Some(login), address),
+            None => (None, rest),
+        };
+        let port_follows = !address.ends_with(']');
+        let (host, port) = match address.rsplit_once(':').filter(|_| port_follows) {
+            Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
+            None => (address, if tls { 8883 } else { 1883 }),
+        };
+        let host = host.trim_matches(['[', ']']);
+        if host.is_empty() {
+            return Err(wrong());
+        }
+        let login = login.and_then(|l| l.split_once(':'));
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+            port,
+            login: login.map(|(user, password)| (user.to_owned(), password.to_owned())),
+        })
+    }
+}
+
+/// `way`: the socket of the relay that speaks TLS for us.
+fn options(address: &Address, way: Option<&str>) -> MqttOptions {
     // A fixed client id and a kept session: what the broker was not acknowledged, it sends again.
-    let mut options = MqttOptions::new("medtech-readings", host.trim_matches(['[', ']']), port);
+    let mut options = MqttOptions::new("medtech-readings", way.unwrap_or(&address.host), address.port);
+    if way.is_some() {
+        options.set_transport(Transport::Unix);
+    }
     options
         .set_clean_session(false)
         .set_manual_acks(true)
         .set_keep_alive(Duration::from_secs(30));
     options.set_max_packet_size(64 * 1024, 64 * 1024);
-    if let Some((user, password)) = login.and_then(|l| l.split_once(':')) {
+    if let Some((user, password)) = &address.login {
         options.set_credentials(user, password);
     }
-    Ok(options)
+    options
 }
 
 /// One connection, to its end.

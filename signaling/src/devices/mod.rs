@@ -9,6 +9,7 @@
 mod broker;
 mod ingest;
 pub mod mqtt;
+mod relay;
 pub mod senml;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,10 @@ use medtech_kernel::{
     auth::Revoked,
     bus::Event,
     clock::{Millis, rfc3339},
+    config,
 };
 use mqtt::registry::{End, Registry};
+use rustls::ServerConfig;
 use senml::Reading;
 use serde::Serialize;
 use serde_json::Number;
@@ -29,6 +32,7 @@ use tokio::{
     net::TcpListener,
     sync::{Semaphore, oneshot, watch},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// Durable event with the readings of one device: see [`ingest`].
 pub const READINGS: &str = "device.readings";
@@ -42,6 +46,11 @@ const SKEW: Millis = 60_000;
 /// Turns a device's own name for a measurement into (code, name to show), where it is known.
 pub type Describe = fn(&str) -> Option<(String, String)>;
 
+/// Does `mqtt.broker` lead to another machine without TLS?
+pub fn is_broker_plain(config: &config::Mqtt) -> Result<bool> {
+    broker::is_plain(config)
+}
+
 /// The device side of the hub. Clones share it.
 #[derive(Clone)]
 pub struct Devices(Arc<Inner>);
@@ -54,6 +63,7 @@ struct Inner {
     slots: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
 }
 
 /// Body of the live event `reading`.
@@ -68,6 +78,18 @@ struct Live<'a> {
     device: &'a str,
 }
 
+async fn bind(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let open = async {
+        let listener = TcpListener::bind(at).await?;
+        let addr = listener.local_addr()?;
+        std::io::Result::Ok((listener, addr))
+    };
+    open.await.map_err(|e| {
+        let what = format!("Cannot listen on {at} for devices: {e}. `medtech doctor` says more.");
+        Error::unavailable("devices.bind", what)
+    })
+}
+
 /// Answers when a pack is durable; an error or a lost sender when it is not.
 type Durable = oneshot::Receiver<Result<()>>;
 
@@ -75,15 +97,22 @@ impl Devices {
     /// Opens the MQTT port (`mqtt.bind`), and the way in from `mqtt.broker` where one is configured. All of it ends when
     /// `stop` turns true.
     pub async fn start(ctx: Ctx, stop: watch::Receiver<bool>) -> Result<Self> {
-        Self::start_with(ctx, |_| None, stop).await
+        Self::start_with(ctx, |_| None, None, stop).await
     }
 
-    /// The same, with somebody who knows codes and names of measurements, for live screens. Where `describe` knows
+    /// The same, with TLS on `mqtt.tls_bind` where it is given, and with somebody who knows codes and names of measurements, for live screens. Where `describe` knows
     /// nothing, the device's own name is passed on.
-    pub async fn start_with(ctx: Ctx, describe: Describe, stop: watch::Receiver<bool>) -> Result<Self> {
-        let failed = |e| Error::internal("devices.bind", e);
-        let listener = TcpListener::bind(ctx.config.mqtt.bind).await.map_err(failed)?;
-        let addr = listener.local_addr().map_err(failed)?;
+    pub async fn start_with(
+        ctx: Ctx,
+        describe: Describe,
+        tls: Option<Arc<ServerConfig>>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Self> {
+        let (listener, addr) = bind(ctx.config.mqtt.bind).await?;
+        let secured = match tls {
+            Some(tls) => Some((bind(ctx.config.mqtt.tls_bind).await?, TlsAcceptor::from(tls))),
+            None => None,
+        };
         let ingest = Ingest::new(ctx.clone());
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
         let devices = Self(Arc::new(Inner {
@@ -94,11 +123,15 @@ impl Devices {
             slots,
             stop,
             addr,
+            tls_addr: secured.as_ref().map(|((_, addr), _)| *addr),
         }));
         if let Some(url) = &devices.0.ctx.config.mqtt.broker {
             broker::start(devices.clone(), url)?;
         }
-        tokio::spawn(mqtt::listen(devices.clone(), listener));
+        tokio::spawn(mqtt::listen(devices.clone(), listener, None));
+        if let Some(((listener, _), tls)) = secured {
+            tokio::spawn(mqtt::listen(devices.clone(), listener, Some(tls)));
+        }
         Ok(devices)
     }
 
@@ -112,6 +145,12 @@ impl Devices {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
+    }
+
+    /// Where the MQTT port with TLS is, if there is one.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.0.tls_addr
     }
 
     /// `/mqtt`: MQTT over WebSocket.

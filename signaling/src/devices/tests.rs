@@ -1,5 +1,7 @@
 //! The device door, from outside: programs of others, and packets nobody should send.
 
+mod tls;
+
 use super::*;
 use futures_util::{SinkExt, StreamExt};
 use medtech_kernel::{

@@ -1,6 +1,7 @@
 //! The signalling WebSocket: `/rtc` and `/rtc/v1`, and the addresses where a client asks why it was refused.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -26,6 +27,10 @@ use super::token::{ApiKey, Claims};
 const OUTGOING: usize = 256;
 /// A session description with many sections is the largest thing a client sends.
 const MAX_MESSAGE: usize = 512 * 1024;
+/// Messages that one connection may send at once, and how many a second come back. A client that joins a full room and
+/// subscribes to everybody sends some dozens; who sends more than this keeps the room's one task from the others.
+const BURST: u32 = 500;
+const PER_SECOND: u32 = 50;
 
 type Parameters = Query<HashMap<String, String>>;
 
@@ -160,12 +165,17 @@ async fn read(
 ) -> Option<Message> {
     // Clients ping; silence means that the path is gone although nobody said so.
     let silence = std::time::Duration::from_secs(PING_TIMEOUT_S.unsigned_abs().into());
+    let mut allowance = Allowance::new(Instant::now());
     loop {
         let message = match tokio::time::timeout(silence, stream.next()).await {
             Ok(Some(Ok(message))) => message,
             Ok(Some(Err(_)) | None) => return None,
             Err(_) => return Some(close(close_code::POLICY, "no ping")),
         };
+        if !allowance.take(Instant::now()) {
+            tracing::info!("a media signalling connection sent too much");
+            return Some(close(close_code::POLICY, "too many messages"));
+        }
         let request = match message {
             Message::Binary(bytes) => proto::SignalRequest::decode(bytes).ok(),
             Message::Text(text) => serde_json::from_str(&text).ok(),
@@ -189,9 +199,58 @@ async fn read(
     }
 }
 
+/// What one connection may still send.
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(at: Instant) -> Self {
+        let left = f64::from(BURST);
+        Self { left, at }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        self.left = (self.left + passed * f64::from(PER_SECOND)).min(f64::from(BURST));
+        let taken = self.left >= 1.0;
+        if taken {
+            self.left -= 1.0;
+        }
+        taken
+    }
+}
+
 fn close(code: u16, reason: &'static str) -> Message {
     Message::Close(Some(CloseFrame {
         code,
         reason: reason.into(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_burst_is_allowed_and_a_flood_is_not() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        assert!((0..BURST).all(|_| allowance.take(start)));
+        assert!(!allowance.take(start));
+        assert!(!allowance.take(start + Duration::from_millis(10)));
+        let later = start + Duration::from_secs(1);
+        assert_eq!(
+            (0..BURST).filter(|_| allowance.take(later)).count(),
+            PER_SECOND as usize
+        );
+        let much_later = start + Duration::from_secs(1_000_000);
+        assert_eq!(
+            (0..BURST * 2).filter(|_| allowance.take(much_later)).count(),
+            BURST as usize
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455, version 13) on the raw TCP stream behind an axum route: our own 101, our own frame codec, no task
+//! WebSocket (RFC 6455, version 13) on the raw TCP (or TLS) stream behind an axum route: our own 101, our own frame codec, no task
 //! and no buffer for an idle connection.
 //!
 //! * [`Upgrade`] is the extractor: it checks the handshake and hands over the stream once the 101 is on the wire.
@@ -16,6 +16,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod wire;
 
 pub use decoder::{Decoder, Fault, Message};
 pub use reader::{End, Reader};

@@ -63,8 +63,8 @@ impl Reader {
             if self.ended {
                 return Err(End::Closed);
             }
-            self.socket.stream.readable().await.map_err(|_| End::Closed)?;
-            BUFFER.with_borrow_mut(|buffer| match self.socket.stream.try_read(buffer) {
+            self.socket.wire.readable().await.map_err(|_| End::Closed)?;
+            BUFFER.with_borrow_mut(|buffer| match self.socket.wire.try_read(buffer) {
                 Ok(0) => Err(End::Closed),
                 Ok(n) => self.take(buffer.get_mut(..n).unwrap_or_default(), out),
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),

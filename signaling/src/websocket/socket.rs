@@ -1,7 +1,7 @@
 //! The sending side of a connection. No writer task, no channel: a frame is written at once, and only a socket that would
 //! block gets a queue and one flusher, both gone when the queue is empty.
 
-use super::frame;
+use super::{frame, wire::Wire};
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use std::{
@@ -15,7 +15,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{net::TcpStream, runtime::Handle};
+use tokio::runtime::Handle;
 
 /// What one connection may hold.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ pub enum Sent {
 
 /// A connection, as its senders see it.
 pub struct Socket {
-    pub(super) stream: TcpStream,
+    pub(super) wire: Wire,
     out: Mutex<Out>,
     heard: AtomicBool,
     runtime: Handle,
@@ -109,12 +109,12 @@ enum Drained {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, limits: Limits) -> io::Result<Arc<Self>> {
-        stream.set_nodelay(true)?;
+    pub(super) fn new(wire: Wire, limits: Limits) -> io::Result<Arc<Self>> {
+        wire.tcp().set_nodelay(true)?;
         // The kernel would otherwise hold megabytes for a slow reader, outside of our bound.
-        SockRef::from(&stream).set_send_buffer_size(64 * 1024)?;
+        SockRef::from(wire.tcp()).set_send_buffer_size(64 * 1024)?;
         Ok(Arc::new(Self {
-            stream,
+            wire,
             out: Mutex::new(Out::Open(None)),
             heard: AtomicBool::new(true),
             runtime: Handle::current(),
@@ -191,14 +191,14 @@ impl Socket {
     pub fn abort(&self) {
         *self.lock() = Out::Closed;
         // A peer that is stuck would never learn of a plain shutdown, and unsent data would outlive the connection.
-        let _ = self.stream.set_zero_linger();
-        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Read);
+        let _ = self.wire.tcp().set_zero_linger();
+        let _ = SockRef::from(self.wire.tcp()).shutdown(Shutdown::Read);
     }
 
     /// Ends our direction once the close frame is on the wire, for a peer that is not expected to answer it in order.
     pub(super) fn end_if_flushed(&self) {
         if matches!(*self.lock(), Out::Closing(None)) {
-            let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+            self.wire.shut_down_writing();
         }
     }
 
@@ -235,8 +235,13 @@ impl Socket {
 
     /// `Ok(None)` when all of it went out, else what is left.
     fn write_or_queue(&self, frame: &Bytes) -> io::Result<Option<Box<Queue>>> {
-        let written = match self.stream.try_write(frame) {
-            Ok(n) if n == frame.len() => return Ok(None),
+        let written = match self.wire.try_write(frame) {
+            // Under TLS all of it may be taken and part of it still wait: a queue without frames then waits for that.
+            Ok(n) if n == frame.len() => match self.wire.try_flush() {
+                Ok(()) => return Ok(None),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => n,
+                Err(e) => return Err(e),
+            },
             Ok(n) => n,
             Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
             Err(e) => return Err(e),
@@ -250,7 +255,7 @@ impl Socket {
     fn spawn_flusher(self: &Arc<Self>) {
         let socket = Arc::clone(self);
         self.runtime.spawn(async move {
-            while socket.stream.writable().await.is_ok() {
+            while socket.wire.tcp().writable().await.is_ok() {
                 match socket.drain() {
                     Drained::Empty => return,
                     Drained::Blocked => {}
@@ -274,12 +279,17 @@ impl Socket {
                 *slice = IoSlice::new(frame);
                 count += 1;
             }
-            match self.stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
+            match self.wire.try_write_vectored(slices.get(..count).unwrap_or_default()) {
                 Ok(0) => return Drained::Failed,
                 Ok(n) => queue.advance(n),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Drained::Blocked,
                 Err(_) => return Drained::Failed,
             }
+        }
+        match self.wire.try_flush() {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Drained::Blocked,
+            Err(_) => return Drained::Failed,
         }
         // In the same lock, so that whoever sends next sees an idle socket and starts the one flusher.
         *slot = None;

@@ -270,7 +270,117 @@ async fn a_connection_keeps_nothing_of_its_http_request() {
     let alive = Arc::new(());
     let mut early = Bytes::from_owner(Buffer(vec![b'x'; 16 * 1024], alive.clone()));
     early.advance(16 * 1024);
-    let reader = Reader::new(Socket::new(stream, Limits::default()).unwrap(), early);
+    let reader = Reader::new(
+        Socket::new(super::wire::Wire::Plain(stream), Limits::default()).unwrap(),
+        early,
+    );
     assert_eq!(Arc::strong_count(&alive), 1);
     drop(reader);
+}
+
+/// Long frames to a reader that is slow, so that TLS has part of them and the socket is full; then the goodbye.
+#[tokio::test]
+async fn the_same_stream_is_reached_under_tls() {
+    use super::{Message, Sent};
+    use axum::{Router, routing::get};
+    use futures_util::{SinkExt, StreamExt};
+    use hyper_util::{
+        rt::{TokioExecutor, TokioIo},
+        server::conn::auto,
+        service::TowerToHyperService,
+    };
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
+    use std::{sync::Arc, time::Duration};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    const FRAMES: usize = 40;
+    let long = Arc::new("€".repeat(20_000));
+    let said = long.clone();
+    // Echoes; and to `more` it sends far more than the kernel's buffers take.
+    let talk = move |upgrade: super::Upgrade| async move {
+        let limits = super::Limits {
+            queue: 8 << 20,
+            ..super::Limits::default()
+        };
+        upgrade.limits(limits).accept(move |mut reader| async move {
+            let mut messages = Vec::new();
+            while reader.next(&mut messages).await.is_ok() {
+                for message in messages.drain(..) {
+                    match message {
+                        Message::Text(text) if text == "more" => {
+                            let sent: Vec<Sent> =
+                                (0..FRAMES).map(|_| reader.socket().send(&frame::text(&said))).collect();
+                            assert!(sent.contains(&Sent::Queued), "the test is to fill the kernel's buffers");
+                        }
+                        Message::Text(text) => {
+                            reader.socket().send(&frame::text(&text));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        })
+    };
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let router = Router::new().route("/talk", get(talk));
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let client = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(router.clone()));
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            let builder = auto::Builder::new(TokioExecutor::new());
+            builder
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await
+                .unwrap();
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let stream = TlsConnector::from(Arc::new(client))
+            .connect(name, stream)
+            .await
+            .unwrap();
+        let (mut ws, _) = tokio_tungstenite::client_async(format!("wss://localhost:{}/talk", address.port()), stream)
+            .await
+            .unwrap();
+        let all = async {
+            // Both in one write: the second is in TLS's hands before the first was asked for.
+            ws.feed("one".into()).await.unwrap();
+            ws.feed((*long).clone().into()).await.unwrap();
+            ws.flush().await.unwrap();
+            assert_eq!(ws.next().await.unwrap().unwrap().into_text().unwrap(), "one");
+            assert_eq!(ws.next().await.unwrap().unwrap().into_text().unwrap().as_str(), *long);
+            ws.send("more".into()).await.unwrap();
+            for _ in 0..FRAMES {
+                assert_eq!(ws.next().await.unwrap().unwrap().into_text().unwrap().as_str(), *long);
+            }
+            ws.send("again".into()).await.unwrap();
+            assert_eq!(ws.next().await.unwrap().unwrap().into_text().unwrap(), "again");
+            ws.close(None).await.unwrap();
+            assert!(ws.next().await.unwrap().unwrap().is_close());
+            // A goodbye of TLS, not a cut: rustls would tell the difference.
+            assert!(ws.next().await.is_none());
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        server.await.unwrap();
+    }
 }

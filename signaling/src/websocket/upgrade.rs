@@ -1,6 +1,6 @@
 //! The opening handshake (RFC 6455 section 4) as an axum extractor, and the way from hyper's connection to the raw stream.
 
-use super::{Limits, Reader, Socket};
+use super::{Limits, Reader, Socket, wire::Wire};
 use axum::{
     extract::FromRequestParts,
     response::{IntoResponse, Response},
@@ -11,7 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use std::future::Future;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
 
 /// A request that asks for WebSocket and may have it.
 pub struct Upgrade {
@@ -115,11 +119,11 @@ impl Upgrade {
         let Self { on, accept, limits, .. } = self;
         tokio::spawn(async move {
             let Ok(upgraded) = on.await else { return };
-            let Some((stream, early)) = plain_tcp(upgraded) else {
-                tracing::error!("websocket: the connection under the upgrade is not a plain TCP stream");
+            let Some((wire, early)) = raw(upgraded) else {
+                tracing::error!("websocket: the connection under the upgrade is neither TCP nor TLS on it");
                 return;
             };
-            let Ok(socket) = Socket::new(stream, limits) else {
+            let Ok(socket) = Socket::new(wire, limits) else {
                 return;
             };
             // A second task, so that the state of the upgrade is freed while the connection lives.
@@ -135,14 +139,25 @@ impl Upgrade {
 }
 
 /// The stream under hyper's connection, and what was read beyond the request. `axum::serve` and a listener of our own over
-/// `hyper_util`'s automatic or hyper's HTTP/1 connection all hand over plain TCP; anything else is a mistake of
+/// `hyper_util`'s automatic or hyper's HTTP/1 connection all hand over TCP, or TLS on it; anything else is a mistake of
 /// composition.
-fn plain_tcp(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    match downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
+fn raw(upgraded: Upgraded) -> Option<(Wire, Bytes)> {
+    match under::<TcpStream>(upgraded) {
+        Ok((tcp, early)) => Some((Wire::Plain(tcp), early)),
         Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-            Some((parts.io.into_inner(), parts.read_buf))
+            let (stream, early) = under::<TlsStream<TcpStream>>(upgraded).ok()?;
+            let (tcp, session) = stream.into_inner();
+            Some((Wire::tls(tcp, session), early))
+        }
+    }
+}
+
+fn under<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(upgraded: Upgraded) -> Result<(T, Bytes), Upgraded> {
+    match downcast::<TokioIo<T>>(upgraded) {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<T>>()?;
+            Ok((parts.io.into_inner(), parts.read_buf))
         }
     }
 }

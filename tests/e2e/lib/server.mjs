@@ -11,7 +11,7 @@ import { database } from "./postgres.mjs";
 const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
 export const binary = process.env.E2E_SERVER ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/medtech");
 
-const freePort = () =>
+export const freePort = () =>
   new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once("error", reject);

@@ -9,7 +9,7 @@ import { Server } from "../lib/server.mjs";
 let server;
 before(async () => {
   server = await Server.start({
-    MEDTECH_PUBLIC_URL: "https://clinic.example", MEDTECH_HTTP_TRUSTED_PROXIES: "127.0.0.2/32",
+    MEDTECH_PUBLIC_URL: "https://clinic.localhost", MEDTECH_HTTP_TRUSTED_PROXIES: "127.0.0.2/32",
     MEDTECH_LIMITS_NETWORK_PER_SECOND: "1", MEDTECH_LIMITS_NETWORK_BURST: "50",
   });
 });

@@ -78,8 +78,8 @@ async fn house(w: &World) -> Result<House> {
     app::register_consumers(&ctx);
     let clinic = app::clinic(ctx.clone());
     let (stop, stopped) = watch::channel(false);
-    let running = app::start(&clinic, stopped).await?;
-    let router = gateway::around(running.router.clone(), ops::Metrics::new(ctx.clone()), ctx);
+    let running = app::start(&clinic, None, stopped).await?;
+    let router = gateway::around(running.router.clone(), ops::Metrics::new(ctx.clone(), None), ctx);
     Ok(House {
         router,
         clinic,

@@ -12,10 +12,14 @@ mod wire;
 
 use super::Devices;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_rustls::TlsAcceptor;
 
-/// Takes connections until the process stops.
-pub(super) async fn listen(devices: Devices, listener: TcpListener) {
+/// A client that has not finished its handshake by then is cut.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Takes connections until the process stops, by TLS where it is given.
+pub(super) async fn listen(devices: Devices, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let mut stop = devices.0.stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -36,9 +40,17 @@ pub(super) async fn listen(devices: Devices, listener: TcpListener) {
             continue;
         };
         let _ = socket.set_nodelay(true);
-        let devices = devices.clone();
+        let (devices, tls) = (devices.clone(), tls.clone());
         tokio::spawn(async move {
-            session::serve(devices, socket, &peer.to_string()).await;
+            let peer = peer.to_string();
+            match tls {
+                None => session::serve(devices, socket, &peer).await,
+                Some(tls) => match timeout(HANDSHAKE_WITHIN, tls.accept(socket)).await {
+                    Ok(Ok(stream)) => session::serve(devices, stream, &peer).await,
+                    Ok(Err(e)) => tracing::debug!(peer, error = %e, "mqtt: no TLS"),
+                    Err(_) => tracing::debug!(peer, "mqtt: the TLS handshake took too long"),
+                },
+            }
             drop(slot);
         });
     }
