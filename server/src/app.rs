@@ -213,6 +213,7 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         stop.clone(),
     )));
     tasks.extend(notifications.clone().start(stop.clone()));
+    tasks.extend(messaging.clone().start_scanner(stop.clone()).await?);
     tasks.push(medtech_kernel::audit::keep(ctx.clone(), stop.clone()));
     tasks.push(tokio::spawn(vault::keep(
         ctx.vault.clone(),

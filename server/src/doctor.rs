@@ -39,6 +39,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     findings.push(tcp("web", config.http.bind));
     findings.push(tcp("devices (MQTT)", config.mqtt.bind));
     findings.push(udp(config));
+    findings.push(scanner(config).await);
     match app::open(config.clone()).await {
         Ok(ctx) => {
             findings.push(match keys::doctor(&ctx)? {
@@ -78,6 +79,17 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
         }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn scanner(config: &Config) -> Finding {
+    match medtech_messaging::files::scan::check(config).await {
+        None => ok("files are not scanned for malware (files.scanner is not set)"),
+        Some(Ok(())) => ok("the scanner of files answers"),
+        Some(Err(e)) => wrong(
+            format!("the scanner of files: {e}; no uploaded file can be read"),
+            "start clamd, or correct MEDTECH_FILES_SCANNER (tcp://host:port or unix:/path)",
+        ),
+    }
 }
 
 fn disk(dir: &Path) -> Finding {

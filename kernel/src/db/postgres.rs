@@ -225,7 +225,7 @@ async fn erase_in(tx: &mut PgTx, tenant: TenantId) -> Result<Vec<(String, u64)>>
 async fn begin(pool: &PgPool, tenant: TenantId, then: &str) -> Result<PgTx> {
     let mut conn = pool.acquire().await.map_err(|e| match e {
         sqlx::Error::PoolTimedOut => busy(),
-        other => Error::internal("db.acquire", other),
+        other => sql_error(other),
     })?;
     // One simple-protocol round trip for all. The number is ours, so it can stand in the text.
     let text = format!("BEGIN; SELECT set_config('app.tenant', '{tenant}', true){then}");
@@ -508,7 +508,6 @@ fn convert(row: &PgRow) -> Result<Row> {
     Ok(Row(vals))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn sql_error(error: sqlx::Error) -> Error {
     if let sqlx::Error::Database(db) = &error {
         match db.code().as_deref() {
@@ -518,11 +517,24 @@ fn sql_error(error: sqlx::Error) -> Error {
                 return e;
             }
             Some("40001" | "40P01") => return Error::unavailable("db.serialization", "Two changes met. Try again."),
+            // It stops, starts, or takes no more connections.
+            Some("57P01" | "57P02" | "57P03" | "53300") => return away(&error),
             Some("53100") => return Error::unavailable("db.disk_full", "The disk is full. Nothing was saved."),
             _ => {}
         }
     }
-    Error::internal("db.postgres", error.to_string())
+    match error {
+        // The connection broke, or none can be made.
+        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => away(&error),
+        other => Error::internal("db.postgres", other.to_string()),
+    }
+}
+
+/// What was under way is not saved; whoever asks again later is served.
+fn away(error: &sqlx::Error) -> Error {
+    let mut e = Error::unavailable("db.away", "The database does not answer. Try again in a moment.");
+    e.source = Some(error.to_string().into());
+    e
 }
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! docs/security/limits.md says what the code does: every bound that the page quotes is the one in the file it names.
+
+use std::path::Path;
+
+/// (file, constant, value) of each row that names one.
+fn quoted(page: &str) -> Vec<(&str, &str, &str)> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    rows.filter_map(|row| {
+        let place = row.trim_end_matches(" |").rsplit(" | ").next()?;
+        let mut parts = place.split('`').skip(1).step_by(2);
+        Some((parts.next()?, parts.next()?, parts.next()?))
+    })
+    .collect()
+}
+
+/// The value of a constant as its file writes it.
+fn written<'a>(source: &'a str, name: &str) -> Option<&'a str> {
+    source.lines().find_map(|line| {
+        let rest = line
+            .trim_start()
+            .trim_start_matches("pub(crate) ")
+            .trim_start_matches("pub(super) ");
+        let rest = rest
+            .trim_start_matches("pub ")
+            .strip_prefix("const ")?
+            .strip_prefix(name)?;
+        let (_, value) = rest.strip_prefix(": ")?.split_once(" = ")?;
+        value.strip_suffix(';')
+    })
+}
+
+#[test]
+fn the_page_of_limits_says_what_the_code_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/security/limits.md")).expect("the page");
+    let quoted = quoted(&page);
+    assert!(quoted.len() >= 60, "{} bounds are quoted", quoted.len());
+    for (file, name, value) in quoted {
+        let source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert_eq!(written(&source, name), Some(value), "{file} {name}");
+    }
+    let limits = medtech_kernel::config::Limits::default();
+    let rate = |second: u32, burst: u32| format!("{second} requests a second, {} at once", thousands(burst));
+    assert!(page.contains(&rate(limits.session_per_second, limits.session_burst)));
+    assert!(page.contains(&rate(limits.network_per_second, limits.network_burst)));
+    let hub = medtech_signaling::channels::Options::default();
+    let connections = thousands(u32::try_from(hub.max_connections).expect("a small number"));
+    let (channels, rate, burst) = (hub.channels_per_client, hub.commands_per_second, hub.burst);
+    let live = format!("{connections}; of a connection {channels} channels, {rate} commands a second, {burst} at once");
+    assert!(page.contains(&live), "{live}");
+    let files = medtech_messaging::files::Limits::default();
+    let gib = |bytes: u64| format!("{} GiB", bytes >> 30);
+    let own = format!(
+        "{}; by a link {}; unfinished uploads {}",
+        gib(files.max_owned),
+        gib(files.max_owned_by_guest),
+        files.max_pending
+    );
+    assert!(page.contains(&own), "{own}");
+    let of_files = std::fs::read_to_string(root.join("docs/security/files.md")).expect("the page of files");
+    let hours = files.keep_pending / 3_600_000;
+    for bound in [
+        format!("| one file | {} ", gib(files.max_file)),
+        format!(
+            "{}; of someone who came by a link {}",
+            gib(files.max_owned),
+            gib(files.max_owned_by_guest)
+        ),
+        format!("| {}, each kept {hours} hours |", files.max_pending),
+    ] {
+        assert!(of_files.contains(&bound), "{bound}");
+    }
+}
+
+fn thousands(n: u32) -> String {
+    match n / 1000 {
+        0 => n.to_string(),
+        above => format!("{above},{:03}", n % 1000),
+    }
+}
+
+/// The codes that docs/security/logs.md tells operators to count exist.
+#[test]
+fn the_page_of_logs_names_codes_that_are_given() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/security/logs.md")).expect("the page");
+    let table = page.split("| code |").nth(1).expect("the table of codes");
+    let rows = table.lines().skip(2).take_while(|l| l.starts_with("| "));
+    let codes: Vec<&str> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap_or("").split('`').skip(1).step_by(2))
+        .collect();
+    assert!(codes.len() >= 10, "{codes:?}");
+    let mut sources = String::new();
+    let mut folders: Vec<_> = [
+        "kernel/src",
+        "server/src/gateway",
+        "clinical-api/identity/src",
+        "signaling/src",
+        "messaging/src",
+    ]
+    .map(|f| root.join(f))
+    .into();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path if path.extension().is_some_and(|e| e == "rs") => {
+                    sources.push_str(&std::fs::read_to_string(path).expect("a file"));
+                }
+                _ => {}
+            }
+        }
+    }
+    for code in codes {
+        assert!(sources.contains(&format!("\"{code}\"")), "{code} is given nowhere");
+    }
+}
