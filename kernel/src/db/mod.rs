@@ -22,7 +22,7 @@ pub use tx::{Column, Insert, Tx};
 pub use value::{Ty, Val};
 
 use crate::{BoxFuture, Clock, Error, Result, TenantId, clock::Millis, vault::Vault};
-use std::{borrow::Cow, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 /// Which engine stands behind the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,16 @@ impl From<&'static str> for Sql {
     fn from(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
     }
+}
+
+/// How long one question outside of a transaction may take.
+pub const READS_FOR: Duration = Duration::from_secs(20);
+
+fn too_long() -> Error {
+    Error::unavailable(
+        "db.query_too_long",
+        "This question takes too long to answer. Narrow it.",
+    )
 }
 
 /// Tables with a tenant column.
@@ -140,6 +150,15 @@ impl Db {
         match &*self.inner {
             Inner::Sqlite(db) => db.query(tenant, sql, args).await,
             Inner::Postgres(db) => db.query(tenant, &sql, args).await,
+        }
+    }
+
+    /// How long one question outside of a transaction may take, [`READS_FOR`] unless said; then it is refused with 503
+    /// `db.query_too_long`.
+    pub fn limit_reads(&self, most: Duration) {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.limit_reads(most),
+            Inner::Postgres(db) => db.limit_reads(most),
         }
     }
 

@@ -115,3 +115,68 @@ fn the_page_of_logs_names_codes_that_are_given() {
         assert!(sources.contains(&format!("\"{code}\"")), "{code} is given nowhere");
     }
 }
+
+/// A number that runs over its end must not go on as another number in what is shipped: the tests would not show it, since
+/// they are built with the check.
+#[test]
+fn release_builds_stop_at_a_number_out_of_range() {
+    let manifest =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml")).expect("the manifest");
+    let section = |name: &str| {
+        let (_, rest) = manifest.split_once(&format!("\n[{name}]\n")).unwrap_or_default();
+        rest.split("\n[").next().unwrap_or_default().to_owned()
+    };
+    assert!(section("profile.release").contains("overflow-checks = true"));
+    // None of our own crates is taken out again.
+    for own in manifest.split("[profile.release.package.").skip(1) {
+        let (name, rest) = own.split_once(']').expect("a section");
+        let off = rest
+            .split("\n[")
+            .next()
+            .unwrap_or_default()
+            .contains("overflow-checks = false");
+        assert!(!off || name == "\"*\"", "{name}");
+    }
+}
+
+/// SECURITY.md promises a time for each severity.
+#[test]
+fn the_promise_of_times_names_every_severity() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../SECURITY.md")).expect("the page");
+    let (_, table) = page
+        .split_once("| severity (CVSS) | within |")
+        .expect("the table of times");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|l| l.starts_with("| ")).collect();
+    let mut last = 0;
+    for severity in ["critical", "high", "medium", "low"] {
+        let row = rows
+            .iter()
+            .find(|r| r.starts_with(&format!("| {severity}")))
+            .expect(severity);
+        let within = row.split('|').nth(2).unwrap_or_default();
+        let days = within
+            .split_whitespace()
+            .filter_map(|w| w.parse::<u32>().ok())
+            .max()
+            .expect("a number of days");
+        assert!(days >= last && days <= 90, "{row}");
+        last = days;
+    }
+}
+
+#[test]
+fn a_bill_of_materials_is_made_in_ci() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("a file");
+    assert!(read(".ci/run").contains("tests/scripts/sbom.sh"));
+    let script = read("tests/scripts/sbom.sh");
+    for word in [
+        "cargo cyclonedx",
+        "server/Cargo.toml",
+        "npm sbom",
+        "web-client/package-lock.json",
+        "checksum",
+    ] {
+        assert!(script.contains(word), "{word}");
+    }
+}

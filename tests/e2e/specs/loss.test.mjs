@@ -35,12 +35,13 @@ test("the database goes away in the middle and comes back: refusals say when to 
       for (const answer of await Promise.all(under)) {
         assert.ok([200, 201, 503].includes(answer.status), `${answer.status} ${JSON.stringify(answer.body)}`);
       }
-      for (const [method, at] of [["GET", `${path}?after=0`], ["POST", path], ["GET", "/fhir/R4/Patient"], ["GET", "/api/identity/me"]]) {
+      // At once: each may wait as long as a connection is waited for.
+      await Promise.all([["GET", `${path}?after=0`], ["POST", path], ["GET", "/fhir/R4/Patient"], ["GET", "/api/identity/me"]].map(async ([method, at]) => {
         const answer = await server.api(clinician, method, at, method === "POST" ? { client_id: randomUUID(), body: { text: "lost" } } : undefined);
         assert.equal(answer.status, 503, `${method} ${at}: ${JSON.stringify(answer.body)}`);
         assert.match(answer.headers.get("retry-after") ?? "", /^[1-9]\d*$/, `${method} ${at}`);
         assert.doesNotMatch(JSON.stringify(answer.body), /postgres|127\.0\.0\.1|refused|sqlx|terminat/i);
-      }
+      }));
       const ready = await fetch(server.url + "/readyz");
       assert.equal(ready.status, 503);
       assert.equal((await ready.json()).database, false);
