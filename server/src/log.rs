@@ -131,7 +131,15 @@ pub(crate) mod tests {
         let kept = Kept::default();
         let writer = kept.clone();
         let log = subscriber(format, EnvFilter::new("trace"), move || writer.clone());
-        std::panic::set_hook(Box::new(note_panic));
+        // Beside the hook of the tests, which says why one failed.
+        static HOOK: std::sync::Once = std::sync::Once::new();
+        HOOK.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                note_panic(panic);
+                before(panic);
+            }));
+        });
         (kept, tracing::subscriber::set_default(log))
     }
 

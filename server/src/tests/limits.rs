@@ -7,7 +7,7 @@ fn quoted(page: &str) -> Vec<(&str, &str, &str)> {
     let rows = page.lines().filter(|line| line.starts_with("| "));
     rows.filter_map(|row| {
         let place = row.trim_end_matches(" |").rsplit(" | ").next()?;
-        let mut parts = place.split('`').skip(1).step_by(2);
+        let mut parts = place.contains("` = `").then(|| place.split('`').skip(1).step_by(2))?;
         Some((parts.next()?, parts.next()?, parts.next()?))
     })
     .collect()
