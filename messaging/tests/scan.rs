@@ -1,7 +1,7 @@
 //! Files and the scanner: nothing is read before it was found clean. Against a clamd at `MEDTECH_TEST_CLAMD` where one is
 //! named (tests/scripts/clamd.sh), and always against a small one of our own that speaks the same protocol.
 
-#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
 use axum::{Extension, Router, body::Body};
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -132,8 +132,8 @@ impl Files {
 
     /// Says of the files of a page of messages what is known of them.
     pub(crate) async fn with_states(&self, tenant: TenantId, page: &mut [Message]) -> Result<()> {
-        let files = page.iter().filter(|m| m.body.file.is_some());
-        let (Some(first), Some(last)) = (files.clone().next(), files.last()) else {
+        let mut files = page.iter().filter(|m| m.body.file.is_some());
+        let (Some(first), Some(last)) = (files.clone().next(), files.next_back()) else {
             return Ok(());
         };
         let (conversation, from, to) = (first.conversation_id, first.seq - 1, last.seq);
