@@ -269,7 +269,6 @@ mod tests {
         Err(Error::internal("db.sqlite", std::io::Error::other(INSIDE)))
     }
 
-    #[expect(clippy::panic, reason = "what the test is about")]
     async fn panics() -> &'static str {
         panic!("{INSIDE}")
     }
