@@ -12,7 +12,7 @@ test: web tests/e2e/node_modules/.stamp
 	tests/scripts/install.sh
 	cargo build --package medtech
 	cd web-client && npm run lint && npm run types && npm test
-	tests/scripts/postgres.sh cargo test --workspace
+	tests/scripts/clamd.sh tests/scripts/postgres.sh cargo test --workspace
 	cargo test --package medtech --features seeded-bugs every_seeded_bug
 	tests/scripts/postgres.sh npm --prefix tests/e2e test
 

@@ -25,6 +25,8 @@ pub struct Config {
     pub media: Media,
     pub mqtt: Mqtt,
     pub mail: Mail,
+    pub files: Files,
+    pub log: Log,
     pub limits: Limits,
     pub vault: Vault,
     pub tls: Tls,
@@ -140,6 +142,30 @@ pub struct Mail {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// `tcp://host:port` or `unix:/path` of a clamd that looks at every file before anybody may read it. Absent: nobody does.
+    pub scanner: Option<String>,
+}
+
+/// The log of the process, on its standard error. Which entries: `MEDTECH_LOG`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line, for programs.
+    Json,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Vault {
     /// Who keeps the root key.
     pub root: RootKind,
@@ -212,6 +238,8 @@ impl Default for Config {
             media: Media::default(),
             mqtt: Mqtt::default(),
             mail: Mail::default(),
+            files: Files::default(),
+            log: Log::default(),
             limits: Limits::default(),
             vault: Vault::default(),
             identity: Identity::default(),
@@ -286,8 +314,8 @@ const SECRETS: [(&str, &str); 4] = [
     ("mail", "smtp"),
 ];
 /// The sections of the file, for taking `MEDTECH_SECTION_NAME` apart.
-const SECTIONS: [&str; 9] = [
-    "http", "database", "media", "mqtt", "mail", "limits", "vault", "identity", "tls",
+const SECTIONS: [&str; 11] = [
+    "http", "database", "media", "mqtt", "mail", "files", "log", "limits", "vault", "identity", "tls",
 ];
 
 impl Config {

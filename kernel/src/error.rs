@@ -130,6 +130,13 @@ impl Error {
     }
 }
 
+/// The stable code of a refusal, put beside its answer for whoever counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(pub &'static str);
+
+/// Seconds after which what is unavailable now may be asked for again.
+pub const RETRY_SECONDS: u64 = 5;
+
 /// RFC 9457 body.
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -171,6 +178,10 @@ impl IntoResponse for Error {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if self.kind == Kind::Unavailable {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS.into());
+        }
+        response.extensions_mut().insert(Code(self.code));
         response
     }
 }

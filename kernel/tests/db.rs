@@ -605,3 +605,30 @@ async fn the_register_of_another_process_follows() {
     })
     .await;
 }
+
+/// A question without an end is ended, and nobody else waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_takes_too_long_is_ended() {
+    const ENDLESS: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000000000)
+        SELECT COUNT(*) FROM n WHERE $1 = $1";
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            w.ctx.db.limit_reads(std::time::Duration::from_millis(300));
+            let north = w.north.id;
+            let db = w.ctx.db.clone();
+            let endless = tokio::spawn(async move { db.query(north, ENDLESS, &[]).await.map(|rows| rows.len()) });
+            let quick = "SELECT COUNT(*) FROM tenant WHERE tenant = $1";
+            for _ in 0..20 {
+                w.ctx.db.query_one(north, quick, &[]).await?;
+            }
+            let error = endless.await.expect("no panic").expect_err("it has no end");
+            assert_eq!((error.status().as_u16(), error.code), (503, "db.query_too_long"));
+            // What is asked after it is answered, on the same connections.
+            for _ in 0..40 {
+                w.ctx.db.query_one(north, quick, &[]).await?;
+            }
+            Ok(())
+        })
+    })
+    .await;
+}

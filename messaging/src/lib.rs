@@ -49,6 +49,11 @@ const MIGRATIONS: &[Migration] = &[
         number: 2,
         sql: Script::Both(include_str!("../migrations/0002_sealed.sql")),
     },
+    Migration {
+        module: "messaging",
+        number: 4,
+        sql: Script::Both(include_str!("../migrations/0004_verdicts.sql")),
+    },
 ];
 
 const CHANNELS: &[ChannelRule] = &[ChannelRule {

@@ -1,5 +1,6 @@
 //! What a conversation, a message and a receipt are, and the limits they keep. Pure: values in, values out.
 
+use crate::files::scan::Verdict;
 use medtech_kernel::{
     Error, Result,
     clock::{Millis, serde_rfc3339},
@@ -80,6 +81,9 @@ pub struct FileRef {
     pub size: i64,
     /// Hexadecimal, lower case.
     pub sha256: String,
+    /// What the scanner said, where there is one. Of the moment of the answer, and never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Verdict>,
 }
 
 /// What a message says.

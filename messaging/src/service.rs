@@ -3,7 +3,7 @@
 
 use crate::{
     Messaging,
-    files::{FileRow, hex},
+    files::{FileRow, Files, hex},
     model::{
         Body, Conversation, Cursors, DEFAULT_PAGE, Draft, FileRef, MAX_PAGE, MAX_TITLE, Message, Mode, Party, Receipt,
     },
@@ -61,10 +61,15 @@ impl Messaging {
         self.require(who, Action::Write, conversation).await?;
         draft.check()?;
         let (ctx, who) = (self.ctx.clone(), who.clone());
+        let scans = self.files.scans();
         self.ctx
             .db
             .write(who.tenant, move |tx| {
-                Box::pin(async move { send_in(&ctx, tx, &who, conversation, &draft).await })
+                Box::pin(async move {
+                    let mut sent = send_in(&ctx, tx, &who, conversation, &draft, scans).await?;
+                    with_state(tx, &mut sent.message, scans).await?;
+                    Ok(sent)
+                })
             })
             .await
     }
@@ -82,7 +87,9 @@ impl Messaging {
         if after < 0 || limit < 1 {
             return Err(Error::bad("message.page", "after is 0 or more, limit is 1 or more."));
         }
-        store::page(&self.ctx.db, who.tenant, conversation, after, limit.min(MAX_PAGE)).await
+        let mut page = store::page(&self.ctx.db, who.tenant, conversation, after, limit.min(MAX_PAGE)).await?;
+        self.files.with_states(who.tenant, &mut page).await?;
+        Ok(page)
     }
 
     /// The conversation with its members and their cursors.
@@ -208,7 +215,22 @@ impl Messaging {
     }
 }
 
-async fn send_in(ctx: &Ctx, tx: &mut Tx, who: &Principal, conversation: Uuid, draft: &Draft) -> Result<Sent> {
+/// Says of the message's file what is known of it, which is of this moment and not stored.
+async fn with_state(tx: &mut Tx, message: &mut Message, scans: bool) -> Result<()> {
+    if let Some(file) = &mut message.body.file {
+        file.state = Files::verdict_in(scans, tx, file.id).await?;
+    }
+    Ok(())
+}
+
+async fn send_in(
+    ctx: &Ctx,
+    tx: &mut Tx,
+    who: &Principal,
+    conversation: Uuid,
+    draft: &Draft,
+    scans: bool,
+) -> Result<Sent> {
     // A plain hash would let whoever reads the table try short texts against it.
     let digest = hex(&draft.digest(conversation));
     let digest = tx.vault()?.blind(tx.tenant(), "message.digest", &digest)?;
@@ -228,7 +250,7 @@ async fn send_in(ctx: &Ctx, tx: &mut Tx, who: &Principal, conversation: Uuid, dr
     }
     let taken = store::take_seq(tx, conversation).await?.ok_or_else(not_a_member)?;
     taken.mode.require_supported()?;
-    let message = Message {
+    let mut message = Message {
         seq: taken.seq,
         id: id::uuid_v7(tx.now()),
         client_id: draft.client_id,
@@ -270,6 +292,7 @@ async fn send_in(ctx: &Ctx, tx: &mut Tx, who: &Principal, conversation: Uuid, dr
             Event::of(tx, "message.created", channel.clone(), &body)?.by(&who.subject),
         )
         .await?;
+    with_state(tx, &mut message, scans).await?;
     let live = Event::of(
         tx,
         "message.created",

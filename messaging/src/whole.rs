@@ -25,7 +25,8 @@ const MEMBERS: &str = "SELECT subject, name, joined_at FROM conversation_member
 const MESSAGES: &str = "SELECT id, conversation, seq, sender, sender_name, at, body FROM message
     WHERE tenant = $1 AND (conversation > $2 OR (conversation = $2 AND seq > $3)) ORDER BY conversation, seq LIMIT $4";
 const FILES: &str = "SELECT id, conversation, owner, name, type, size, sha256, created_at FROM shared_file
-    WHERE tenant = $1 AND id > $2 AND sha256 IS NOT NULL ORDER BY id LIMIT $3";
+    WHERE tenant = $1 AND id > $2 AND sha256 IS NOT NULL
+      AND id NOT IN (SELECT file FROM file_verdict WHERE tenant = $1 AND verdict = 'harmful') ORDER BY id LIMIT $3";
 
 /// Where the next page begins.
 #[derive(Clone, Copy, Debug, Default)]

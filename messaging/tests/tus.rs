@@ -252,13 +252,17 @@ fn upload_in_pieces_and_read_by_range() {
                 etag,
                 "\"b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9\""
             );
-            assert_eq!(header(&whole, "content-type"), "text/plain");
+            assert_eq!(header(&whole, "content-type"), "text/plain; charset=utf-8");
             assert_eq!(
                 header(&whole, "content-disposition"),
                 "attachment; filename=\"b.txt\"; filename*=UTF-8''b.txt"
             );
             assert_eq!(header(&whole, "x-content-type-options"), "nosniff");
-            assert!(header(&whole, "content-security-policy").contains("sandbox"));
+            assert_eq!(
+                header(&whole, "content-security-policy"),
+                "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            );
+            assert_eq!(header(&whole, "cache-control"), "private, no-store");
             assert_eq!(text(whole).await, "hello world");
             for (range, status, content_range, body) in [
                 ("bytes=6-", 206, "bytes 6-10/11", "world"),
@@ -595,6 +599,137 @@ fn a_tampered_swapped_or_cut_file_is_refused_and_a_shredded_one_is_gone() {
             };
             assert!(s.ctx.vault.shred(&s.ctx.db, w.north.id, scope, "user:admin").await?);
             assert_eq!((get(&one).await, get(&two).await), (410, 200));
+            Ok(())
+        })
+    });
+}
+
+/// What a browser would do with a file is decided by its bytes and its name, never by its sender's word.
+#[test]
+fn a_lying_type_is_served_as_unknown_bytes_and_a_hostile_name_stays_a_name() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    both(|w| {
+        Box::pin(async move {
+            let s = Scene::new(w).await?;
+            let (html, svg) = ("<html><script>x</script>", "<svg xmlns='x'><script>x</script></svg>");
+            let (png, pdf) = ("\u{89}PNG", "%PDF-1.7");
+            let unknown = "application/octet-stream";
+            for (name, claimed, content, served, disposition) in [
+                (
+                    "a.png",
+                    "image/png",
+                    html,
+                    unknown,
+                    "attachment; filename=\"a.png\"; filename*=UTF-8''a.png",
+                ),
+                (
+                    "a.jpg",
+                    "image/jpeg",
+                    svg,
+                    unknown,
+                    "attachment; filename=\"a.jpg\"; filename*=UTF-8''a.jpg",
+                ),
+                (
+                    "a.svg",
+                    "image/svg+xml",
+                    svg,
+                    unknown,
+                    "attachment; filename=\"a.svg\"; filename*=UTF-8''a.svg",
+                ),
+                (
+                    "a.html",
+                    "text/html",
+                    html,
+                    unknown,
+                    "attachment; filename=\"a.html\"; filename*=UTF-8''a.html",
+                ),
+                // Not the bytes of a PNG: UTF-8 of its first character.
+                (
+                    "b.png",
+                    "image/png",
+                    png,
+                    unknown,
+                    "attachment; filename=\"b.png\"; filename*=UTF-8''b.png",
+                ),
+                (
+                    "a.pdf",
+                    "application/pdf",
+                    pdf,
+                    "application/pdf",
+                    "attachment; filename=\"a.pdf\"; filename*=UTF-8''a.pdf",
+                ),
+                (
+                    "\"; filename=\"evil.html\r\nSet-Cookie: a=b;.txt",
+                    "text/plain",
+                    "x",
+                    "text/plain; charset=utf-8",
+                    "attachment; filename=\"_; filename=_evil.htmlSet-Cookie: a=b;.txt\"; \
+                     filename*=UTF-8''%22%3B%20filename%3D%22evil.htmlSet-Cookie%3A%20a%3Db%3B.txt",
+                ),
+                (
+                    "<img src=x onerror=alert(1)>.txt",
+                    "text/plain",
+                    "x",
+                    "text/plain; charset=utf-8",
+                    "attachment; filename=\"<img src=x onerror=alert(1)>.txt\"; \
+                     filename*=UTF-8''%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E.txt",
+                ),
+                (
+                    "..\\..\\x.csv",
+                    "text/csv",
+                    "a,b",
+                    "text/csv; charset=utf-8",
+                    "attachment; filename=\"x.csv\"; filename*=UTF-8''x.csv",
+                ),
+            ] {
+                let pairs = [
+                    ("filename", name.to_owned()),
+                    ("filetype", claimed.to_owned()),
+                    ("conversation", s.conversation.to_string()),
+                ];
+                let metadata: Vec<String> = pairs
+                    .iter()
+                    .map(|(k, v)| format!("{k} {}", STANDARD.encode(v)))
+                    .collect();
+                let headers = [
+                    ("upload-length", content.len().to_string()),
+                    ("upload-metadata", metadata.join(",")),
+                    ("content-type", "application/offset+octet-stream".to_owned()),
+                ];
+                let headers: Vec<(&str, &str)> = headers.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                let made = s.tus("POST", "/files", &headers, content).await;
+                assert_eq!(made.status(), StatusCode::CREATED, "{name}");
+                let got = s.ask("GET", header(&made, "location"), &s.guest, &[], "").await;
+                assert_eq!(
+                    (header(&got, "content-type"), header(&got, "content-disposition")),
+                    (served, disposition)
+                );
+                assert_eq!(header(&got, "x-content-type-options"), "nosniff");
+                assert!(header(&got, "content-security-policy").starts_with("default-src 'none'; sandbox;"));
+                assert_eq!(text(got).await, content);
+                s.tus("DELETE", header(&made, "location"), &[], "").await;
+            }
+            Ok(())
+        })
+    });
+}
+
+/// A small archive that would unpack to gigabytes takes what it weighs, and is answered as it came.
+#[test]
+fn an_archive_is_never_unpacked() {
+    both(|w| {
+        Box::pin(async move {
+            let s = Scene::new(w).await?;
+            // The local header of a file that says it is 4 GiB large, and nonsense behind it.
+            let bomb = "PK\u{3}\u{4}\u{14}\0\0\0\u{8}\0\0\0\0\0\0\0\0\0\u{1}\0\0\0\u{7f}\u{7f}\u{7f}\u{7f}\u{1}\0\0\0anonsense";
+            let path = s.complete(bomb).await;
+            let got = s.ask("GET", &path, &s.anna, &[], "").await;
+            assert_eq!(
+                header(&got, "content-type"),
+                "application/octet-stream",
+                "it said text/plain"
+            );
+            assert_eq!(text(got).await, bomb);
             Ok(())
         })
     });

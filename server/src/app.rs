@@ -230,6 +230,7 @@ pub(crate) async fn start(clinic: &Clinic, tls: Option<&Tls>, stop: watch::Recei
     )));
     tasks.extend(notifications.clone().start(stop.clone()));
     tasks.push(tokio::spawn(clinic.fhir.clone().backfill(stop.clone())));
+    tasks.extend(messaging.clone().start_scanner(stop.clone()).await?);
     tasks.push(medtech_kernel::audit::keep(ctx.clone(), stop.clone()));
     tasks.push(tokio::spawn(vault::keep(
         ctx.vault.clone(),

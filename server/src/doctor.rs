@@ -47,6 +47,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
         findings.push(tcp("devices by TLS", config.mqtt.tls_bind));
     }
     findings.push(udp(config));
+    findings.push(scanner(config).await);
     findings.extend(connections(config));
     let mut clinics = None;
     match app::open(config.clone()).await {
@@ -91,6 +92,17 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
         }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn scanner(config: &Config) -> Finding {
+    match medtech_messaging::files::scan::check(config).await {
+        None => ok("files are not scanned for malware (files.scanner is not set)"),
+        Some(Ok(())) => ok("the scanner of files answers"),
+        Some(Err(e)) => wrong(
+            format!("the scanner of files: {e}; no uploaded file can be read"),
+            "start clamd, or correct MEDTECH_FILES_SCANNER (tcp://host:port or unix:/path)",
+        ),
+    }
 }
 
 /// Measures what a password hash may cost here, and keeps it.

@@ -9,6 +9,7 @@ mod gateway;
 mod joints;
 mod keys;
 mod links;
+mod log;
 mod ops;
 mod sealed;
 mod sealing;
@@ -37,12 +38,7 @@ fn main() -> ExitCode {
     if let Err(e) = install_crypto() {
         return refuse(&e.message, 70);
     }
-    start_log();
-    // A panic's text may quote what it was about, and that may be a patient's: the log gets the place alone.
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a panic; the request or task it was in has ended");
-    }));
+    log::start(&config);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return refuse(&e.to_string(), 71),
@@ -94,17 +90,6 @@ pub(crate) fn install_crypto() -> Result<()> {
         .map_err(|_| twice())?;
     medtech_signaling::livekit::install_crypto();
     Ok(())
-}
-
-fn start_log() {
-    use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_env("MEDTECH_LOG").unwrap_or_else(|_| EnvFilter::new("info,str0m=warn,is=warn,dimpl=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(true)
-        .init();
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of a subcommand")]

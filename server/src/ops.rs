@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use medtech_kernel::{
     Ctx, Error, TenantId,
     auth::Principal,
+    error::Code,
     policy::{Action, Resource},
 };
 use prometheus_client::{
@@ -41,6 +42,7 @@ pub(crate) struct Metrics {
     panics: Counter<u64, AtomicU64>,
     certificates: Option<Arc<Certificates>>,
     expiry: Family<CertificateLabels, Gauge>,
+    refusals: Family<RefusalLabels, Counter<u64, AtomicU64>>,
     ctx: Ctx,
 }
 
@@ -50,6 +52,12 @@ struct RequestLabels {
     method: &'static str,
     route: String,
     status: u16,
+}
+
+/// Bounded: codes are constants of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    code: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,9 +100,16 @@ impl Metrics {
             "Unix time at which a certificate ends",
             expiry.clone(),
         );
+        let refusals = Family::<RefusalLabels, Counter<u64, AtomicU64>>::default();
+        registry.register(
+            "http_refusals",
+            "Requests that were refused or failed, by the code of the answer",
+            refusals.clone(),
+        );
         Arc::new(Self {
             certificates,
             expiry,
+            refusals,
             registry,
             requests,
             dropped,
@@ -218,6 +233,9 @@ pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
             Error::internal("http.panicked", "a handler panicked").into_response()
         }
     };
+    if let Some(Code(code)) = response.extensions().get() {
+        metrics.refusals.get_or_create(&RefusalLabels { code }).inc();
+    }
     let labels = RequestLabels {
         method,
         route,
@@ -254,5 +272,103 @@ impl<F: Future> Future for CatchPanic<F> {
             Ok(poll) => poll.map(Ok),
             Err(_) => std::task::Poll::Ready(Err(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tests::kept;
+    use axum::{body::Body, middleware::from_fn_with_state};
+    use http_body_util::BodyExt;
+    use medtech_kernel::{config::LogFormat, testkit::on_both_engines};
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    const INSIDE: &str = "no such table: patient_secret of 10.0.0.7";
+
+    async fn fails() -> medtech_kernel::Result<()> {
+        Err(Error::internal("db.sqlite", std::io::Error::other(INSIDE)))
+    }
+
+    async fn panics() -> &'static str {
+        panic!("{INSIDE}")
+    }
+
+    async fn refused() -> medtech_kernel::Result<()> {
+        Err(Error::unauthorized("auth.token_invalid", "Please sign in again."))
+    }
+
+    /// One thread, so that the log of the test is the log of everything in it.
+    #[tokio::test]
+    async fn an_error_and_a_panic_are_logged_and_counted_and_tell_nothing_of_the_inside() {
+        on_both_engines(&[], |w| {
+            Box::pin(async move {
+                let metrics = Metrics::new(w.ctx.clone(), None);
+                let router = Router::new()
+                    .route("/fails", get(fails))
+                    .route("/panics", get(panics))
+                    .route("/refused", get(refused))
+                    .layer(from_fn_with_state(metrics.clone(), observe));
+                for (path, code, counted) in [
+                    ("/fails", "db.sqlite", "medtech_panics_total 0"),
+                    ("/panics", "http.panicked", "medtech_panics_total 1"),
+                ] {
+                    let (log, guard) = kept(LogFormat::Json);
+                    let request = Request::get(path).body(Body::empty()).expect("a request");
+                    let answer = router.clone().oneshot(request).await.expect("an answer");
+                    drop(guard);
+                    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+                    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+                    let text = String::from_utf8_lossy(&body).into_owned();
+                    for inside in ["patient_secret", "10.0.0.7", "ops.rs", "src/", "panick"] {
+                        let told = text.replace("http.panicked", "");
+                        assert!(!told.contains(inside), "{inside}: {text}");
+                    }
+                    let problem: Value = serde_json::from_slice(&body).expect("a problem document");
+                    let correlation = problem["correlation"].as_str().expect("a correlation");
+                    let lines = log.lines();
+                    let entries: Vec<Value> = lines.iter().filter_map(|l| serde_json::from_str(l).ok()).collect();
+                    let logged: Vec<&Value> = entries.iter().filter(|e| e["correlation"] == correlation).collect();
+                    assert_eq!(logged.len(), 1, "{lines:?}");
+                    assert_eq!(
+                        (&logged[0]["level"], &logged[0]["code"]),
+                        (&"ERROR".into(), &code.into())
+                    );
+                    if path == "/panics" {
+                        // The place, and not the words: they may be about a patient.
+                        assert!(
+                            entries
+                                .iter()
+                                .any(|e| e["place"].as_str().is_some_and(|p| p.contains("ops.rs")))
+                        );
+                        assert!(lines.iter().all(|l| !l.contains("patient_secret")), "{lines:?}");
+                    } else {
+                        assert!(
+                            logged[0]["source"]
+                                .as_str()
+                                .is_some_and(|s| s.contains("patient_secret"))
+                        );
+                    }
+                    let measured = metrics.text().await?;
+                    assert!(measured.contains(counted), "{measured}");
+                    assert!(
+                        measured.contains(&format!("medtech_http_refusals_total{{code=\"{code}\"}} 1")),
+                        "{measured}"
+                    );
+                }
+                for _ in 0..3 {
+                    let request = Request::get("/refused").body(Body::empty()).expect("a request");
+                    let _ = router.clone().oneshot(request).await.expect("an answer");
+                }
+                let measured = metrics.text().await?;
+                assert!(
+                    measured.contains("medtech_http_refusals_total{code=\"auth.token_invalid\"} 3"),
+                    "{measured}"
+                );
+                Ok(())
+            })
+        })
+        .await;
     }
 }

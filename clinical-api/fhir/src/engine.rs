@@ -260,7 +260,10 @@ impl Fhir {
         let stored = store::current(exec, def, rid).await?.ok_or_else(unknown)?;
         let owned = Owned::of(def, &stored.body, &self.0.base);
         let view = access.view(ty, Letter::Read);
-        if !self.may_see(exec, &shelf, def, access, &view, &stored, Some(&owned)).await? {
+        if !self
+            .may_see(exec, &shelf, def, access, &view, &stored, Some(&owned))
+            .await?
+        {
             return Err(unknown());
         }
         if stored.deleted {

@@ -100,6 +100,7 @@ impl Failure {
             Self::Stale { .. } => vec![Issue::new("conflict", "", "the resource has changed in the meantime")],
             Self::Kernel(e) => {
                 let code = match e.kind {
+                    Kind::Unavailable if e.code == "db.query_too_long" => "timeout",
                     Kind::Unauthorized => "login",
                     Kind::Forbidden => "forbidden",
                     Kind::NotFound => "not-found",

@@ -28,7 +28,7 @@ use crate::{
     clock::Millis,
     vault::{Vault, coming_out, going_in},
 };
-use std::{borrow::Cow, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 /// Which engine stands behind the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,16 @@ impl From<&'static str> for Sql {
     fn from(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
     }
+}
+
+/// How long one question outside of a transaction may take.
+pub const READS_FOR: Duration = Duration::from_secs(20);
+
+fn too_long() -> Error {
+    Error::unavailable(
+        "db.query_too_long",
+        "This question takes too long to answer. Narrow it.",
+    )
 }
 
 /// Tables with a tenant column.
@@ -152,6 +162,15 @@ impl Db {
         }?;
         coming_out(self.engine(), vault, tenant, &mut rows);
         Ok(rows)
+    }
+
+    /// How long one question outside of a transaction may take, [`READS_FOR`] unless said; then it is refused with 503
+    /// `db.query_too_long`.
+    pub fn limit_reads(&self, most: Duration) {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.limit_reads(most),
+            Inner::Postgres(db) => db.limit_reads(most),
+        }
     }
 
     /// The first row, if any.

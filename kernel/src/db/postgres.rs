@@ -11,7 +11,10 @@ use sqlx::{
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -36,6 +39,7 @@ pub(crate) struct Postgres {
     owner_url: Option<String>,
     /// Whose turn it is to write, by tenant: whoever waits holds no connection meanwhile. As many entries as tenants.
     turns: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+    reads_for_ms: AtomicI32,
 }
 
 /// The pool's rules. A connection that comes back inside a transaction, or with a tenant still set, is thrown away: it
@@ -95,6 +99,7 @@ impl Postgres {
             clock,
             owner_url: owner.map(str::to_owned),
             turns: Mutex::default(),
+            reads_for_ms: AtomicI32::new(i32::try_from(super::READS_FOR.as_millis()).unwrap_or(i32::MAX)),
         })
     }
 
@@ -118,10 +123,6 @@ impl Postgres {
         task.await.map_err(|e| Error::internal("db.job_panicked", e))?
     }
 
-    async fn begin(&self, tenant: TenantId) -> Result<PgTx> {
-        begin(&self.pool, tenant, "").await
-    }
-
     fn turns(&self, tenant: TenantId) -> Arc<Semaphore> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns
@@ -131,10 +132,17 @@ impl Postgres {
     }
 
     pub(crate) async fn query(&self, tenant: TenantId, sql: &Sql, args: &[Val]) -> Result<Vec<Row>> {
-        let mut tx = self.begin(tenant).await?;
+        let most = self.reads_for_ms.load(Ordering::Relaxed);
+        let then = format!("; SET LOCAL statement_timeout = {most}");
+        let mut tx = begin(&self.pool, tenant, &then).await?;
         let rows = tx.query(tenant, sql, args).await?;
         tx.end("COMMIT").await?;
         Ok(rows)
+    }
+
+    pub(crate) fn limit_reads(&self, most: Duration) {
+        let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
+        self.reads_for_ms.store(most.max(1), Ordering::Relaxed);
     }
 
     /// One writer a tenant at a time, as on SQLite, in this process by a turn and among processes by an advisory lock:
@@ -232,7 +240,7 @@ async fn erase_in(tx: &mut PgTx, tenant: TenantId) -> Result<Vec<(String, u64)>>
 async fn begin(pool: &PgPool, tenant: TenantId, then: &str) -> Result<PgTx> {
     let mut conn = pool.acquire().await.map_err(|e| match e {
         sqlx::Error::PoolTimedOut => busy(),
-        other => Error::internal("db.acquire", other),
+        other => sql_error(other),
     })?;
     // One simple-protocol round trip for all. The number is ours, so it can stand in the text.
     let text = format!("BEGIN; SELECT set_config('app.tenant', '{tenant}', true){then}");
@@ -516,7 +524,6 @@ fn convert(row: &PgRow) -> Result<Row> {
     Ok(Row(vals))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn sql_error(error: sqlx::Error) -> Error {
     if let sqlx::Error::Database(db) = &error {
         match db.code().as_deref() {
@@ -526,11 +533,25 @@ fn sql_error(error: sqlx::Error) -> Error {
                 return e;
             }
             Some("40001" | "40P01") => return Error::unavailable("db.serialization", "Two changes met. Try again."),
+            Some("57014") => return super::too_long(),
+            // It stops, starts, or takes no more connections.
+            Some("57P01" | "57P02" | "57P03" | "53300") => return away(&error),
             Some("53100") => return Error::unavailable("db.disk_full", "The disk is full. Nothing was saved."),
             _ => {}
         }
     }
-    Error::internal("db.postgres", error.to_string())
+    match error {
+        // The connection broke, or none can be made.
+        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => away(&error),
+        other => Error::internal("db.postgres", other.to_string()),
+    }
+}
+
+/// What was under way is not saved; whoever asks again later is served.
+fn away(error: &sqlx::Error) -> Error {
+    let mut e = Error::unavailable("db.away", "The database does not answer. Try again in a moment.");
+    e.source = Some(error.to_string().into());
+    e
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
@@ -43,6 +44,7 @@ pub(crate) struct Sqlite {
     erased: Mutex<HashSet<TenantId>>,
     /// Tells the stores of one process apart in the threads' reader caches.
     store: u64,
+    reads_for_ms: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -79,6 +81,7 @@ impl Sqlite {
             writers: Mutex::default(),
             erased: Mutex::default(),
             store,
+            reads_for_ms: AtomicU64::new(u64::try_from(super::READS_FOR.as_millis()).unwrap_or(u64::MAX)),
         };
         db.writer(TenantId::SYSTEM)?;
         Ok(db)
@@ -166,16 +169,27 @@ impl Sqlite {
             .map_err(|_| Error::internal("db.answer_type", "another type than asked"))
     }
 
+    /// How long one question may take.
+    fn reads_for(&self) -> Duration {
+        Duration::from_millis(self.reads_for_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn limit_reads(&self, most: Duration) {
+        let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        self.reads_for_ms.store(most, Ordering::Relaxed);
+    }
+
     pub(crate) async fn query(&self, tenant: TenantId, sql: Sql, args: &[Val]) -> Result<Vec<Row>> {
         let Writer { path, ring, .. } = self.writer(tenant)?;
         let at = Place {
             store: self.store,
             tenant,
         };
-        match read(at, &ring, &path, &sql, args, Some(INLINE_STEPS)) {
+        match read(at, &ring, &path, &sql, args, Patience::Steps(INLINE_STEPS)) {
             Err(ReadError::TooLong) => {
                 let args = args.to_vec();
-                tokio::task::spawn_blocking(move || read(at, &ring, &path, &sql, &args, None))
+                let end = Instant::now() + self.reads_for();
+                tokio::task::spawn_blocking(move || read(at, &ring, &path, &sql, &args, Patience::Until(end)))
                     .await
                     .map_err(|e| Error::internal("db.read_task", e))?
                     .map_err(ReadError::into_error)
@@ -467,10 +481,7 @@ impl ReadError {
 
     fn into_error(self) -> Error {
         match self {
-            Self::TooLong => Error::unavailable(
-                "db.query_too_long",
-                "This question takes too long to answer. Narrow it.",
-            ),
+            Self::TooLong => super::too_long(),
             Self::Failed(e) => e,
         }
     }
@@ -487,14 +498,25 @@ thread_local! {
     static READERS: RefCell<HashMap<Place, Connection>> = RefCell::new(HashMap::new());
 }
 
-/// Reads on this thread's own read-only connection. With a limit of steps, a longer query gives up as `TooLong`.
+/// How long a query may run before it gives up as `TooLong`.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// Of SQLite's virtual machine.
+    Steps(i32),
+    Until(Instant),
+}
+
+/// Steps after which a long query looks at the clock.
+const LOOK_EVERY: i32 = 100_000;
+
+/// Reads on this thread's own read-only connection.
 fn read(
     at: Place,
     ring: &Ring,
     path: &Path,
     sql: &Sql,
     args: &[Val],
-    steps: Option<i32>,
+    patience: Patience,
 ) -> Result<Vec<Row>, ReadError> {
     READERS.with_borrow_mut(|readers| {
         if !readers.contains_key(&at) {
@@ -510,8 +532,11 @@ fn read(
         let Some(conn) = readers.get(&at) else {
             return Err(ReadError::TooLong);
         };
-        conn.progress_handler(steps.unwrap_or(0), steps.map(|_| || true))
-            .map_err(ReadError::of)?;
+        match patience {
+            Patience::Steps(steps) => conn.progress_handler(steps, Some(|| true)),
+            Patience::Until(end) => conn.progress_handler(LOOK_EVERY, Some(move || Instant::now() >= end)),
+        }
+        .map_err(ReadError::of)?;
         rows(conn, at.tenant, sql, args).map_err(ReadError::of)
     })
 }

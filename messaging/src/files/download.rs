@@ -33,6 +33,7 @@ pub(super) async fn get(
         .sha256
         .as_deref()
         .ok_or_else(|| Error::not_found("file.incomplete", "The file is not complete yet."))?;
+    m.files.require_clean(who.tenant, file.id).await?;
     let etag = format!("\"{}\"", hex(sha256));
     if text(&asked, "if-none-match")
         .is_some_and(|tags| tags == "*" || tags.split(',').any(|t| t.trim().trim_start_matches("W/") == etag))
@@ -67,7 +68,7 @@ pub(super) async fn get(
         headers.insert(header::CONTENT_RANGE, value(part)?);
     }
     headers.insert(header::CONTENT_LENGTH, length.into());
-    headers.insert(header::CONTENT_TYPE, value(file.media_type.clone())?);
+    headers.insert(header::CONTENT_TYPE, value(served(&file.media_type))?);
     headers.insert(header::CONTENT_DISPOSITION, value(disposition(&file.name))?);
     headers.insert(header::ETAG, value(etag)?);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -75,8 +76,24 @@ pub(super) async fn get(
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; sandbox"),
+        HeaderValue::from_static(
+            "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
     );
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     Ok(response)
+}
+
+/// The type with its character set: every text is kept as UTF-8, and one of an older release that is no text we know is
+/// a file of unknown bytes.
+fn served(media_type: &str) -> String {
+    match media_type {
+        "text/plain" | "text/csv" | "text/markdown" | "text/calendar" | "text/vcard" => {
+            format!("{media_type}; charset=utf-8")
+        }
+        other if other.starts_with("text/") || other.contains("xml") || other.contains("script") => {
+            super::kind::UNKNOWN.to_owned()
+        }
+        other => other.to_owned(),
+    }
 }

@@ -1,13 +1,15 @@
 //! Files of conversations: a tus 1.0 server, and downloads by range for members.
 //!
 //! [`tus`] reads and writes headers, [`partial`] is an upload on disk, [`sealed`] how bytes
-//! lie there, [`objects`] the store of finished files, [`http`]
+//! lie there, [`objects`] the store of finished files, [`kind`] what a file is by its bytes, [`scan`] who looks for harm, [`http`]
 //! and [`download`] the routes. This file owns the uploads in progress: one writer for each, resumable after a crash.
 
 mod download;
 mod http;
+mod kind;
 mod objects;
 mod partial;
+pub mod scan;
 mod sealed;
 pub(crate) mod store;
 mod tus;
@@ -78,6 +80,7 @@ pub struct Files {
     tenants: Tenants,
     clock: Clock,
     objects: Objects,
+    scanner: scan::Scanner,
     open: Mutex<HashMap<(TenantId, Uuid), Arc<Upload>>>,
     pub limits: Limits,
 }
@@ -128,6 +131,7 @@ impl Files {
             tenants: ctx.tenants.clone(),
             clock: ctx.clock.clone(),
             objects: Objects::open(ctx.config.data_dir.join("files"))?,
+            scanner: scan::Scanner::open(&ctx.config)?,
             open: Mutex::default(),
             limits: Limits::default(),
         })
@@ -285,10 +289,14 @@ impl Files {
 
     async fn note_complete(&self, tenant: TenantId, file: &FileRow, sha256: Vec<u8>) -> Result<()> {
         let file = file.clone();
+        let head = self.head(tenant, &file).await?;
+        let media_type = kind::settled(&file.media_type, &file.name, &head);
+        let scans = self.scans();
         self.db
             .write(tenant, move |tx| {
                 Box::pin(async move {
-                    if FileRow::complete(tx, file.id, &sha256).await? {
+                    if FileRow::complete(tx, file.id, &sha256, &media_type).await? {
+                        Self::queue(scans, tx, file.id).await?;
                         let (target, detail) = (
                             format!("File/{}", file.id),
                             format!("conversation:{}", file.conversation),
@@ -305,7 +313,21 @@ impl Files {
                     Ok(())
                 })
             })
-            .await
+            .await?;
+        self.call_scanner();
+        Ok(())
+    }
+
+    /// The first bytes of a published file.
+    async fn head(&self, tenant: TenantId, file: &FileRow) -> Result<Vec<u8>> {
+        let mut head = Vec::new();
+        if file.size > 0 {
+            let mut bits = self.read(tenant, file, 0..file.size.min(kind::HEAD)).await?;
+            while let Some(bytes) = bits.try_next().await? {
+                head.extend_from_slice(&bytes);
+            }
+        }
+        Ok(head)
     }
 
     /// What seals and opens a file's bytes; 410 when its key was destroyed.
@@ -352,6 +374,7 @@ impl Files {
                         return Err(Error::conflict("file.in_use", "A message refers to this file."));
                     }
                     if FileRow::delete(tx, id).await? {
+                        Self::forget_verdict(tx, id).await?;
                         let target = format!("File/{id}");
                         let entry = audit::Entry {
                             actor: &actor,

@@ -23,7 +23,7 @@ const CREATE: &str = "INSERT INTO shared_file
 const GIVE_KEY: &str = "UPDATE shared_file SET data_key = $3 WHERE tenant = $1 AND id = $2 AND sha256 IS NULL";
 const FIND: &str = "SELECT id, conversation, owner, name, type, size, sha256, expires_at, metadata, data_key
     FROM shared_file WHERE tenant = $1 AND id = $2";
-const COMPLETE: &str = "UPDATE shared_file SET sha256 = $3 WHERE tenant = $1 AND id = $2 AND sha256 IS NULL";
+const COMPLETE: &str = "UPDATE shared_file SET sha256 = $3, type = $4 WHERE tenant = $1 AND id = $2 AND sha256 IS NULL";
 const DELETE: &str = "DELETE FROM shared_file WHERE tenant = $1 AND id = $2";
 const USED: &str = "SELECT 1 FROM message WHERE tenant = $1 AND file = $2 LIMIT 1";
 const USAGE: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT),
@@ -92,8 +92,11 @@ impl FileRow {
     }
 
     /// `false` when it was complete already, or is gone.
-    pub(crate) async fn complete(tx: &mut Tx, id: Uuid, sha256: &[u8]) -> Result<bool> {
-        Ok(tx.exec(COMPLETE, &[id.into(), sha256.into()]).await? == 1)
+    pub(crate) async fn complete(tx: &mut Tx, id: Uuid, sha256: &[u8], media_type: &str) -> Result<bool> {
+        Ok(tx
+            .exec(COMPLETE, &[id.into(), sha256.into(), media_type.into()])
+            .await?
+            == 1)
     }
 
     pub(crate) async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
@@ -135,6 +138,7 @@ impl FileRow {
             media_type: self.media_type.clone(),
             size: i64::try_from(self.size).unwrap_or(i64::MAX),
             sha256: hex(self.sha256.as_deref()?),
+            state: None,
         })
     }
 

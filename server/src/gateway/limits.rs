@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use medtech_kernel::{
     Error,
     config::Limits as Config,
+    error::Code,
     http::{Network, Verified, bearer},
     id,
 };
@@ -180,6 +181,7 @@ fn too_many(fhir: bool, wait: Duration) -> Response {
     } else {
         Error::too_many("http.too_many", text).into_response()
     };
+    response.extensions_mut().insert(Code("http.too_many"));
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     response
         .headers_mut()

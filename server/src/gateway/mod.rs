@@ -6,6 +6,7 @@ mod door;
 mod limits;
 mod origin;
 mod plain;
+mod query;
 
 use crate::ops::{self, Metrics};
 pub(crate) use address::Peer;
@@ -35,6 +36,7 @@ pub(crate) fn around(routes: Router, metrics: Arc<Metrics>, ctx: Ctx) -> Router 
     let limits = limits::Limits::new(&ctx.config.limits, ctx.config.http.trusted_proxies.clone());
     routes
         .merge(ops::routes(metrics.clone()))
+        .layer(middleware::from_fn(query::once))
         .layer(middleware::from_fn(origin::own_pages))
         .layer(middleware::from_fn_with_state(limits, limits::limit))
         .layer(middleware::from_fn_with_state(plain, plain::guard))
@@ -64,7 +66,7 @@ async fn form(State(secure): State<bool>, request: Request, next: Next) -> Respo
     // An answer that is no page needs nothing: opened as one, it may neither load nor run anything.
     put(
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'; sandbox",
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox",
     );
     if secure {
         put(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000; includeSubDomains");

@@ -2,3 +2,4 @@
 
 mod first_start;
 mod isolation;
+mod limits;

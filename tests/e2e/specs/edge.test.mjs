@@ -142,3 +142,61 @@ test("the page runs under its own policy without one violation", async () => {
     await plain.stop();
   }
 });
+
+test("attempts to get round the rules are counted by their kind, name nobody, and write no line of their own", async () => {
+  const other = await Server.start({ MEDTECH_LOG: "trace", MEDTECH_LOG_FORMAT: "json", MEDTECH_LIMITS_NETWORK_PER_SECOND: "1", MEDTECH_LIMITS_NETWORK_BURST: "60" });
+  other.logLimit = 50_000_000;
+  try {
+    const [token, admin] = [await other.signIn("clinician"), await other.signIn("admin")];
+    const at = (path, headers = {}, init = {}) => fetch(other.url + path, { headers, ...init }).then(async (answer) => ({ status: answer.status, text: await answer.text() }));
+    const json = { "content-type": "application/json" };
+    // A foreign page, a forged token, an altered link, a doubled parameter, somebody else's door.
+    assert.equal((await at("/api/identity/sign-out", { origin: "https://evil.example", authorization: `Bearer ${token}` }, { method: "POST" })).status, 403);
+    for (let n = 0; n < 3; n++) assert.equal((await at("/api/identity/me", { authorization: `Bearer mt_1_${"x".repeat(43)}` })).status, 401);
+    const link = other.addresses.clinician.split("#")[1];
+    const altered = (link[0] === "A" ? "B" : "A") + link.slice(1);
+    assert.ok((await at("/api/identity/links/exchange", json, { method: "POST", body: JSON.stringify({ link: altered }) })).status >= 400);
+    assert.equal((await at("/api/visits?all=1&all=1", { authorization: `Bearer ${token}` })).status, 400);
+    assert.equal((await at("/metrics", { authorization: `Bearer ${token}` })).status, 403);
+    // Line ends and a terminal's commands in every place that a request has.
+    const line = '\n2026-01-01T00:00:00Z ERROR forged\r\n{"level":"ERROR","message":"forged"}\u001b[2J\u2028forged';
+    const coded = encodeURIComponent(line);
+    for (const path of [`/fhir/R4/Patient/${coded}`, `/fhir/R4/${coded}`, `/fhir/R4/Patient?name=${coded}&${coded}=1`, `/api/visits/${coded}`, `/api/records/patients/${coded}/chart`, `/files/${coded}`, `/api/tenants/audit?target=${coded}`, `/${coded}`]) {
+      await at(path, { authorization: `Bearer ${token}`, "user-agent": encodeURIComponent("x") + "\u0085forged\u009b31m", "x-request-id": "a\u0085forged" });
+      await at(path, { authorization: `Bearer ${admin}` });
+    }
+    await at("/api/identity/sign-in", json, { method: "POST", body: JSON.stringify({ email: `a${line}@example.org`, password: line }) });
+    await at("/fhir/R4/Patient", { authorization: `Bearer ${token}`, "content-type": "application/fhir+json" }, { method: "POST", body: JSON.stringify({ resourceType: line, [line]: line }) });
+    // A flood at the end, since nobody else is let in after it.
+    let floods = 0;
+    for (let n = 0; n < 120; n++) if ((await at("/dev/outbox")).status === 429) floods += 1;
+    assert.ok(floods >= 40, `${floods} requests to /dev/outbox were too many`);
+    assert.equal((await at("/mqtt")).status, 429, "the door of devices is counted too");
+    const metrics = (await at("/metrics")).text;
+    const counted = (code) => Number(new RegExp(`^medtech_http_refusals_total\\{code="${code.replace(".", "\\.")}"\\} (\\d+)$`, "m").exec(metrics)?.[1] ?? 0);
+    assert.equal(counted("http.origin"), 1);
+    assert.equal(counted("http.query_twice"), 1);
+    assert.ok(counted("auth.token_unknown") >= 3, metrics);
+    assert.ok(counted("link.unknown") + counted("link.invalid") >= 1, metrics);
+    assert.ok(counted("policy.denied") >= 1);
+    assert.ok(counted("http.too_many") >= floods);
+    for (const [, labels] of metrics.matchAll(/^medtech_http_refusals_total\{(.*)\} \d+$/gm)) assert.match(labels, /^code="[a-z]+\.[a-z_]+"$/);
+    const trail = (await other.api(admin, "GET", "/api/tenants/audit?limit=200")).body;
+    // eslint-disable-next-line no-control-regex
+    for (const entry of trail.entries) for (const value of Object.values(entry)) assert.doesNotMatch(String(value), /[\u0000-\u001f\u007f-\u009f]/);
+    // The last line is the server's own: so the log was on all the time.
+    other.process.kill("SIGTERM");
+    await other.gone;
+    const lines = other.log.split("\n").filter(Boolean);
+    assert.equal(JSON.parse(lines.at(-1)).message, "stopping");
+    for (const entry of lines) {
+      const { level, target, timestamp } = JSON.parse(entry);
+      assert.ok(level && target && /Z$/.test(timestamp), entry);
+      // eslint-disable-next-line no-control-regex
+      assert.doesNotMatch(entry, /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/, entry);
+      assert.doesNotMatch(entry, /^.{0,60}forged/, entry);
+    }
+  } finally {
+    await other.stop();
+  }
+});

@@ -20,12 +20,16 @@ export function FileCard({ file, thread }: { file: FileRef; thread: Thread }) {
       setState('failed');
     }
   };
+  const refused = file.state === 'harmful' || file.state === 'waiting';
+  const meta = file.state === 'harmful' ? t('chat.file_harmful')
+    : file.state === 'waiting' ? t('chat.file_checking')
+    : state === 'failed' ? t('chat.download_failed') : fileSize(file.size, language);
   return (
-    <button type="button" className="file-card" onClick={() => void open()} data-testid="file" disabled={state === 'busy'}>
+    <button type="button" className="file-card" onClick={() => void open()} data-testid="file" data-state={file.state} disabled={state === 'busy' || refused}>
       <span className="file-icon">{state === 'busy' ? <Spinner /> : <Icon name="file" />}</span>
       <span className="upload-text">
         <span className="file-name">{file.name}</span>
-        <span className="file-meta">{state === 'failed' ? t('chat.download_failed') : fileSize(file.size, language)}<span className="sr-only"> {t('chat.download')}</span></span>
+        <span className="file-meta" role={refused ? 'status' : undefined}>{meta}{refused ? null : <span className="sr-only"> {t('chat.download')}</span>}</span>
       </span>
     </button>
   );

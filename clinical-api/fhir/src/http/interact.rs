@@ -154,7 +154,9 @@ impl Fhir {
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
         let view = who.access.view(def.name, Letter::Read);
-        let seen = self.may_see(&mut exec, &shelf, def, &who.access, &view, &now, None).await?;
+        let seen = self
+            .may_see(&mut exec, &shelf, def, &who.access, &view, &now, None)
+            .await?;
         let found = match version.parse() {
             Ok(number) if seen => store::version(&mut exec, def, rid, number).await?,
             _ => None,

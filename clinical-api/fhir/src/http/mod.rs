@@ -14,9 +14,10 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use medtech_kernel::{
-    Error, TenantId, clock,
-    error::Kind,
+    Clock, Error, TenantId, clock,
+    error::{Code, Kind},
     http::{Acting, TenantCtx, origin},
+    id,
 };
 use serde_json::Value;
 
@@ -108,18 +109,33 @@ async fn handle(
     match answer(&fhir, tenant, who, request, &prefer).await {
         Ok(reply) => respond(reply, &prefer),
         Err(failure) => {
+            let mut outcome = failure.outcome();
             if let (Kind::Internal, Failure::Kernel(e)) = (failure.kind(), &failure) {
+                // The same in the log and in the answer, so that who reports one finds the other.
+                let correlation = id::uuid_v7(Clock::system().now_ms()).to_string();
                 tracing::error!(
+                    correlation,
                     code = e.code,
                     source = e.source.as_ref().map(tracing::field::display),
                     "FHIR request failed"
                 );
+                if let Some(map) = outcome.as_object_mut() {
+                    map.insert("id".to_owned(), correlation.into());
+                }
             }
-            let mut reply = Reply::of(failure.status(), failure.outcome().to_string());
+            let mut reply = Reply::of(failure.status(), outcome.to_string());
             if failure.kind() == Kind::Unauthorized {
                 reply.status = 401;
             }
-            respond(reply, &Prefer::default())
+            let mut response = respond(reply, &Prefer::default());
+            if failure.kind() == Kind::Unavailable {
+                let later = medtech_kernel::error::RETRY_SECONDS.into();
+                response.headers_mut().insert(header::RETRY_AFTER, later);
+            }
+            if let Failure::Kernel(e) = &failure {
+                response.extensions_mut().insert(Code(e.code));
+            }
+            response
         }
     }
 }

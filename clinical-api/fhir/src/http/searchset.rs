@@ -187,7 +187,9 @@ impl Fhir {
         let rid = store::resolve(&mut exec, &shelf, def, id).await?.ok_or_else(unknown)?;
         let now = store::current(&mut exec, def, rid).await?.ok_or_else(unknown)?;
         let read = who.access.view(def.name, Letter::Read);
-        let seen = self.may_see(&mut exec, &shelf, def, &who.access, &read, &now, None).await?;
+        let seen = self
+            .may_see(&mut exec, &shelf, def, &who.access, &read, &now, None)
+            .await?;
         if !seen {
             self.note(who, format!("{}/{id}", def.name), "history", false, Vec::new())
                 .await;
@@ -254,7 +256,10 @@ impl Fhir {
                 false => store::current(&mut exec, def, v.stored.rid).await?,
             };
             let seen = match &now {
-                Some(now) => self.may_see(&mut exec, &shelf, def, &who.access, &read, now, None).await?,
+                Some(now) => {
+                    self.may_see(&mut exec, &shelf, def, &who.access, &read, now, None)
+                        .await?
+                }
                 None => true,
             };
             if unasked

@@ -141,7 +141,11 @@ impl This {
                 let ks: Vec<i64> = links.iter().filter_map(|c| def.param(c)).map(|p| p.k).collect();
                 match (def.name, ks.is_empty()) {
                     ("Patient", _) => rids.rids.contains(&self.rid),
-                    (_, true) => self.rows.pc.iter().any(|(p, _, code)| rids.rids.contains(p) && *code == 0),
+                    (_, true) => self
+                        .rows
+                        .pc
+                        .iter()
+                        .any(|(p, _, code)| rids.rids.contains(p) && *code == 0),
                     (_, false) => self
                         .rows
                         .refs

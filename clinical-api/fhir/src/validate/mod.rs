@@ -1,5 +1,6 @@
 //! Structural validation from the published definitions: elements, types, cardinality, formats, required codes.
 
+mod narrative;
 mod primitive;
 
 pub(crate) use primitive::is_id;
@@ -130,6 +131,10 @@ impl Check {
         if ty.code.starts_with(|c: char| c.is_ascii_lowercase()) {
             if let Err(why) = primitive::check(ty.code, value) {
                 self.say("value", at, why);
+            } else if let ("xhtml", Some(text)) = (ty.code, value.as_str()) {
+                if let Err(why) = narrative::check(text) {
+                    self.say("invariant", at, why);
+                }
             } else if let (Some(codes), Some(code)) = (codes, value.as_str())
                 && !codes.contains(code)
             {

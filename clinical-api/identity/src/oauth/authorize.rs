@@ -101,7 +101,9 @@ pub(crate) fn see_other(address: &str) -> Response {
 /// A page that says in plain words that the application asked wrongly. Nothing of the request is in it.
 pub(crate) fn page(status: StatusCode) -> Response {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
-    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+    let policy = HeaderValue::from_static(
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    );
     (
         status,
         [(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, policy)],

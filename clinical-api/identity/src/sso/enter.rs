@@ -33,7 +33,9 @@ impl Identity {
                         .filter(|u| u.active)
                         .ok_or_else(unknown)?;
                     store::link(tx, &provider, &person.sub, user.id).await?;
-                    let opened = this.open(tx, user, assurance, "outside provider", &device.into()).await?;
+                    let opened = this
+                        .open(tx, user, assurance, "outside provider", &device.into())
+                        .await?;
                     store::opened(tx, opened.session, &provider, &person.sub, person.sid.as_deref()).await?;
                     // What they proved some time ago is not fresh for being told now.
                     if let Some(at) = person.auth_time {

@@ -73,7 +73,9 @@ export interface Appointment {
 }
 export interface Patient { id: string; name: string; birth_date?: string | null; sex?: string | null }
 
-export interface FileRef { id: string; name: string; type: string; size: number; sha256?: string }
+/** What the scanner of files said; absent where files are not scanned. */
+export type FileState = 'waiting' | 'clean' | 'harmful';
+export interface FileRef { id: string; name: string; type: string; size: number; sha256?: string; state?: FileState }
 export interface MessageBody { text?: string; file?: FileRef }
 export interface Message {
   seq: number;

@@ -1,5 +1,5 @@
 // The pure part of a conversation: merging messages by sequence, finding gaps, and reading receipt cursors.
-import type { Member, Message } from '../api/types';
+import type { FileState, Member, Message } from '../api/types';
 
 /** Adds messages in order of `seq`, each once. Returns the same array where nothing was new. */
 export function merge(log: readonly Message[], more: readonly Message[]): readonly Message[] {
@@ -37,4 +37,16 @@ export function moveCursor(members: readonly Member[], to: Partial<Member>): rea
     delivered_upto: Math.max(m.delivered_upto, to.delivered_upto ?? 0),
     read_upto: Math.max(m.read_upto, to.read_upto ?? 0),
   });
+}
+
+/** Puts what the scanner has said of files into the messages that show them. Returns the same array where nothing changed. */
+export function withStates(log: readonly Message[], states: ReadonlyMap<string, FileState>): readonly Message[] {
+  let changed = false;
+  const next = log.map((m) => {
+    const state = m.body.file && states.get(m.body.file.id);
+    if (!m.body.file || state === undefined || state === m.body.file.state) return m;
+    changed = true;
+    return { ...m, body: { ...m.body, file: { ...m.body.file, state } } };
+  });
+  return changed ? next : log;
 }

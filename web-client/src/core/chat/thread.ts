@@ -2,12 +2,12 @@
 import type { ApiClient } from '../api/client';
 import { messaging } from '../api/endpoints';
 import { asApiError, type ApiError } from '../api/problem';
-import type { FileRef, Member, Message, MessageBody } from '../api/types';
+import type { FileRef, FileState, Member, Message, MessageBody } from '../api/types';
 import type { ConversationEvent } from '../live/events';
 import type { Live } from '../live/live';
 import { Store } from '../store/emitter';
 import type { Keeper } from '../store/keep';
-import { gapAfter, merge, moveCursor } from './log';
+import { gapAfter, merge, moveCursor, withStates } from './log';
 import { Outbox } from './outbox';
 
 export interface ThreadState {
@@ -25,6 +25,8 @@ export class Thread {
   readonly state = new Store<ThreadState>({ loaded: false, error: null, messages: [], members: [], typing: null });
   readonly outbox: Outbox;
   readonly #leave: () => void;
+  /** What the scanner said while this page was open: it may be said before the message comes. */
+  readonly #checked = new Map<string, FileState>();
   #delivered = 0;
   #read = 0;
   #typedAt = 0;
@@ -99,9 +101,12 @@ export class Thread {
     try {
       const conversation = await messaging.conversation(this.api, this.id);
       let log = this.state.get().messages;
-      let after = gapAfter(log) ?? log.at(-1)?.seq ?? 0;
+      // A file that waited for the scanner may have been checked while nobody listened.
+      const waiting = log.find((m) => m.body.file?.state === 'waiting')?.seq;
+      let after = Math.min(gapAfter(log) ?? log.at(-1)?.seq ?? 0, (waiting ?? Infinity) - 1);
       for (;;) {
         const { messages } = await messaging.page(this.api, this.id, after);
+        for (const { body: { file } } of messages) if (file?.state) this.#checked.set(file.id, file.state);
         log = merge(log, messages);
         const last = messages.at(-1)?.seq;
         if (last === undefined || last >= conversation.last_seq) break;
@@ -116,7 +121,7 @@ export class Thread {
 
   #take(messages: readonly Message[]): void {
     const before = this.state.get().messages;
-    const log = merge(before, messages);
+    const log = withStates(merge(before, messages), this.#checked);
     if (log === before) return;
     for (const message of messages) this.outbox.seen(message.client_id);
     const typing = messages.some((m) => m.sender.subject !== this.own) ? null : this.state.get().typing;
@@ -134,7 +139,10 @@ export class Thread {
 
   #onEvent(event: ConversationEvent): void {
     if (event.kind === 'message.created') this.#take([event.message]);
-    else if (event.kind === 'receipt.updated') {
+    else if (event.kind === 'file.checked') {
+      this.#checked.set(event.file, event.state);
+      this.state.update((s) => ({ ...s, messages: withStates(s.messages, this.#checked) }));
+    } else if (event.kind === 'receipt.updated') {
       this.state.update((s) => ({ ...s, members: moveCursor(s.members, { ...event, ...event.receipt }) }));
     } else if (event.kind === 'typing') {
       const who = event.subject ?? event.sender?.subject;

@@ -1,10 +1,11 @@
 // What arrives on each kind of channel.
-import type { Alert, Member, Message, Notice, ResultReport, Visit } from '../api/types';
+import type { Alert, FileState, Member, Message, Notice, ResultReport, Visit } from '../api/types';
 
 export interface VisitUpdated { kind: 'visit.updated'; visit: Visit }
 export type ConversationEvent =
   | { kind: 'message.created'; message: Message }
   | ({ kind: 'receipt.updated' } & Partial<Member> & { receipt?: Partial<Member> })
+  | { kind: 'file.checked'; file: string; state: FileState }
   | { kind: 'typing'; subject?: string; sender?: { subject: string } };
 export type PatientEvent =
   | { kind: 'reading'; code: string; name: string; value: number; unit: string; at: string | number; device?: string }

@@ -1,0 +1,203 @@
+// Text that people type is text on every screen: nothing in it runs, nothing in it is fetched.
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, test } from "node:test";
+import { launch, person } from "../lib/browser.mjs";
+import { MARKUP } from "../lib/markup.mjs";
+import { Server, eventually } from "../lib/server.mjs";
+import { arrive } from "../lib/visit.mjs";
+
+let server, browser, clinician, admin, guest, visit;
+before(async () => {
+  server = await Server.start({ MEDTECH_LIMITS_SESSION_PER_SECOND: "0", MEDTECH_LIMITS_NETWORK_PER_SECOND: "0" });
+  browser = await launch();
+  [clinician, admin] = [await server.signIn("clinician"), await server.signIn("admin")];
+  guest = await arrive(server);
+  visit = guest.visit;
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+async function send(token, method, path, body) {
+  const answer = await server.api(token, method, path, body);
+  assert.ok(answer.status < 300, `${method} ${path} ${JSON.stringify(body)}: ${answer.status} ${JSON.stringify(answer.body)}`);
+  return answer.body;
+}
+
+const base64 = (text) => Buffer.from(text).toString("base64");
+
+/** A person whose page tells of whatever ran, opened a dialogue, left the site, or stands there as an element. */
+async function watched(address) {
+  const page = await person(browser, { viewport: { width: 1280, height: 900 } });
+  page.strange = [];
+  page.on("dialog", (dialog) => (page.strange.push(`dialogue ${dialog.message()}`), dialog.dismiss()));
+  const own = new URL(server.url).host;
+  page.on("request", (request) => {
+    const to = new URL(request.url());
+    if (/^(https?|wss?):$/.test(to.protocol) && to.host !== own) page.strange.push(`a request to ${request.url()}`);
+  });
+  await page.goto(address);
+  return page;
+}
+
+async function nothingRan(page, where) {
+  const found = await page.evaluate(() => ({
+    ran: window.__ran ?? null,
+    // What the texts would have made: elements with these, which the application itself never has.
+    elements: [...document.querySelectorAll("[onerror],[onload],[onfocus],[ontoggle],[onstart],[onbegin],[onblur],[srcdoc],base,embed,object,marquee,[href^='javascript:'],[src*='evil.invalid'],[href*='evil.invalid'],[action*='evil.invalid']")].map((e) => e.outerHTML.slice(0, 120)),
+  }));
+  assert.deepEqual({ ...found, strange: page.strange, problems: page.problems }, { ran: null, elements: [], strange: [], problems: [] }, where);
+}
+
+/** How many of the texts can be read on the page as they were typed. */
+const literal = (page) =>
+  page.evaluate((texts) => {
+    const fields = [...document.querySelectorAll("input,textarea")].map((f) => f.value);
+    const shown = (document.body.textContent ?? "") + fields.join("\n");
+    return texts.filter((t) => shown.includes(t)).length;
+  }, MARKUP);
+
+test("markup in every field is text on every screen", async () => {
+  assert.ok(MARKUP.length >= 40);
+  const patient = (await send(clinician, "GET", `/api/visits/${visit.id}`)).subject_ref;
+  const conversation = `/api/messaging/conversations/${visit.conversation_id}/messages`;
+  const upload = async (name) => {
+    const metadata = Object.entries({ filename: name, filetype: "text/plain", conversation: visit.conversation_id }).map(([k, v]) => `${k} ${base64(v)}`).join(",");
+    const made = await fetch(server.url + "/files", {
+      method: "POST", body: "x",
+      headers: { authorization: `Bearer ${guest.token}`, "tus-resumable": "1.0.0", "upload-length": "1", "upload-metadata": metadata, "content-type": "application/offset+octet-stream" },
+    });
+    assert.equal(made.status, 201);
+    return made.headers.get("location").split("/").at(-1);
+  };
+  const practitioner = (await server.api(clinician, "GET", "/fhir/R4/Practitioner?_count=1")).body.entry[0].resource.id;
+  const person_ = (await server.api(clinician, "GET", `/fhir/R4/${patient}`)).body;
+  const begin = Date.now() + 3_600_000;
+  for (const [n, text] of MARKUP.entries()) {
+    await send(guest.token, "POST", conversation, { client_id: randomUUID(), body: { text } });
+    await send(guest.token, "POST", conversation, { client_id: randomUUID(), body: { file: { id: await upload(`${text.replaceAll("/", "")}.txt`) } } });
+    await send(clinician, "POST", "/fhir/R4/Observation", {
+      resourceType: "Observation", status: "final", code: { text }, subject: { reference: patient }, valueString: text, effectiveDateTime: new Date().toISOString(), note: [{ text }],
+      category: [{ coding: [{ system: "http://terminology.hl7.org/CodeSystem/observation-category", code: "laboratory" }] }],
+    });
+    for (const [resourceType, more] of [["Condition", { clinicalStatus: { coding: [{ system: "http://terminology.hl7.org/CodeSystem/condition-clinical", code: "active" }] } }], ["AllergyIntolerance", {}], ["MedicationStatement", { status: "active" }]]) {
+      const about = resourceType === "AllergyIntolerance" ? { patient: { reference: patient } } : { subject: { reference: patient } };
+      await send(clinician, "POST", `/fhir/R4/${resourceType}`, { resourceType, ...about, ...more, [resourceType === "MedicationStatement" ? "medicationCodeableConcept" : "code"]: { text }, note: [{ text }] });
+    }
+    await send(clinician, "POST", "/api/records/devices", { patient_id: patient.slice(8), name: text.slice(0, 60), kind: "wearable" });
+    await send(admin, "POST", "/api/identity/users", { email: `m${n}@markup.example`, name: text, roles: ["clinician"] });
+    const [start, end] = [begin + n * 1_200_000, begin + (n + 1) * 1_200_000].map((t) => new Date(t).toISOString());
+    if (n < 12) await send(clinician, "POST", "/api/appointments", { patient_id: patient.slice(8), practitioner_id: practitioner, start, end, reason: text });
+  }
+  // The patient's own name is markup too, and so is the clinic's.
+  await send(clinician, "PUT", `/fhir/R4/${patient}`, { ...person_, name: [{ family: MARKUP[9], given: [MARKUP[13]] }] });
+  const settings = await send(admin, "GET", "/api/tenants/settings");
+  const texts = Object.fromEntries(Object.entries(settings.settings).filter(([k, v]) => typeof v === "string" && /name|text|greeting|line|title|contact/.test(k)).map(([k]) => [k, MARKUP[0]]));
+  const changed = await server.api(admin, "PUT", "/api/tenants/settings", { version: settings.version, settings: texts });
+  assert.ok(changed.status === 200 || changed.status === 422 || changed.status === 400, JSON.stringify(changed.body));
+  const tenant = (await send(admin, "GET", "/api/tenants")).tenants?.[0] ?? (await send(admin, "GET", "/api/tenants/current"));
+  await server.api(admin, "PATCH", `/api/tenants/${tenant.id}`, { name: MARKUP[0] });
+
+  const screens = {
+    clinician: ["/app/today", "/app/queue", "/app/board", `/app/visit/${visit.id}`, "/app/account/security", "/app/account/profile", "/app/account/preferences", "/app/account/privacy"],
+    admin: ["/app/admin/people", "/app/admin/roles", "/app/admin/clinics", "/app/admin/settings", "/app/admin/data", "/app/audit", "/app/access", "/app/clients", "/app/account/profile", "/app/account/security"],
+  };
+  let read = 0;
+  for (const [who, paths] of Object.entries(screens)) {
+    const page = await watched(server.addresses[who]);
+    await page.waitForURL(/\/app\//);
+    for (const path of paths) {
+      await page.goto(server.url + path);
+      await page.getByRole("main").first().waitFor();
+      await page.waitForLoadState("networkidle").catch(() => {});
+      // Every tab and drawer that the screen has.
+      for (const tab of await page.getByRole("tab").all()) await tab.click({ timeout: 2000 }).catch(() => {});
+      read = Math.max(read, await literal(page));
+      await nothingRan(page, `${who} ${path}`);
+    }
+    await page.context().close();
+  }
+  assert.ok(read >= 10, `${read} texts were read on the best screen`);
+
+  // Typed by hand, sent, and read by the other side.
+  const host = await watched(server.addresses.clinician);
+  await host.waitForURL(/\/app\//);
+  await host.goto(`${server.url}/app/visit/${visit.id}`);
+  const box = host.getByTestId("chat-input");
+  await box.waitFor({ timeout: 15_000 });
+  for (const text of MARKUP.slice(0, 12)) {
+    await box.fill(`typed ${text}`);
+    await box.press("Enter");
+  }
+  await eventually("the typed texts stand in the conversation", async () => {
+    const { messages } = await send(clinician, "GET", `${conversation}?after=0&limit=500`);
+    const said = messages.map((m) => m.body.text);
+    return MARKUP.slice(0, 12).every((text) => said.includes(`typed ${text}`));
+  });
+  await nothingRan(host, "the conversation");
+  const shown = await eventually("all of the conversation is shown", async () => {
+    const n = await literal(host);
+    return n >= 40 && n;
+  });
+  assert.ok(shown >= 40, String(shown));
+  await host.context().close();
+
+  // What goes out by mail is shown to administrators on a page of its own.
+  const outbox = await watched("about:blank");
+  await outbox.setExtraHTTPHeaders({ authorization: `Bearer ${admin}` });
+  const answer = await outbox.goto(server.url + "/dev/outbox");
+  assert.equal(answer.status(), 200);
+  await nothingRan(outbox, "/dev/outbox");
+  assert.ok((await outbox.evaluate(() => document.body.textContent)).includes("markup.example"));
+});
+
+test("an uploaded picture or page with a script in it runs nothing when it is opened", async () => {
+  const script = "document.documentElement.setAttribute('ran', '1'); window.__ran = 1; fetch('//evil.invalid/x')";
+  const files = [
+    ["picture.svg", "image/svg+xml", `<svg xmlns="http://www.w3.org/2000/svg" onload="${script}"><script>${script}</script></svg>`],
+    ["picture.jpg", "image/jpeg", `<svg xmlns="http://www.w3.org/2000/svg"><script>${script}</script></svg>`],
+    ["page.html", "text/html", `<!doctype html><script>${script}</script>`],
+    ["page.txt", "text/plain", `<!doctype html><script>${script}</script>`],
+    ["both.pdf", "application/pdf", `%PDF-1.7\n<html><script>${script}</script>`],
+  ];
+  for (const [name, type, content] of files) {
+    const metadata = Object.entries({ filename: name, filetype: type, conversation: visit.conversation_id }).map(([k, v]) => `${k} ${base64(v)}`).join(",");
+    const headers = { authorization: `Bearer ${guest.token}`, "tus-resumable": "1.0.0" };
+    const made = await fetch(server.url + "/files", { method: "POST", body: content, headers: { ...headers, "upload-length": String(content.length), "upload-metadata": metadata, "content-type": "application/offset+octet-stream" } });
+    const at = server.url + made.headers.get("location");
+    const plain = await fetch(at, { headers });
+    assert.equal(plain.headers.get("x-content-type-options"), "nosniff");
+    assert.match(plain.headers.get("content-disposition"), /^attachment;/);
+    // Opened as a page: kept as a download. Opened without that word, as a browser that ignores it would: run in no origin, without scripts.
+    for (const inline of [false, true]) {
+      const page = await watched("about:blank");
+      await page.route("**/files/*", async (route) => {
+        const answer = await route.fetch({ headers: { ...route.request().headers(), ...headers } });
+        const kept = { ...answer.headers() };
+        if (inline) delete kept["content-disposition"];
+        if (inline && /octet-stream/.test(kept["content-type"])) kept["content-type"] = type;
+        await route.fulfill({ response: answer, headers: kept });
+      });
+      const download = page.waitForEvent("download", { timeout: inline ? 1500 : 15_000 }).catch(() => null);
+      await page.goto(at).catch(() => null);
+      if (!inline) assert.ok(await download, `${name} is kept, not shown`);
+      await download;
+      assert.equal(await page.evaluate(() => window.__ran ?? document.documentElement.getAttribute("ran")), null, `${name} ${inline}`);
+      assert.deepEqual(page.strange, [], name);
+      await page.context().close();
+    }
+    // As a picture or a frame of our own page.
+    const page = await watched(server.url);
+    const loaded = await page.evaluate(async (address) => {
+      const frame = document.createElement("iframe");
+      frame.src = address;
+      document.body.append(frame);
+      await new Promise((resolve) => ((frame.onload = resolve), setTimeout(resolve, 1000)));
+      return window.__ran ?? null;
+    }, at);
+    assert.equal(loaded, null);
+    await page.context().close();
+  }
+});
