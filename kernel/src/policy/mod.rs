@@ -21,7 +21,7 @@ mod ties;
 pub use facts::{AccessChanged, Policy, announce};
 pub use kept::Beside;
 pub use matrix::{Matrix, document, matrix};
-pub use presence::{COLLEAGUE, patient_of, relate_as};
+pub use presence::{COLLEAGUE, labels, patient_of, relate_as};
 pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};

@@ -8,8 +8,11 @@ use crate::{
     Result, Tx,
     auth::{Principal, Role},
     scope::Letter,
+    vault::Field,
 };
 
+/// How a subject is called to the others of the thing it is related to. By subject, relation and object.
+const LABEL: Field = Field::new("relation", "label");
 const ABOUT: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND relation = 'about'";
 const LABELLED: &str =
     "UPDATE relation SET label = $5 WHERE tenant = $1 AND subject = $2 AND relation = $3 AND object = $4";
@@ -98,8 +101,27 @@ pub async fn relate_as(tx: &mut Tx, subject: &str, relation: &str, object: &str,
     super::relate(tx, subject, relation, object, None).await?;
     tx.exec(
         LABELLED,
-        &[subject.into(), relation.into(), object.into(), label.into()],
+        &[
+            subject.into(),
+            relation.into(),
+            object.into(),
+            LABEL.seal(place(subject, relation, object), label),
+        ],
     )
     .await
     .map(|_| ())
+}
+
+fn place(subject: &str, relation: &str, object: &str) -> String {
+    format!("{subject}/{relation}/{object}")
+}
+
+/// Who stands in a relation to a thing, and how they are called there.
+pub fn labels(rows: &[crate::Row], relation: &str, object: &str) -> Result<Vec<(String, Option<String>)>> {
+    let one = |row: &crate::Row| {
+        let subject = row.string(0)?;
+        let label = LABEL.open_opt(row, 1, place(&subject, relation, object))?;
+        Ok((subject, label))
+    };
+    rows.iter().map(one).collect()
 }

@@ -7,6 +7,7 @@ use super::{
 use medtech_kernel::{
     Db, Error, Result, Row, TenantId, Tx, Val,
     clock::Millis,
+    policy,
     vault::{Cell, Field, Sheet},
 };
 use uuid::Uuid;
@@ -145,19 +146,18 @@ async fn finish(tx: &mut Tx, row: &Row) -> Result<Record> {
     let presence = tx.query(PRESENCE, &[record.id.into()]).await?;
     let intervals = tx.query(INTERVALS, &[record.id.into()]).await?;
     join(&mut record, &presence, &intervals)?;
-    let args = [format!("visit:{}", record.id).into()];
-    record.colleagues = people(&tx.query(COLLEAGUES, &args).await?)?;
+    let visit = format!("visit:{}", record.id);
+    record.colleagues = people(&tx.query(COLLEAGUES, &[visit.as_str().into()]).await?, &visit)?;
     Ok(record)
 }
 
-fn people(rows: &[Row]) -> Result<Vec<Person>> {
-    let person = |row: &Row| {
-        Ok(Person {
-            subject: row.string(0)?,
-            name: row.opt_text(1)?.unwrap_or_default().to_owned(),
-        })
+fn people(rows: &[Row], visit: &str) -> Result<Vec<Person>> {
+    let all = policy::labels(rows, policy::COLLEAGUE, visit)?;
+    let person = |(subject, name): (String, Option<String>)| Person {
+        subject,
+        name: name.unwrap_or_default(),
     };
-    rows.iter().map(person).collect()
+    Ok(all.into_iter().map(person).collect())
 }
 
 pub(crate) async fn read(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<Record>> {
@@ -185,8 +185,8 @@ async fn complete(db: &Db, tenant: TenantId, row: &Row) -> Result<Record> {
     let presence = db.query(tenant, PRESENCE, &[record.id.into()]).await?;
     let intervals = db.query(tenant, INTERVALS, &[record.id.into()]).await?;
     join(&mut record, &presence, &intervals)?;
-    let args = [format!("visit:{}", record.id).into()];
-    record.colleagues = people(&db.query(tenant, COLLEAGUES, &args).await?)?;
+    let visit = format!("visit:{}", record.id);
+    record.colleagues = people(&db.query(tenant, COLLEAGUES, &[visit.as_str().into()]).await?, &visit)?;
     Ok(record)
 }
 

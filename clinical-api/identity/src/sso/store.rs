@@ -132,6 +132,8 @@ pub(super) async fn link(tx: &mut Tx, provider: &str, sub: &str, user: Uuid) -> 
         .map(|_| ())
 }
 
+/// The same, as it stands beside the session that came of it.
+const SESSION_SUB: Blind = Blind::new("sso_session", "sub");
 const OPENED: &str =
     "INSERT INTO sso_session (tenant, session, provider, sub, sid, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
 const OLD_SESSIONS: &str = "DELETE FROM sso_session WHERE tenant = $1 AND created_at < $2";
@@ -148,7 +150,7 @@ pub(super) async fn opened(tx: &mut Tx, session: Uuid, provider: &str, sub: &str
     let args: [Val; 5] = [
         session.into(),
         provider.into(),
-        sub.into(),
+        SESSION_SUB.of(sub),
         sid.map(str::to_owned).into(),
         now.into(),
     ];
@@ -158,8 +160,8 @@ pub(super) async fn opened(tx: &mut Tx, session: Uuid, provider: &str, sub: &str
 /// The sessions of ours that a provider means: of its session, of its user, or of both where it names both.
 pub(super) async fn sessions(tx: &mut Tx, provider: &str, sub: Option<&str>, sid: Option<&str>) -> Result<Vec<Uuid>> {
     let rows = match (sub, sid) {
-        (Some(sub), Some(sid)) => tx.query(BY_BOTH, &[provider.into(), sub.into(), sid.into()]).await?,
-        (Some(sub), None) => tx.query(BY_SUB, &[provider.into(), sub.into()]).await?,
+        (Some(sub), Some(sid)) => tx.query(BY_BOTH, &[provider.into(), SESSION_SUB.of(sub), sid.into()]).await?,
+        (Some(sub), None) => tx.query(BY_SUB, &[provider.into(), SESSION_SUB.of(sub)]).await?,
         (None, Some(sid)) => tx.query(BY_SID, &[provider.into(), sid.into()]).await?,
         (None, None) => Vec::new(),
     };

@@ -129,8 +129,13 @@ impl House {
         let invited = json!({"email": "quill@north.example", "name": "Quentin Quillfeather", "roles": ["staff"]});
         self.json(admin, "POST", "/api/identity/users", invited).await;
         let glass = json!({"reason_code": "covering", "text": "covering-for-a-colleague"});
-        let path = format!("/api/records/patients/{}/break-glass", stand.id("stranger"));
-        self.json(stand.caller("locum"), "POST", &path, glass).await;
+        let locum = stand.caller("locum");
+        for whose in ["stranger", "patient"] {
+            let path = format!("/api/records/patients/{}/break-glass", stand.id(whose));
+            self.json(locum, "POST", &path, glass.clone()).await;
+        }
+        let path = format!("/api/visits/{}/colleagues", stand.id("visit"));
+        self.json(locum, "POST", &path, json!({})).await;
         let file = self.upload(guest, conversation, "xray-left-hand.jpg").await;
         let message =
             json!({"client_id": Uuid::from_u128(77), "body": {"text": "itches-at-night", "file": {"id": file}}});
@@ -167,6 +172,7 @@ async fn no_name_address_or_finding_stands_in_a_column_of_postgresql() {
             for (who, path, word) in [
                 (admin, "/api/identity/users?search=QUILLF", "quill@north.example"),
                 (clinician, "/api/identity/me/profile", "they/quill"),
+                (clinician, &format!("/api/visits/{}", stand.id("visit")), "Marknorth locum"),
                 (clinician, "/fhir/R4/Practitioner?family=quillf", "doc@north.example"),
                 (clinician, "/fhir/R4/Organization?name=quill", "Erlenweg 9"),
                 (
