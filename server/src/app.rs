@@ -202,6 +202,11 @@ pub(crate) async fn start(clinic: &Clinic, stop: watch::Receiver<bool>) -> Resul
         ctx.tenants.clone(),
         stop.clone(),
     )));
+    tasks.push(tokio::spawn(upkeep::scrub(
+        ctx.db.clone(),
+        ctx.tenants.clone(),
+        stop.clone(),
+    )));
     tasks.push(tokio::spawn(joints::follow_rooms(
         room_events,
         visits.clone(),

@@ -21,7 +21,10 @@ use prometheus_client::{
 };
 use serde_json::json;
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -39,6 +42,8 @@ pub(crate) struct Metrics {
     dropped: Gauge,
     outbox: Family<GroupLabels, Gauge>,
     panics: Counter<u64, AtomicU64>,
+    pages_read: Gauge,
+    pages_refused: Gauge,
     ctx: Ctx,
 }
 
@@ -66,6 +71,17 @@ impl Metrics {
         let mut registry = Registry::with_prefix("medtech");
         let requests = Family::new_with_constructor(seconds as fn() -> Histogram);
         let (dropped, outbox, panics) = (Gauge::default(), Family::default(), Counter::default());
+        let (pages_read, pages_refused) = (Gauge::default(), Gauge::default());
+        registry.register(
+            "database_pages_read",
+            "Database pages read and found right by the daily look through all of them, since the start",
+            pages_read.clone(),
+        );
+        registry.register(
+            "database_pages_refused",
+            "Database pages that were damaged, changed or put back, in the last such round",
+            pages_refused.clone(),
+        );
         registry.register("http_request_seconds", "Time to answer a request", requests.clone());
         registry.register(
             "live_events_dropped",
@@ -84,6 +100,8 @@ impl Metrics {
             dropped,
             outbox,
             panics,
+            pages_read,
+            pages_refused,
             ctx,
         })
     }
@@ -100,6 +118,13 @@ impl Metrics {
         self.outbox.clear();
         for (group, rows) in waiting {
             self.outbox.get_or_create(&GroupLabels { group }).set(rows);
+        }
+        let scrubbed = self.ctx.db.scrubbed();
+        for (gauge, count) in [
+            (&self.pages_read, &scrubbed.pages),
+            (&self.pages_refused, &scrubbed.bad),
+        ] {
+            gauge.set(i64::try_from(count.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(|e| Error::internal("metrics.encode", e))?;

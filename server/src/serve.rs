@@ -110,7 +110,7 @@ fn twice(listener: &TcpListener) -> Result<(TcpListener, TcpListener)> {
 }
 
 /// Two servers on one data directory would both deliver the outbox: the second is refused.
-fn lock(dir: &Path) -> Result<File> {
+pub(crate) fn lock(dir: &Path) -> Result<File> {
     std::fs::create_dir_all(dir).map_err(io)?;
     let file = File::options()
         .create(true)

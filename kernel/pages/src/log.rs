@@ -2,12 +2,18 @@
 
 use crate::{
     Refusal,
-    codec::{FRAME, FRAME_HEADER, FrameBytes, LOG_HEADER, LogHeader, PAGE, PageBytes, RESERVE, open_frame, seal_frame},
+    codec::{
+        FRAME, FRAME_HEADER, FrameBytes, LOG_HEADER, LogHeader, PAGE, PageBytes, RESERVE, open_frame, seal_frame,
+        tag_of,
+    },
     database::require_free,
     disk::{Disk, Fault},
+    freshness::{Fresh, Point},
     keys::Ring,
+    seal::Salts,
 };
 use rusqlite::ffi::{SQLITE_IOERR_READ, SQLITE_IOERR_WRITE};
+use std::{collections::HashSet, sync::Arc};
 
 const FIRST: u64 = LOG_HEADER as u64;
 const STEP: u64 = FRAME as u64;
@@ -20,6 +26,10 @@ pub(crate) struct Log {
     doing: Doing,
     /// Where the plain frame in `frame` comes from, while `doing` is `Rewriting`.
     kept: Option<u64>,
+    /// None for a file whose freshness is not kept.
+    fresh: Option<Arc<Fresh>>,
+    /// The commit written last, durable with the next sync.
+    commit: Option<Point>,
 }
 
 /// What SQLite is about: the same read of a whole frame means two things.
@@ -59,7 +69,31 @@ impl Log {
             waiting: None,
             doing: Doing::Recovering,
             kept: None,
+            fresh: None,
+            commit: None,
         }
+    }
+
+    pub(crate) fn with(self, fresh: Option<Arc<Fresh>>) -> Self {
+        Self { fresh, ..self }
+    }
+
+    /// After the log's sync, or when that failed.
+    pub(crate) fn synced(&mut self, done: bool) {
+        let commit = self.commit.take();
+        if let Some(fresh) = self.fresh.as_ref().filter(|_| done) {
+            fresh.log_synced(commit);
+        }
+    }
+
+    /// The log is cut. Before it ends, the newest state of the database's pages must be known without it.
+    pub(crate) fn truncate(&mut self, disk: &mut impl Disk, size: u64) -> Result<(), Fault> {
+        if size == 0
+            && let Some(fresh) = &self.fresh
+        {
+            fresh.log_ends()?;
+        }
+        disk.truncate(size)
     }
 
     /// `proves_key` tells whether the database file itself opens with our keys.
@@ -115,9 +149,21 @@ impl Log {
     }
 
     pub(crate) fn write(&mut self, disk: &mut impl Disk, buf: &[u8], offset: u64) -> Result<(), Fault> {
+        let outcome = self.put(disk, buf, offset);
+        if outcome.is_err() {
+            self.commit = None;
+        }
+        outcome
+    }
+
+    fn put(&mut self, disk: &mut impl Disk, buf: &[u8], offset: u64) -> Result<(), Fault> {
         let kept = self.kept.take();
         let waiting = self.waiting.take();
-        if offset == 0 && buf.len() == LOG_HEADER {
+        if let (0, Ok(header)) = (offset, <&LogHeader>::try_from(buf)) {
+            if let Some(fresh) = &self.fresh {
+                fresh.log_begins(salts(header))?;
+            }
+            self.commit = None;
             return disk.write(buf, 0);
         }
         let unknown = Fault::Io(SQLITE_IOERR_WRITE);
@@ -157,7 +203,15 @@ impl Log {
     }
 
     fn store(&mut self, disk: &mut impl Disk, log: &LogHeader, number: u32) -> Result<(), Fault> {
+        let commit = is_commit(&self.frame);
         seal_frame(&self.ring, number, log, &mut self.frame)?;
+        if commit {
+            self.commit = Some(Point {
+                log: salts(log),
+                frame: number,
+                tag: tag_of(&*self.frame),
+            });
+        }
         disk.write(&*self.frame, offset_of(number))
     }
 
@@ -203,6 +257,92 @@ impl Log {
             Err(why.into())
         }
     }
+}
+
+/// What a recovery will find in a log.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) log: Salts,
+    /// The last frame that counts; none when nothing does.
+    pub(crate) end: Option<Point>,
+    /// Pages of the database after that frame.
+    pub(crate) pages: u32,
+    /// The frames that count, and what each holds.
+    pub(crate) frames: Vec<([u8; 16], u32)>,
+}
+
+impl Survey {
+    /// Reads a log as SQLite's recovery does. Nothing for one that is absent, empty, or whose header does not check (which
+    /// is refused when SQLite reads it).
+    pub(crate) fn of(ring: &Ring, disk: &mut impl Disk) -> Result<Option<Self>, Fault> {
+        let mut header = [0; LOG_HEADER];
+        match disk.read(&mut header, 0) {
+            Err(Fault::Short) => return Ok(None),
+            other => other?,
+        }
+        let Some(log) = named(disk)? else { return Ok(None) };
+        let mut found = Self { log, ..Self::default() };
+        let mut before = Some((number_at(&header, 24), number_at(&header, 28)));
+        let mut frame = Box::new([0; FRAME]);
+        let mut count = 0;
+        for number in 1.. {
+            match disk.read(&mut *frame, offset_of(number)) {
+                Err(Fault::Short) => break,
+                other => other?,
+            }
+            let tag = tag_of(&*frame);
+            let opened = open_frame(ring, number, &header, &mut frame).is_ok();
+            if !opened || chain(&header, before, &frame) != sum_of(&frame) {
+                break;
+            }
+            before = Some(sum_of(&frame));
+            found.frames.push((tag, number_at(&*frame, 0)));
+            if is_commit(&frame) {
+                count = found.frames.len();
+                found.pages = number_at(&*frame, 4);
+                found.end = Some(Point {
+                    log: found.log,
+                    frame: number,
+                    tag,
+                });
+            }
+        }
+        found.frames.truncate(count);
+        Ok(Some(found))
+    }
+
+    /// Whether the log still holds a commit that was seen in it.
+    pub(crate) fn holds(&self, point: &Point) -> bool {
+        let at = usize::try_from(point.frame).ok().and_then(|n| n.checked_sub(1));
+        self.log == point.log
+            && at
+                .and_then(|i| self.frames.get(i))
+                .is_some_and(|(tag, _)| *tag == point.tag)
+    }
+
+    /// The pages it holds.
+    pub(crate) fn covered(&self) -> HashSet<u32> {
+        self.frames.iter().map(|(_, page)| *page).collect()
+    }
+}
+
+/// The name of a log, if its header is there and checks.
+pub(crate) fn named(disk: &mut impl Disk) -> Result<Option<Salts>, Fault> {
+    let mut header = [0; LOG_HEADER];
+    match disk.read(&mut header, 0) {
+        Err(Fault::Short) => return Ok(None),
+        other => other?,
+    }
+    let there = header != [0; LOG_HEADER] && header_checks(&header);
+    Ok(there.then(|| salts(&header)))
+}
+
+fn salts(header: &LogHeader) -> Salts {
+    header
+        .get(16..24)
+        .and_then(|b| b.first_chunk())
+        .copied()
+        .unwrap_or_default()
 }
 
 /// The log's header, which every frame is bound to.
