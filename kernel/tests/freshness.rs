@@ -22,6 +22,9 @@ const NOTES: &[Migration] = &[Migration {
 const ADD: &str = "INSERT INTO note (tenant, id, body) VALUES ($1, $2, $3)";
 const COUNT: &str = "SELECT COUNT(*) FROM note WHERE tenant = $1";
 
+/// Files, and what was in them.
+type Copy = Vec<(PathBuf, Vec<u8>)>;
+
 fn io(e: std::io::Error) -> Error {
     Error::internal("test.io", e)
 }
@@ -75,7 +78,7 @@ fn files(dir: &Path, name: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// What somebody with the disk in hand can copy, and put back: a clinic's files, all of them.
-fn take(dir: &Path, name: &str) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+fn take(dir: &Path, name: &str) -> Result<Copy> {
     let read = |path: PathBuf| Ok((path.clone(), fs::read(path).map_err(io)?));
     files(dir, name)?.into_iter().map(read).collect()
 }
@@ -98,7 +101,7 @@ const ONE: TenantId = TenantId::from_number(1);
 const TWO: TenantId = TenantId::from_number(2);
 
 /// Two clinics, stopped cleanly twice; what lay there at the first stop.
-fn two_clinics(dir: &Path) -> Result<(Vec<(PathBuf, Vec<u8>)>, Vec<(PathBuf, Vec<u8>)>)> {
+fn two_clinics(dir: &Path) -> Result<(Copy, Copy)> {
     visit(dir, async |db| {
         add(&db, ONE, 0..20).await?;
         add(&db, TWO, 0..20).await?;

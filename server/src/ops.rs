@@ -111,7 +111,11 @@ impl Metrics {
             .set(i64::try_from(self.ctx.bus.dropped()).unwrap_or(i64::MAX));
         let mut waiting = std::collections::HashMap::<String, i64>::new();
         for tenant in self.ctx.tenants.all() {
-            for (group, rows, _) in self.ctx.bus.backlog(tenant.id).await? {
+            let backlog = match self.ctx.bus.backlog(tenant.id).await {
+                Err(e) if e.is_refused_file() => continue,
+                other => other?,
+            };
+            for (group, rows, _) in backlog {
                 *waiting.entry(group).or_default() += rows;
             }
         }

@@ -31,9 +31,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let clinic = app::clinic(ctx.clone());
     // A restored copy may hold what was erased since.
     for tenant in ctx.tenants.all() {
-        let gone = clinic.fhir.erase_again(tenant.id).await?;
-        if gone > 0 {
-            tracing::warn!(tenant = %tenant.id, gone, "erased again what a restore had brought back");
+        match clinic.fhir.erase_again(tenant.id).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::warn!(tenant = %tenant.id, gone, "erased again what a restore had brought back"),
+            // One clinic's file that is refused does not keep the others from being served; every use of it answers so.
+            Err(e) if e.is_refused_file() => {
+                tracing::error!(tenant = %tenant.id, error = ?e, "the database file of a clinic is refused");
+            }
+            Err(e) => return Err(e),
         }
     }
     let (stop, stopped) = watch::channel(false);

@@ -18,11 +18,13 @@ pub mod freshness;
 pub mod keys;
 mod log;
 mod nonce;
+mod opening;
 mod refusal;
 pub mod rekey;
 pub mod scrub;
 mod seal;
 pub mod store;
+mod survey;
 mod vfs;
 
 pub use freshness::Standing;

@@ -13,7 +13,7 @@ use crate::{
     seal::Salts,
 };
 use rusqlite::ffi::{SQLITE_IOERR_READ, SQLITE_IOERR_WRITE};
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 const FIRST: u64 = LOG_HEADER as u64;
 const STEP: u64 = FRAME as u64;
@@ -49,7 +49,7 @@ fn place(offset: u64) -> Option<(u32, usize)> {
     Some((number, usize::try_from(from % STEP).ok()?))
 }
 
-fn offset_of(number: u32) -> u64 {
+pub(crate) fn offset_of(number: u32) -> u64 {
     FIRST + u64::from(number - 1) * STEP
 }
 
@@ -259,73 +259,6 @@ impl Log {
     }
 }
 
-/// What a recovery will find in a log.
-#[derive(Debug, Default)]
-pub(crate) struct Survey {
-    pub(crate) log: Salts,
-    /// The last frame that counts; none when nothing does.
-    pub(crate) end: Option<Point>,
-    /// Pages of the database after that frame.
-    pub(crate) pages: u32,
-    /// The frames that count, and what each holds.
-    pub(crate) frames: Vec<([u8; 16], u32)>,
-}
-
-impl Survey {
-    /// Reads a log as SQLite's recovery does. Nothing for one that is absent, empty, or whose header does not check (which
-    /// is refused when SQLite reads it).
-    pub(crate) fn of(ring: &Ring, disk: &mut impl Disk) -> Result<Option<Self>, Fault> {
-        let mut header = [0; LOG_HEADER];
-        match disk.read(&mut header, 0) {
-            Err(Fault::Short) => return Ok(None),
-            other => other?,
-        }
-        let Some(log) = named(disk)? else { return Ok(None) };
-        let mut found = Self { log, ..Self::default() };
-        let mut before = Some((number_at(&header, 24), number_at(&header, 28)));
-        let mut frame = Box::new([0; FRAME]);
-        let mut count = 0;
-        for number in 1.. {
-            match disk.read(&mut *frame, offset_of(number)) {
-                Err(Fault::Short) => break,
-                other => other?,
-            }
-            let tag = tag_of(&*frame);
-            let opened = open_frame(ring, number, &header, &mut frame).is_ok();
-            if !opened || chain(&header, before, &frame) != sum_of(&frame) {
-                break;
-            }
-            before = Some(sum_of(&frame));
-            found.frames.push((tag, number_at(&*frame, 0)));
-            if is_commit(&frame) {
-                count = found.frames.len();
-                found.pages = number_at(&*frame, 4);
-                found.end = Some(Point {
-                    log: found.log,
-                    frame: number,
-                    tag,
-                });
-            }
-        }
-        found.frames.truncate(count);
-        Ok(Some(found))
-    }
-
-    /// Whether the log still holds a commit that was seen in it.
-    pub(crate) fn holds(&self, point: &Point) -> bool {
-        let at = usize::try_from(point.frame).ok().and_then(|n| n.checked_sub(1));
-        self.log == point.log
-            && at
-                .and_then(|i| self.frames.get(i))
-                .is_some_and(|(tag, _)| *tag == point.tag)
-    }
-
-    /// The pages it holds.
-    pub(crate) fn covered(&self) -> HashSet<u32> {
-        self.frames.iter().map(|(_, page)| *page).collect()
-    }
-}
-
 /// The name of a log, if its header is there and checks.
 pub(crate) fn named(disk: &mut impl Disk) -> Result<Option<Salts>, Fault> {
     let mut header = [0; LOG_HEADER];
@@ -352,7 +285,7 @@ fn generation(disk: &mut impl Disk) -> Result<LogHeader, Fault> {
     Ok(header)
 }
 
-fn number_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn number_at(bytes: &[u8], at: usize) -> u32 {
     bytes
         .get(at..)
         .and_then(|b| b.first_chunk())
@@ -360,16 +293,16 @@ fn number_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// SQLite's running checksum as a frame's header records it.
-fn sum_of(frame: &FrameBytes) -> (u32, u32) {
+pub(crate) fn sum_of(frame: &FrameBytes) -> (u32, u32) {
     (number_at(frame, 16), number_at(frame, 20))
 }
 
-fn is_commit(frame: &FrameBytes) -> bool {
+pub(crate) fn is_commit(frame: &FrameBytes) -> bool {
     number_at(frame, 4) != 0
 }
 
 /// The checksum this frame must record when the frame before it recorded `before`.
-fn chain(log: &LogHeader, before: Option<(u32, u32)>, frame: &FrameBytes) -> (u32, u32) {
+pub(crate) fn chain(log: &LogHeader, before: Option<(u32, u32)>, frame: &FrameBytes) -> (u32, u32) {
     let (head, page) = frame.split_at(FRAME_HEADER);
     let sum = checksum(log, before.unwrap_or_default(), head.split_at(8).0);
     checksum(log, sum, page)

@@ -6,7 +6,7 @@
 use crate::{
     Refused, Ring,
     codec::{PAGE, RESERVE},
-    freshness::{Begun, alone, begin_seal, seal_of, sync_dir, with_suffix},
+    opening::{Begun, alone, begin_seal, seal_of, sync_dir, told, with_suffix},
     take_refused, vfs,
 };
 use rusqlite::{Connection, OpenFlags, ffi};
@@ -148,7 +148,7 @@ pub fn adopt(
 /// The generation that a file's seal tells, whatever else is wrong.
 #[must_use]
 pub fn generation(ring: &Ring, path: &Path) -> Option<u64> {
-    crate::freshness::told(ring, path)
+    told(ring, path)
 }
 
 /// Whether a seal lies beside a file.

@@ -18,6 +18,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+type Rows = Vec<(i64, String)>;
+
 const PAGE: usize = 4096;
 const FRAME: usize = 4120;
 const SECTOR: usize = 512;
@@ -251,7 +253,7 @@ fn a_log_cut_before_a_remembered_commit_or_of_an_earlier_life_is_refused() {
 }
 
 /// States of a file as a kill leaves them, through statements, checkpoints, new logs, growth and vacuum.
-fn history(ring: &Ring, path: &Path, dice: &mut Dice, steps: usize) -> Vec<(Taken, Vec<(i64, String)>, Standing)> {
+fn history(ring: &Ring, path: &Path, dice: &mut Dice, steps: usize) -> Vec<(Taken, Rows, Standing)> {
     let mut states = Vec::new();
     let mut conn = writer(ring, path);
     command(&conn, "PRAGMA wal_autocheckpoint=12; PRAGMA cache_size=10");
