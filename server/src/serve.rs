@@ -49,6 +49,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     if demo {
         demo::ensure(&clinic).await?;
     }
+    let told = told_to_stop()?;
     let router = gateway::around(running.router.clone(), metrics, ctx.clone());
     let server = tokio::spawn(gateway::serve(listener, router, gateway::PATIENCE, stopped.clone()));
 
@@ -64,7 +65,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
         running.mqtt.port()
     ));
 
-    signal().await?;
+    told.await?;
     tracing::info!("stopping");
     let _ = stop.send(true);
     running.stop().await;
@@ -155,11 +156,18 @@ fn listen(addr: SocketAddr) -> Result<TcpListener> {
 }
 
 async fn signal() -> Result<()> {
+    told_to_stop()?.await
+}
+
+/// Listens from the moment it is called, not only when it is waited for: who asks to stop at once is heard.
+fn told_to_stop() -> Result<impl Future<Output = Result<()>>> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(io)?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        pressed = tokio::signal::ctrl_c() => pressed.map_err(io),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            pressed = tokio::signal::ctrl_c() => pressed.map_err(io),
+        }
+    })
 }
 
 fn io(error: std::io::Error) -> Error {
