@@ -81,6 +81,12 @@ impl Error {
         }
     }
 
+    /// A tenant's database file is refused as a whole or in part: damaged, changed from outside, or put back.
+    #[must_use]
+    pub fn is_refused_file(&self) -> bool {
+        matches!(self.code, "db.page_refused" | "db.page_stale")
+    }
+
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.kind {

@@ -1,7 +1,10 @@
 //! Housekeeping: what has served its time goes away, tenant by tenant, a bounded piece at a time.
 
 use crate::{Db, Result, TenantId, clock::Millis, tenant::Tenants};
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// How often every tenant is looked at.
@@ -33,6 +36,62 @@ pub async fn run(db: Db, tenants: Tenants, mut stop: watch::Receiver<bool>) {
             }
         }
     }
+}
+
+/// A few pages, then a pause: under three megabytes a second, whatever else goes on.
+const SCRUB_PAUSE: Duration = Duration::from_millis(100);
+/// How often every page is read.
+const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// What the last look through the pages of all files has found.
+#[derive(Debug, Default)]
+pub struct Scrubbed {
+    /// Pages read since the start.
+    pub pages: AtomicU64,
+    /// Pages refused in the last round, and files that could not be read.
+    pub bad: AtomicU64,
+    /// Rounds ended.
+    pub rounds: AtomicU64,
+}
+
+/// Reads every page of every tenant's file, slowly, once a day, until `stop` turns true: damage is found before somebody
+/// needs the page.
+pub async fn scrub(db: Db, tenants: Tenants, mut stop: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(SCRUB_EVERY);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            () = scrub_all(&db, &tenants, SCRUB_PAUSE) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// One round.
+pub async fn scrub_all(db: &Db, tenants: &Tenants, pause: Duration) {
+    let seen = db.scrubbed();
+    let mut bad = 0;
+    for tenant in std::iter::once(TenantId::SYSTEM).chain(tenants.all().into_iter().map(|t| t.id)) {
+        match db.scrub(tenant, pause, |_, _| {}).await {
+            Ok(None) => return,
+            Ok(Some(found)) => {
+                seen.pages.fetch_add(u64::from(found.pages), Ordering::Relaxed);
+                if let Some((place, why)) = found.places.first() {
+                    bad += found.places.len().max(found.bad as usize) as u64;
+                    tracing::error!(%tenant, place, %why, bad = found.bad, "pages of a database file are refused");
+                }
+            }
+            Err(e) => {
+                bad += 1;
+                tracing::error!(%tenant, error = ?e, "the pages of a database file could not be read");
+            }
+        }
+    }
+    seen.bad.store(bad, Ordering::Relaxed);
+    seen.rounds.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Removes what has served its time; answers how many rows went.

@@ -218,6 +218,11 @@ pub(crate) async fn start(clinic: &Clinic, tls: Option<&Tls>, stop: watch::Recei
     tasks.push(tokio::spawn(
         ctx.sessions.clone().watch_over(ctx.tenants.clone(), stop.clone()),
     ));
+    tasks.push(tokio::spawn(upkeep::scrub(
+        ctx.db.clone(),
+        ctx.tenants.clone(),
+        stop.clone(),
+    )));
     tasks.push(tokio::spawn(joints::follow_rooms(
         room_events,
         visits.clone(),

@@ -55,6 +55,10 @@ pub(crate) enum Keys {
         class: Class,
         subject: String,
     },
+    /// A clinic's database file, or the system's, was put back from a backup on purpose.
+    AcceptRestored {
+        tenant: Option<String>,
+    },
     /// Files that hold the passphrase of now and the next one.
     Protect {
         current: Option<String>,
@@ -84,6 +88,8 @@ Commands:
                rewrap --tenant S                wrap with the newest what an older version still wraps
                shred --tenant S --patient ID | --file ID | --conversation ID
                                                 destroy a key for good: what it sealed is erased, in every backup
+               accept-restored [--tenant S]     the clinic's database file (without --tenant: the system's) was restored from a
+                                                backup on purpose; the server must be stopped
                protect [--passphrase-file F] [--new-passphrase-file F]
                                                 give the root key into the care of what vault.root names
   help       this text
@@ -190,12 +196,13 @@ fn keys(
         (Some("rotate"), Some(tenant), None) => Ok(Keys::Rotate { tenant }),
         (Some("rewrap"), Some(tenant), None) => Ok(Keys::Rewrap { tenant }),
         (Some("shred"), Some(tenant), Some((class, subject))) => Ok(Keys::Shred { tenant, class, subject }),
+        (Some("accept-restored"), tenant, None) => Ok(Keys::AcceptRestored { tenant }),
         (Some("protect"), None, None) => Ok(Keys::Protect { current, next }),
         (Some("rotate" | "rewrap"), None, _) => Err("it wants --tenant".into()),
         (Some("shred"), ..) => {
             Err("`medtech keys shred` wants --tenant, and one of --patient, --file, --conversation".into())
         }
-        _ => Err("`medtech keys` wants `status`, `rotate`, `rewrap`, `shred` or `protect`; see `medtech help`".into()),
+        _ => Err("`medtech keys` wants `status`, `rotate`, `rewrap`, `shred`, `accept-restored` or `protect`; see `medtech help`".into()),
     }
 }
 
@@ -239,8 +246,16 @@ mod tests {
             of(&["keys", "shred", "--tenant", "demo", "--patient", "p1"]),
             Ok(Command::Keys(shred))
         );
+        let accept = Keys::AcceptRestored {
+            tenant: Some("demo".into()),
+        };
+        assert_eq!(
+            of(&["keys", "accept-restored", "--tenant", "demo"]),
+            Ok(Command::Keys(accept))
+        );
         for wrong in [
             &["keys"][..],
+            &["keys", "accept-restored", "--patient", "p1"],
             &["keys", "rotate"],
             &["keys", "shred", "--tenant", "demo"],
             &["keys", "shred", "--tenant", "demo", "--patient", "a", "--file", "b"],

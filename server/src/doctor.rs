@@ -4,13 +4,16 @@ use crate::{
     app, keys, say,
     tls::{certificates::Certificates, examine, exposure},
 };
-use medtech_kernel::{Ctx, Result, config::Config};
+use medtech_kernel::{Ctx, Result, TenantId, config::Config};
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::ExitCode,
     time::Duration,
 };
+
+/// Pages between two words about the progress: half a gigabyte.
+const TELL: u32 = 1 << 17;
 
 /// Free space under which the server should not be started.
 const LEAST_FREE: u64 = 1 << 30;
@@ -50,6 +53,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     findings.push(scanner(config).await);
     findings.extend(connections(config));
     let mut clinics = None;
+    let served = keys::is_served(config);
     match app::open(config.clone()).await {
         Ok(ctx) => {
             clinics = Some(ctx.clone());
@@ -65,12 +69,16 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
                     ok(format!("database {name}: {value}"))
                 });
             }
+            if !served {
+                pages(&ctx, &mut findings).await;
+            }
         }
         Err(e) if e.code == "app.data_dir_in_use" => findings.push(ok("database: in use by a running server")),
         Err(e) if e.code.starts_with("vault.") => findings.push(wrong(
             "vault: sealed; the server starts, and serves nothing until it is opened",
             e.message,
         )),
+        Err(e) if e.code == "db.page_stale" => findings.push(stale("system", &e)),
         Err(e) => findings.push(wrong(
             format!(
                 "database: {} {}",
@@ -163,6 +171,52 @@ fn certificates(config: &Config, ctx: Option<&Ctx>) -> Vec<Finding> {
         .iter()
         .filter_map(|name| url::Url::parse(name).ok()?.host_str().map(str::to_owned));
     examine::certificates(&certificates, hosts.collect(), medtech_kernel::Clock::system().now_ms())
+}
+
+/// Reads every page of every database file. (While a server runs it does so itself, once a day; `/metrics` tells.)
+async fn pages(ctx: &Ctx, findings: &mut Vec<Finding>) {
+    let clinics = ctx.tenants.all().into_iter().map(|t| (t.id, t.slug.to_string()));
+    for (tenant, name) in std::iter::once((TenantId::SYSTEM, "system".to_owned())).chain(clinics) {
+        let mut told = 0;
+        let progress = |done: u32, all: u32| {
+            if done / TELL > told {
+                told = done / TELL;
+                say(&format!("...    {name}: {done} of {all} pages read"));
+            }
+        };
+        match ctx.db.scrub(tenant, std::time::Duration::ZERO, progress).await {
+            Ok(None) => return,
+            Ok(Some(found)) if found.places.is_empty() => findings.push(ok(format!(
+                "pages of {name}: {} read, all authentic and the newest",
+                found.pages
+            ))),
+            Ok(Some(found)) => {
+                let places: Vec<String> = found.places.iter().map(|(p, why)| format!("{p}: {why}")).collect();
+                findings.push(wrong(
+                    format!(
+                        "pages of {name}: {} of {} refused: {}",
+                        found.bad,
+                        found.pages + found.bad,
+                        places.join("; ")
+                    ),
+                    "put the file back from a backup, then `medtech keys accept-restored`",
+                ));
+            }
+            Err(e) if e.code == "db.page_stale" => findings.push(stale(&name, &e)),
+            Err(e) => findings.push(wrong(
+                format!("pages of {name}: {e:?}"),
+                "put the file back from a backup, then `medtech keys accept-restored`",
+            )),
+        }
+    }
+}
+
+fn stale(name: &str, error: &medtech_kernel::Error) -> Finding {
+    let why = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+    wrong(
+        format!("database of {name}: {why}"),
+        "put the newest files back; or, restored on purpose, `medtech keys accept-restored`",
+    )
 }
 
 fn disk(dir: &Path) -> Finding {

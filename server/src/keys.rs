@@ -10,10 +10,11 @@ use axum::{
 use http::StatusCode;
 use medtech_fhir::Fhir;
 use medtech_kernel::{
-    Ctx, Error, Result, Tenant,
+    Ctx, Db, Error, Result, Tenant, TenantId,
+    audit::{self, Entry},
     auth::Principal,
     config::Config,
-    db::Engine,
+    db::{Engine, PageKeys},
     policy::{Action, Resource},
     vault::{self, Class, Scope},
 };
@@ -85,6 +86,9 @@ pub(crate) async fn run(config: Config, what: Keys) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let serving = is_served(&config);
+    if let Keys::AcceptRestored { tenant } = what {
+        return accept_restored(config, tenant).await;
+    }
     let clinic = app::clinic(app::open(config).await?);
     let ctx = clinic.ctx.clone();
     match what {
@@ -160,8 +164,56 @@ pub(crate) async fn run(config: Config, what: Keys) -> Result<ExitCode> {
                 });
             }
         }
-        Keys::Protect { .. } => {}
+        Keys::Protect { .. } | Keys::AcceptRestored { .. } => {}
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a database file that was put back for the newest one. Stands in the system's trail, and in the clinic's.
+async fn accept_restored(config: Config, tenant: Option<String>) -> Result<ExitCode> {
+    let lock = crate::serve::lock(&config.data_dir)?;
+    let done = if tenant.is_none() {
+        let root = match app::unlock(&config, None).await? {
+            vault::Opened::Open(root) => root,
+            vault::Opened::Sealed(why) => return Err(why.into()),
+        };
+        let ledger = vault::Ledger::at(config.vault.erasure_ledger(&config.data_dir));
+        let keys = PageKeys::of_vault(&vault::Vault::new(root, ledger));
+        Db::accept_restored_system(&config.location(), &keys).await?
+    } else {
+        true
+    };
+    let ctx = app::open(config).await?;
+    let (file, done) = match &tenant {
+        None => (TenantId::SYSTEM, done),
+        Some(slug) => {
+            let tenant = named(&ctx, slug)?.id;
+            (tenant, ctx.db.accept_restored(tenant).await?)
+        }
+    };
+    if !done {
+        return Err(Error::conflict("db.no_files", "PostgreSQL keeps no files of ours."));
+    }
+    for trail in std::collections::BTreeSet::from([TenantId::SYSTEM, file]) {
+        ctx.db
+            .write(trail, move |tx| {
+                Box::pin(async move {
+                    let target = format!("database:{file}");
+                    let entry = Entry {
+                        actor: "system",
+                        action: "execute",
+                        target: &target,
+                        outcome: "success",
+                        detail: "restored file accepted",
+                    };
+                    audit::write(tx, entry).await
+                })
+            })
+            .await?;
+    }
+    ctx.db.settle().await?;
+    drop(lock);
+    say("The file is taken for the newest from now on. `medtech audit verify` says whether its trail lost entries.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,7 +223,7 @@ fn named(ctx: &Ctx, slug: &str) -> Result<Tenant> {
 }
 
 /// Does a server run on this data? On PostgreSQL it may run anywhere.
-fn is_served(config: &Config) -> bool {
+pub(crate) fn is_served(config: &Config) -> bool {
     let lock = File::options().write(true).open(config.data_dir.join("server.lock"));
     lock.is_ok_and(|file| file.try_lock().is_err()) || config.database.url.is_some()
 }

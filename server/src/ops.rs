@@ -22,7 +22,10 @@ use prometheus_client::{
 };
 use serde_json::json;
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -43,6 +46,8 @@ pub(crate) struct Metrics {
     certificates: Option<Arc<Certificates>>,
     expiry: Family<CertificateLabels, Gauge>,
     refusals: Family<RefusalLabels, Counter<u64, AtomicU64>>,
+    pages_read: Gauge,
+    pages_refused: Gauge,
     ctx: Ctx,
 }
 
@@ -82,6 +87,17 @@ impl Metrics {
         let mut registry = Registry::with_prefix("medtech");
         let requests = Family::new_with_constructor(seconds as fn() -> Histogram);
         let (dropped, outbox, panics) = (Gauge::default(), Family::default(), Counter::default());
+        let (pages_read, pages_refused) = (Gauge::default(), Gauge::default());
+        registry.register(
+            "database_pages_read",
+            "Database pages read and found right by the daily look through all of them, since the start",
+            pages_read.clone(),
+        );
+        registry.register(
+            "database_pages_refused",
+            "Database pages that were damaged, changed or put back, in the last such round",
+            pages_refused.clone(),
+        );
         registry.register("http_request_seconds", "Time to answer a request", requests.clone());
         registry.register(
             "live_events_dropped",
@@ -115,6 +131,8 @@ impl Metrics {
             dropped,
             outbox,
             panics,
+            pages_read,
+            pages_refused,
             ctx,
         })
     }
@@ -124,7 +142,11 @@ impl Metrics {
             .set(i64::try_from(self.ctx.bus.dropped()).unwrap_or(i64::MAX));
         let mut waiting = std::collections::HashMap::<String, i64>::new();
         for tenant in self.ctx.tenants.all() {
-            for (group, rows, _) in self.ctx.bus.backlog(tenant.id).await? {
+            let backlog = match self.ctx.bus.backlog(tenant.id).await {
+                Err(e) if e.is_refused_file() => continue,
+                other => other?,
+            };
+            for (group, rows, _) in backlog {
                 *waiting.entry(group).or_default() += rows;
             }
         }
@@ -137,6 +159,13 @@ impl Metrics {
             let names = pair.names.join(" ");
             let ends = i64::try_from(pair.ends).unwrap_or(i64::MAX);
             self.expiry.get_or_create(&CertificateLabels { names }).set(ends);
+        }
+        let scrubbed = self.ctx.db.scrubbed();
+        for (gauge, count) in [
+            (&self.pages_read, &scrubbed.pages),
+            (&self.pages_refused, &scrubbed.bad),
+        ] {
+            gauge.set(i64::try_from(count.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(|e| Error::internal("metrics.encode", e))?;

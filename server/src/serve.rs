@@ -33,9 +33,14 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let clinic = app::clinic(ctx.clone());
     // A restored copy may hold what was erased since.
     for tenant in ctx.tenants.all() {
-        let gone = clinic.fhir.erase_again(tenant.id).await?;
-        if gone > 0 {
-            tracing::warn!(tenant = %tenant.id, gone, "erased again what a restore had brought back");
+        match clinic.fhir.erase_again(tenant.id).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::warn!(tenant = %tenant.id, gone, "erased again what a restore had brought back"),
+            // One clinic's file that is refused does not keep the others from being served; every use of it answers so.
+            Err(e) if e.is_refused_file() => {
+                tracing::error!(tenant = %tenant.id, error = ?e, "the database file of a clinic is refused");
+            }
+            Err(e) => return Err(e),
         }
     }
     clinic.identity.calibrate().await?;
@@ -49,6 +54,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     if demo {
         demo::ensure(&clinic).await?;
     }
+    let told = told_to_stop()?;
     let router = gateway::around(running.router.clone(), metrics, ctx.clone());
     let server = tokio::spawn(gateway::serve(
         ports.doors(),
@@ -72,7 +78,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
         running.mqtt.port()
     ));
 
-    signal().await?;
+    told.await?;
     tracing::info!("stopping");
     let _ = stop.send(true);
     running.stop().await;
@@ -180,7 +186,7 @@ async fn refuse_privileges(ctx: &Ctx) -> Result<()> {
 }
 
 /// Two servers on one data directory would both deliver the outbox: the second is refused.
-fn lock(dir: &Path) -> Result<File> {
+pub(crate) fn lock(dir: &Path) -> Result<File> {
     std::fs::create_dir_all(dir).map_err(io)?;
     let file = File::options()
         .create(true)
@@ -220,11 +226,18 @@ fn listen(addr: SocketAddr) -> Result<TcpListener> {
 }
 
 async fn signal() -> Result<()> {
+    told_to_stop()?.await
+}
+
+/// Listens from the moment it is called, not only when it is waited for: who asks to stop at once is heard.
+fn told_to_stop() -> Result<impl Future<Output = Result<()>>> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(io)?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        pressed = tokio::signal::ctrl_c() => pressed.map_err(io),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            pressed = tokio::signal::ctrl_c() => pressed.map_err(io),
+        }
+    })
 }
 
 fn io(error: std::io::Error) -> Error {

@@ -8,7 +8,10 @@
 //! header the salts and the checksum are encrypted too: SQLite's checksum is over the plain page and would tell about it.
 
 use crate::{Refusal, keys::Ring, nonce};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
@@ -39,14 +42,19 @@ pub type LogHeader = [u8; LOG_HEADER];
 pub struct PageKey {
     pub(crate) epoch: u32,
     aead: LessSafeKey,
+    /// For the records of the seal.
+    pub(crate) seal: hmac::Key,
 }
 
 impl PageKey {
     pub(crate) fn new(epoch: u32, key: &[u8; 32]) -> Result<Self, Refusal> {
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"medtech pages seal 1");
+        let seal = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
         let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| Refusal::KeyUnknown(epoch))?;
         Ok(Self {
             epoch,
             aead: LessSafeKey::new(key),
+            seal,
         })
     }
 
@@ -88,6 +96,12 @@ impl PageKey {
         }
         Ok(())
     }
+}
+
+/// The tag in the trailer of a sealed page or frame.
+pub(crate) fn tag_of(piece: &[u8]) -> [u8; TAG] {
+    let trailer = piece.last_chunk::<RESERVE>();
+    trailer.and_then(|t| t.first_chunk()).copied().unwrap_or_default()
 }
 
 /// The epoch in the trailer of a sealed page or frame.

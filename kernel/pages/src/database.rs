@@ -2,20 +2,24 @@
 
 use crate::{
     Refusal,
-    codec::{CLEAR, PAGE, PageBytes, RESERVE, epoch_of, open_page, seal_page},
+    codec::{CLEAR, PAGE, PageBytes, RESERVE, epoch_of, open_page, seal_page, tag_of},
     disk::{Disk, Fault},
+    freshness::Fresh,
     keys::Ring,
 };
 use rusqlite::ffi::{SQLITE_IOERR_READ, SQLITE_IOERR_WRITE};
+use std::sync::Arc;
 
 const STEP: u64 = PAGE as u64;
 /// The page that SQLite never uses, since its locks lie there.
-const LOCK_PAGE: u64 = (1 << 30) / STEP;
+pub(crate) const LOCK_PAGE: u64 = (1 << 30) / STEP;
 
 pub(crate) struct Database {
     pub(crate) ring: Ring,
     /// SQLite's own buffer is its page cache and must never hold sealed bytes.
     scratch: Box<PageBytes>,
+    /// Which version of each page is the newest. None where that is not kept: in a copy, or while a file is built.
+    pub(crate) fresh: Option<Arc<Fresh>>,
 }
 
 /// Page number (from 1) and offset within the page.
@@ -34,6 +38,7 @@ impl Database {
         Self {
             ring,
             scratch: Box::new([0; PAGE]),
+            fresh: None,
         }
     }
 
@@ -47,13 +52,21 @@ impl Database {
         }
         match disk.read(&mut *self.scratch, offset - inner as u64) {
             Err(Fault::Short) if disk.size()? <= offset - inner as u64 => {
+                // SQLite takes what lies behind the end for empty.
+                if self.fresh.as_ref().is_some_and(|f| f.knows(number)) {
+                    return Err(Refusal::Stale.into());
+                }
                 buf.fill(0);
                 return Err(Fault::Short);
             }
             Err(Fault::Short) => return Err(Refusal::NotAuthentic.into()),
             other => other?,
         }
+        let tag = tag_of(&*self.scratch);
         self.open(number)?;
+        if let Some(fresh) = &self.fresh {
+            fresh.check(number, &tag)?;
+        }
         let part = self.scratch.get(inner..inner + buf.len());
         buf.copy_from_slice(part.ok_or(Fault::Io(SQLITE_IOERR_READ))?);
         Ok(())
@@ -79,16 +92,27 @@ impl Database {
         }
         self.fill_up(disk, offset)?;
         *self.scratch = *page;
+        self.put(disk, number, offset)
+    }
+
+    /// Seals and writes the page in `scratch`.
+    fn put(&mut self, disk: &mut impl Disk, number: u32, offset: u64) -> Result<(), Fault> {
         seal_page(&self.ring, number, &mut self.scratch)?;
-        disk.write(&*self.scratch, offset)
+        match &self.fresh {
+            None => disk.write(&*self.scratch, offset),
+            Some(fresh) => fresh.write(number, tag_of(&*self.scratch), || disk.write(&*self.scratch, offset)),
+        }
     }
 
     pub(crate) fn truncate(&mut self, disk: &mut impl Disk, size: u64) -> Result<(), Fault> {
         if size > disk.size()? {
-            self.fill_up(disk, size)
-        } else {
-            disk.truncate(size)
+            return self.fill_up(disk, size);
         }
+        disk.truncate(size)?;
+        if let Some(fresh) = &self.fresh {
+            fresh.cut(u32::try_from(size.div_ceil(STEP)).unwrap_or(u32::MAX))?;
+        }
+        Ok(())
     }
 
     /// SQLite leaves holes where free pages lie. A hole reads as zeros, which no key has sealed: they are filled with
@@ -99,8 +123,7 @@ impl Database {
             if at / STEP != LOCK_PAGE {
                 let (number, _) = place(at).ok_or(Fault::Io(SQLITE_IOERR_WRITE))?;
                 self.scratch.fill(0);
-                seal_page(&self.ring, number, &mut self.scratch)?;
-                disk.write(&*self.scratch, at)?;
+                self.put(disk, number, at)?;
             }
             at += STEP;
         }
@@ -131,7 +154,7 @@ fn read_beginning(disk: &mut impl Disk, buf: &mut [u8]) -> Result<(), Fault> {
 }
 
 /// Page size 4096 and our reserve, as the header tells.
-fn require_layout(page: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn require_layout(page: &[u8]) -> Result<(), Refusal> {
     match page.get(16..21) {
         Some(&[0x10, 0x00, _, _, reserve]) if usize::from(reserve) == RESERVE => Ok(()),
         _ => Err(Refusal::NotSealed),

@@ -1,6 +1,8 @@
 //! The file below, as the sealed files see it.
 
 use crate::Refusal;
+use rusqlite::ffi::{SQLITE_IOERR_READ, SQLITE_IOERR_WRITE};
+use std::{io::ErrorKind, os::unix::fs::FileExt};
 
 /// Why an access failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,26 @@ pub(crate) trait Disk {
     fn write(&mut self, buf: &[u8], offset: u64) -> Result<(), Fault>;
     fn truncate(&mut self, size: u64) -> Result<(), Fault>;
     fn size(&mut self) -> Result<u64, Fault>;
+}
+
+impl Disk for std::fs::File {
+    fn read(&mut self, buf: &mut [u8], offset: u64) -> Result<(), Fault> {
+        buf.fill(0);
+        match self.read_exact_at(buf, offset) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(Fault::Short),
+            other => other.map_err(|_| Fault::Io(SQLITE_IOERR_READ)),
+        }
+    }
+    fn write(&mut self, buf: &[u8], offset: u64) -> Result<(), Fault> {
+        self.write_all_at(buf, offset)
+            .map_err(|_| Fault::Io(SQLITE_IOERR_WRITE))
+    }
+    fn truncate(&mut self, size: u64) -> Result<(), Fault> {
+        self.set_len(size).map_err(|_| Fault::Io(SQLITE_IOERR_WRITE))
+    }
+    fn size(&mut self) -> Result<u64, Fault> {
+        Ok(self.metadata().map_err(|_| Fault::Io(SQLITE_IOERR_READ))?.len())
+    }
 }
 
 #[cfg(test)]

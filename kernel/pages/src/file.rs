@@ -5,20 +5,23 @@ use crate::{
     Refusal,
     database::{self, Database},
     disk::{Disk, Fault},
+    freshness::Fresh,
     keys::Ring,
     log::{self, Log},
     refusal::note,
     vfs::below_at,
 };
 use rusqlite::ffi::{
-    SQLITE_FCNTL_CHUNK_SIZE, SQLITE_FCNTL_MMAP_SIZE, SQLITE_FCNTL_SIZE_HINT, SQLITE_IOCAP_IMMUTABLE,
-    SQLITE_IOCAP_POWERSAFE_OVERWRITE, SQLITE_IOCAP_SAFE_APPEND, SQLITE_IOCAP_SEQUENTIAL,
+    SQLITE_FCNTL_CHUNK_SIZE, SQLITE_FCNTL_CKPT_DONE, SQLITE_FCNTL_MMAP_SIZE, SQLITE_FCNTL_SIZE_HINT,
+    SQLITE_IOCAP_IMMUTABLE, SQLITE_IOCAP_POWERSAFE_OVERWRITE, SQLITE_IOCAP_SAFE_APPEND,
     SQLITE_IOCAP_UNDELETABLE_WHEN_OPEN, SQLITE_IOERR, SQLITE_IOERR_DATA, SQLITE_IOERR_SHORT_READ, SQLITE_OK,
     sqlite3_file, sqlite3_io_methods,
 };
+use rusqlite::{Connection, ffi};
 use std::{
     ffi::{c_int, c_void},
     ptr, slice,
+    sync::Arc,
 };
 
 /// What SQLite knows as a file. The file below follows in the same memory, at [`below_at`].
@@ -75,11 +78,18 @@ pub(crate) unsafe fn below(file: *mut File) -> *mut sqlite3_file {
 /// Calls a method below; the file has none of that name: an I/O error.
 macro_rules! forward {
     ($file:expr, $method:ident $(, $arg:expr)*) => {{
-        // SAFETY: SQLite calls us with an open file of ours, so the file below is open too; arguments pass as they came.
+        // SAFETY: SQLite calls us with an open file of ours, so memory of that size is there.
+        let under = unsafe { below($file.cast()) };
+        forward_raw!(under, $method $(, $arg)*)
+    }};
+}
+
+macro_rules! forward_raw {
+    ($under:expr, $method:ident $(, $arg:expr)*) => {{
+        // SAFETY: the file of the layer below is open; arguments pass as they came.
         unsafe {
-            let under = below($file.cast());
-            match (*(*under).pMethods).$method {
-                Some(method) => method(under $(, $arg)*),
+            match (*(*$under).pMethods).$method {
+                Some(method) => method($under $(, $arg)*),
                 None => SQLITE_IOERR,
             }
         }
@@ -87,7 +97,10 @@ macro_rules! forward {
 }
 
 /// The file below as a place for sealed bytes.
-struct Below(*mut File);
+fn sealed_bytes(file: *mut File) -> Raw {
+    // SAFETY: called with open files of ours alone.
+    Raw(unsafe { below(file) })
+}
 
 fn checked(rc: c_int) -> Result<(), Fault> {
     match rc {
@@ -102,21 +115,21 @@ fn at(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
-impl Disk for Below {
+impl Disk for Raw {
     fn read(&mut self, buf: &mut [u8], offset: u64) -> Result<(), Fault> {
         let length = c_int::try_from(buf.len()).map_err(|_| Fault::Io(SQLITE_IOERR))?;
-        checked(forward!(self.0, xRead, buf.as_mut_ptr().cast(), length, at(offset)))
+        checked(forward_raw!(self.0, xRead, buf.as_mut_ptr().cast(), length, at(offset)))
     }
     fn write(&mut self, buf: &[u8], offset: u64) -> Result<(), Fault> {
         let length = c_int::try_from(buf.len()).map_err(|_| Fault::Io(SQLITE_IOERR))?;
-        checked(forward!(self.0, xWrite, buf.as_ptr().cast(), length, at(offset)))
+        checked(forward_raw!(self.0, xWrite, buf.as_ptr().cast(), length, at(offset)))
     }
     fn truncate(&mut self, size: u64) -> Result<(), Fault> {
-        checked(forward!(self.0, xTruncate, at(size)))
+        checked(forward_raw!(self.0, xTruncate, at(size)))
     }
     fn size(&mut self) -> Result<u64, Fault> {
         let mut size = 0_i64;
-        checked(forward!(self.0, xFileSize, &raw mut size))?;
+        checked(forward_raw!(self.0, xFileSize, &raw mut size))?;
         u64::try_from(size).map_err(|_| Fault::Io(SQLITE_IOERR))
     }
 }
@@ -157,10 +170,10 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, buf: *mut c_void, length: c_i
         (slice::from_raw_parts_mut(buf.cast::<u8>(), length), kind(file))
     };
     let outcome = match kind {
-        Kind::Database(d) => d.read(&mut Below(file), buf, offset),
+        Kind::Database(d) => d.read(&mut sealed_bytes(file), buf, offset),
         // SAFETY: the database belongs to the same connection, is open, and nothing of it is borrowed meanwhile.
-        Kind::Log(l, main) => l.read(&mut Below(file), buf, offset, || unsafe { proves_key(*main) }),
-        Kind::Journal(_) => Below(file).read(buf, offset),
+        Kind::Log(l, main) => l.read(&mut sealed_bytes(file), buf, offset, || unsafe { proves_key(*main) }),
+        Kind::Journal(_) => sealed_bytes(file).read(buf, offset),
     };
     answer(kind, offset, outcome)
 }
@@ -173,8 +186,23 @@ unsafe fn proves_key(main: *mut File) -> bool {
     }
     // SAFETY: the caller's promise.
     match unsafe { kind(main) } {
-        Kind::Database(d) => d.proves_key(&mut Below(main)),
+        Kind::Database(d) => d.proves_key(&mut sealed_bytes(main)),
         Kind::Log(..) | Kind::Journal(_) => false,
+    }
+}
+
+/// The freshness of a database, for its log.
+///
+/// # Safety
+/// `main` is null or an open file of ours of which nothing is borrowed.
+pub(crate) unsafe fn fresh_of(main: *mut File) -> Option<Arc<Fresh>> {
+    if main.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    match unsafe { kind(main) } {
+        Kind::Database(d) => d.fresh.clone(),
+        Kind::Log(..) | Kind::Journal(_) => None,
     }
 }
 
@@ -183,7 +211,7 @@ unsafe fn proves_key(main: *mut File) -> bool {
 /// # Safety
 /// `main` is null or an open file of ours.
 pub(crate) unsafe fn is_empty(main: *mut File) -> bool {
-    !main.is_null() && Below(main).size() == Ok(0)
+    !main.is_null() && sealed_bytes(main).size() == Ok(0)
 }
 
 /// A file just opened goes on in the epoch its first page is in, so that a rotation lasts.
@@ -193,7 +221,7 @@ pub(crate) unsafe fn is_empty(main: *mut File) -> bool {
 pub(crate) unsafe fn adopt_epoch(file: *mut File) {
     // SAFETY: the caller's promise.
     if let Kind::Database(d) = unsafe { kind(file) }
-        && let Some(epoch) = d.epoch(&mut Below(file))
+        && let Some(epoch) = d.epoch(&mut sealed_bytes(file))
     {
         d.ring.raise(epoch);
     }
@@ -207,9 +235,9 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, buf: *const c_void, length: 
     // SAFETY: SQLite's buffer has `length` bytes of content; the file is open and used by this thread alone.
     let (buf, kind) = unsafe { (slice::from_raw_parts(buf.cast::<u8>(), length), kind(file)) };
     let outcome = match kind {
-        Kind::Database(d) => d.write(&mut Below(file), buf, offset),
-        Kind::Log(l, _) => l.write(&mut Below(file), buf, offset),
-        Kind::Journal(_) if length <= JOURNAL_HEADER => Below(file).write(buf, offset),
+        Kind::Database(d) => d.write(&mut sealed_bytes(file), buf, offset),
+        Kind::Log(l, _) => l.write(&mut sealed_bytes(file), buf, offset),
+        Kind::Journal(_) if length <= JOURNAL_HEADER => sealed_bytes(file).write(buf, offset),
         Kind::Journal(_) => Err(Refusal::Malformed.into()),
     };
     answer(kind, offset, outcome)
@@ -223,8 +251,9 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: i64) -> c_int {
     // SAFETY: the file is open and used by this thread alone.
     let kind = unsafe { kind(file) };
     let outcome = match kind {
-        Kind::Database(d) => d.truncate(&mut Below(file), size),
-        Kind::Log(..) | Kind::Journal(_) => Below(file).truncate(size),
+        Kind::Database(d) => d.truncate(&mut sealed_bytes(file), size),
+        Kind::Log(l, _) => l.truncate(&mut sealed_bytes(file), size),
+        Kind::Journal(_) => sealed_bytes(file).truncate(size),
     };
     answer(kind, size, outcome)
 }
@@ -250,22 +279,47 @@ unsafe extern "C" fn control(file: *mut sqlite3_file, op: c_int, arg: *mut c_voi
             unsafe { *arg.cast::<i64>() = 0 };
             SQLITE_OK
         }
+        SQLITE_FCNTL_CKPT_DONE => {
+            // SAFETY: the file is open and used by this thread alone.
+            if let Kind::Database(Database { fresh: Some(fresh), .. }) = unsafe { kind(file.cast()) } {
+                fresh.settle();
+            }
+            forward!(file, xFileControl, op, arg)
+        }
         _ => forward!(file, xFileControl, op, arg),
     }
 }
 
+/// A file of the layer below, open, as sealed bytes.
+pub(crate) struct Raw(pub(crate) *mut sqlite3_file);
+
+/// The database file of a connection, below the sealing; nothing for one that is not ours.
+pub(crate) fn raw_of(conn: &Connection) -> Option<Raw> {
+    let mut file: *mut sqlite3_file = ptr::null_mut();
+    let to: *mut c_void = (&raw mut file).cast();
+    // SAFETY: the connection is open; for this operation the argument is where a pointer is to be put.
+    let rc = unsafe { ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, to) };
+    // SAFETY: SQLite has given the connection's own file, which lives as long as it.
+    let ours = rc == SQLITE_OK && !file.is_null() && unsafe { ptr::eq((*file).pMethods, &raw const METHODS) };
+    // SAFETY: the methods are ours, so the file is.
+    ours.then(|| Raw(unsafe { below(file.cast()) }))
+}
+
 /// Pages are sealed whole: no part of one can be read, and no layer below may take a batch of them as one write. Without the
-/// power-safe promise SQLite would pad the log to whole sectors and cut a frame's write in two.
+/// power-safe promise SQLite would pad the log to whole sectors and cut a frame's write in two; told that writes are sequential
+/// it would not sync the log's header before the frames, which `freshness` leans on.
 unsafe extern "C" fn characteristics(file: *mut sqlite3_file) -> c_int {
-    let kept = SQLITE_IOCAP_SAFE_APPEND
-        | SQLITE_IOCAP_SEQUENTIAL
-        | SQLITE_IOCAP_UNDELETABLE_WHEN_OPEN
-        | SQLITE_IOCAP_IMMUTABLE;
+    let kept = SQLITE_IOCAP_SAFE_APPEND | SQLITE_IOCAP_UNDELETABLE_WHEN_OPEN | SQLITE_IOCAP_IMMUTABLE;
     (forward!(file, xDeviceCharacteristics) & kept) | SQLITE_IOCAP_POWERSAFE_OVERWRITE
 }
 
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
-    forward!(file, xSync, flags)
+    let rc = forward!(file, xSync, flags);
+    // SAFETY: the file is open and used by this thread alone.
+    if let Kind::Log(log, _) = unsafe { kind(file.cast()) } {
+        log.synced(rc == SQLITE_OK);
+    }
+    rc
 }
 
 unsafe extern "C" fn size(file: *mut sqlite3_file, size: *mut i64) -> c_int {

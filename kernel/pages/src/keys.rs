@@ -1,11 +1,11 @@
 //! The keys of one database file: asked of their source by epoch, kept ready, found by the files through a number.
 
-use crate::{Refusal, codec::PageKey};
+use crate::{Refusal, Standing, codec::PageKey};
 use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, PoisonError, RwLock, Weak,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -30,6 +30,10 @@ struct Inner {
     ready: RwLock<Vec<Arc<PageKey>>>,
     /// The epoch under which pages are sealed from now on.
     current: AtomicU32,
+    /// What was last seen of the file, from a place that is not put back together with it.
+    expected: Mutex<Option<Standing>>,
+    /// What the file shall remember of the world outside, with its next record.
+    outside: AtomicU64,
 }
 
 static RINGS: RwLock<Option<HashMap<u64, Weak<Inner>>>> = RwLock::new(None);
@@ -46,6 +50,8 @@ impl Ring {
             source: Box::new(source),
             ready: RwLock::default(),
             current: AtomicU32::new(FIRST_EPOCH),
+            expected: Mutex::default(),
+            outside: AtomicU64::new(0),
         });
         RINGS
             .write()
@@ -86,6 +92,25 @@ impl Ring {
     /// Takes up an epoch found in the file; an older one changes nothing.
     pub(crate) fn raise(&self, epoch: u32) {
         self.0.current.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// The file must be at least where it `stood` when it was last seen; else opening it is refused.
+    pub fn expect(&self, stood: Standing) {
+        *self.0.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(stood);
+    }
+
+    pub(crate) fn expected(&self) -> Option<Standing> {
+        self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A number that only grows, such as the generation of another file, to be remembered with the file's next record: a
+    /// witness if that other one is put back. It must be durable already.
+    pub fn remember(&self, outside: u64) {
+        self.0.outside.fetch_max(outside, Ordering::AcqRel);
+    }
+
+    pub(crate) fn outside(&self) -> u64 {
+        self.0.outside.load(Ordering::Acquire)
     }
 
     pub(crate) fn current(&self) -> Result<Arc<PageKey>, Refusal> {

@@ -2,12 +2,18 @@
 
 use crate::{
     Refusal,
-    codec::{FRAME, FRAME_HEADER, FrameBytes, LOG_HEADER, LogHeader, PAGE, PageBytes, RESERVE, open_frame, seal_frame},
+    codec::{
+        FRAME, FRAME_HEADER, FrameBytes, LOG_HEADER, LogHeader, PAGE, PageBytes, RESERVE, open_frame, seal_frame,
+        tag_of,
+    },
     database::require_free,
     disk::{Disk, Fault},
+    freshness::{Fresh, Point},
     keys::Ring,
+    seal::Salts,
 };
 use rusqlite::ffi::{SQLITE_IOERR_READ, SQLITE_IOERR_WRITE};
+use std::sync::Arc;
 
 const FIRST: u64 = LOG_HEADER as u64;
 const STEP: u64 = FRAME as u64;
@@ -20,6 +26,10 @@ pub(crate) struct Log {
     doing: Doing,
     /// Where the plain frame in `frame` comes from, while `doing` is `Rewriting`.
     kept: Option<u64>,
+    /// None for a file whose freshness is not kept.
+    fresh: Option<Arc<Fresh>>,
+    /// The commit written last, durable with the next sync.
+    commit: Option<Point>,
 }
 
 /// What SQLite is about: the same read of a whole frame means two things.
@@ -39,7 +49,7 @@ fn place(offset: u64) -> Option<(u32, usize)> {
     Some((number, usize::try_from(from % STEP).ok()?))
 }
 
-fn offset_of(number: u32) -> u64 {
+pub(crate) fn offset_of(number: u32) -> u64 {
     FIRST + u64::from(number - 1) * STEP
 }
 
@@ -59,7 +69,31 @@ impl Log {
             waiting: None,
             doing: Doing::Recovering,
             kept: None,
+            fresh: None,
+            commit: None,
         }
+    }
+
+    pub(crate) fn with(self, fresh: Option<Arc<Fresh>>) -> Self {
+        Self { fresh, ..self }
+    }
+
+    /// After the log's sync, or when that failed.
+    pub(crate) fn synced(&mut self, done: bool) {
+        let commit = self.commit.take();
+        if let Some(fresh) = self.fresh.as_ref().filter(|_| done) {
+            fresh.log_synced(commit);
+        }
+    }
+
+    /// The log is cut. Before it ends, the newest state of the database's pages must be known without it.
+    pub(crate) fn truncate(&mut self, disk: &mut impl Disk, size: u64) -> Result<(), Fault> {
+        if size == 0
+            && let Some(fresh) = &self.fresh
+        {
+            fresh.log_ends()?;
+        }
+        disk.truncate(size)
     }
 
     /// `proves_key` tells whether the database file itself opens with our keys.
@@ -115,9 +149,21 @@ impl Log {
     }
 
     pub(crate) fn write(&mut self, disk: &mut impl Disk, buf: &[u8], offset: u64) -> Result<(), Fault> {
+        let outcome = self.put(disk, buf, offset);
+        if outcome.is_err() {
+            self.commit = None;
+        }
+        outcome
+    }
+
+    fn put(&mut self, disk: &mut impl Disk, buf: &[u8], offset: u64) -> Result<(), Fault> {
         let kept = self.kept.take();
         let waiting = self.waiting.take();
-        if offset == 0 && buf.len() == LOG_HEADER {
+        if let (0, Ok(header)) = (offset, <&LogHeader>::try_from(buf)) {
+            if let Some(fresh) = &self.fresh {
+                fresh.log_begins(salts(header))?;
+            }
+            self.commit = None;
             return disk.write(buf, 0);
         }
         let unknown = Fault::Io(SQLITE_IOERR_WRITE);
@@ -157,7 +203,15 @@ impl Log {
     }
 
     fn store(&mut self, disk: &mut impl Disk, log: &LogHeader, number: u32) -> Result<(), Fault> {
+        let commit = is_commit(&self.frame);
         seal_frame(&self.ring, number, log, &mut self.frame)?;
+        if commit {
+            self.commit = Some(Point {
+                log: salts(log),
+                frame: number,
+                tag: tag_of(&*self.frame),
+            });
+        }
         disk.write(&*self.frame, offset_of(number))
     }
 
@@ -205,6 +259,25 @@ impl Log {
     }
 }
 
+/// The name of a log, if its header is there and checks.
+pub(crate) fn named(disk: &mut impl Disk) -> Result<Option<Salts>, Fault> {
+    let mut header = [0; LOG_HEADER];
+    match disk.read(&mut header, 0) {
+        Err(Fault::Short) => return Ok(None),
+        other => other?,
+    }
+    let there = header != [0; LOG_HEADER] && header_checks(&header);
+    Ok(there.then(|| salts(&header)))
+}
+
+fn salts(header: &LogHeader) -> Salts {
+    header
+        .get(16..24)
+        .and_then(|b| b.first_chunk())
+        .copied()
+        .unwrap_or_default()
+}
+
 /// The log's header, which every frame is bound to.
 fn generation(disk: &mut impl Disk) -> Result<LogHeader, Fault> {
     let mut header = [0; LOG_HEADER];
@@ -212,7 +285,7 @@ fn generation(disk: &mut impl Disk) -> Result<LogHeader, Fault> {
     Ok(header)
 }
 
-fn number_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn number_at(bytes: &[u8], at: usize) -> u32 {
     bytes
         .get(at..)
         .and_then(|b| b.first_chunk())
@@ -220,16 +293,16 @@ fn number_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// SQLite's running checksum as a frame's header records it.
-fn sum_of(frame: &FrameBytes) -> (u32, u32) {
+pub(crate) fn sum_of(frame: &FrameBytes) -> (u32, u32) {
     (number_at(frame, 16), number_at(frame, 20))
 }
 
-fn is_commit(frame: &FrameBytes) -> bool {
+pub(crate) fn is_commit(frame: &FrameBytes) -> bool {
     number_at(frame, 4) != 0
 }
 
 /// The checksum this frame must record when the frame before it recorded `before`.
-fn chain(log: &LogHeader, before: Option<(u32, u32)>, frame: &FrameBytes) -> (u32, u32) {
+pub(crate) fn chain(log: &LogHeader, before: Option<(u32, u32)>, frame: &FrameBytes) -> (u32, u32) {
     let (head, page) = frame.split_at(FRAME_HEADER);
     let sum = checksum(log, before.unwrap_or_default(), head.split_at(8).0);
     checksum(log, sum, page)

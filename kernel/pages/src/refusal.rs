@@ -15,6 +15,12 @@ pub enum Refusal {
     PlainFile,
     /// The log breaks off, and yet whole commits follow: no crash leaves that behind.
     LogBroken,
+    /// Authentic, and not the newest that was written: an older page, file or log put back, or a part gone.
+    Stale,
+    /// The file that says which pages are the newest is not there.
+    SealMissing,
+    /// Another process has the database open.
+    InUse,
     /// SQLite asked for something that this layout has no room for.
     Malformed,
     NoRandomness,
@@ -30,6 +36,9 @@ impl fmt::Display for Refusal {
             Self::NotSealed => f.write_str("not a sealed database"),
             Self::PlainFile => f.write_str("a journal or temporary file would hold plain pages"),
             Self::LogBroken => f.write_str("the write-ahead log is damaged before its end"),
+            Self::Stale => f.write_str("older than what was last written: put back from an earlier time, or cut off"),
+            Self::SealMissing => f.write_str("the file that tells the newest pages from older ones is gone"),
+            Self::InUse => f.write_str("another process has this database open"),
             Self::Malformed => f.write_str("an access outside of the sealed layout"),
             Self::NoRandomness => f.write_str("the system gives no random bytes"),
         }

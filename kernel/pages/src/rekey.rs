@@ -3,15 +3,12 @@
 use crate::{
     Ring,
     codec::{PAGE, epoch_of},
-    store::Result,
+    disk::{Disk, Fault},
+    file::raw_of,
+    store::{Error, Result},
 };
 use rusqlite::Connection;
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io::{ErrorKind, Read},
-    path::Path,
-};
+use std::collections::BTreeSet;
 
 /// Pages rewritten in one transaction.
 pub const BATCH: u32 = 64;
@@ -33,19 +30,21 @@ pub fn rewrite(conn: &Connection, from: u32) -> Result<Option<u32>> {
     Ok((next <= pages).then_some(next))
 }
 
-/// The epochs in which the pages of a file lie on the disk. Frames that still wait in the log are not among them.
-pub fn epochs(path: &Path) -> Result<BTreeSet<u32>> {
-    let mut file = std::io::BufReader::with_capacity(64 * PAGE, File::open(path)?);
+/// The epochs in which the pages of a connection's file lie on the disk. Frames that still wait in the log are not among
+/// them. (Read through the connection: closing another handle of the file would drop SQLite's locks.)
+pub fn epochs(conn: &Connection) -> Result<BTreeSet<u32>> {
+    let mut file = raw_of(conn).ok_or(Error::Unusable("not a sealed database"))?;
     let mut page = [0; PAGE];
     let mut found = BTreeSet::new();
-    loop {
-        match file.read_exact(&mut page) {
+    for at in (0..).step_by(PAGE) {
+        match file.read(&mut page, at) {
             Ok(()) if page == [0; PAGE] => {}
             Ok(()) => drop(found.insert(epoch_of(&page))),
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(found),
-            Err(e) => return Err(e.into()),
+            Err(Fault::Short) => break,
+            Err(_) => return Err(Error::Io(std::io::Error::other("the database cannot be read"))),
         }
     }
+    Ok(found)
 }
 
 /// The epoch after the one in use.

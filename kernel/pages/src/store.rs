@@ -6,6 +6,7 @@
 use crate::{
     Refused, Ring,
     codec::{PAGE, RESERVE},
+    opening::{Begun, alone, begin_seal, seal_of, sync_dir, told, with_suffix},
     take_refused, vfs,
 };
 use rusqlite::{Connection, OpenFlags, ffi};
@@ -38,6 +39,19 @@ impl From<rusqlite::Error> for Error {
                 Self::Refused(refused)
             }
             _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl Error {
+    fn begun(ring: &Ring) -> impl FnOnce(Begun) -> Self {
+        move |error| match error {
+            Begun::Io(e) => Self::Io(e),
+            Begun::Refused(place, why) => Self::Refused(Refused {
+                file: ring.name().to_owned(),
+                place,
+                why,
+            }),
         }
     }
 }
@@ -93,11 +107,53 @@ impl Form {
 
 /// Opens a sealed file that exists. Everything SQLite might put into files of its own is kept in memory.
 pub fn open(ring: &Ring, path: &Path, flags: OpenFlags) -> Result<Connection> {
+    open_as(ring, path, flags, "")
+}
+
+/// The URI's word for a file whose freshness is not kept.
+const UNKEPT: &str = "&seal=none";
+
+fn open_as(ring: &Ring, path: &Path, flags: OpenFlags, extra: &str) -> Result<Connection> {
     vfs::register().map_err(|_| Error::Unusable("the sealed file system layer could not be registered"))?;
     let flags = flags.difference(OpenFlags::SQLITE_OPEN_CREATE) | OpenFlags::SQLITE_OPEN_URI;
-    let conn = Connection::open_with_flags_and_vfs(uri(ring, path, "")?, flags, vfs::VFS)?;
+    let conn = Connection::open_with_flags_and_vfs(uri(ring, path, extra)?, flags, vfs::VFS)?;
     conn.execute_batch("PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;")?;
     Ok(conn)
+}
+
+/// Takes the file and the log that lie there for the newest: a database of an earlier build, which has no seal, or one that
+/// an operator has put back. The seal's generation becomes `generation`. Every page must be authentic, `agree` may look
+/// into the database first, and nobody may have it open. Nothing is lost when this fails or is killed; it can be repeated.
+pub fn adopt(
+    ring: &Ring,
+    path: &Path,
+    generation: u64,
+    agree: impl FnOnce(&Connection) -> Result<bool>,
+) -> Result<bool> {
+    let _lock = Setup::lock(path)?;
+    let _live = alone(path).map_err(|_| Error::Unusable("the database is in use"))?;
+    let conn = open_as(ring, path, OpenFlags::SQLITE_OPEN_READ_WRITE, UNKEPT)?;
+    if !agree(&conn)? {
+        return Ok(false);
+    }
+    let busy: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    conn.close().map_err(|(_, e)| e)?;
+    if busy || fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0) {
+        return Err(Error::Unusable("the database is in use"));
+    }
+    begin_seal(ring, path, generation).map_err(Error::begun(ring))?;
+    Ok(true)
+}
+
+/// The generation that a file's seal tells, whatever else is wrong.
+#[must_use]
+pub fn generation(ring: &Ring, path: &Path) -> Option<u64> {
+    told(ring, path)
+}
+
+/// Whether a seal lies beside a file.
+pub fn has_seal(path: &Path) -> io::Result<bool> {
+    seal_of(path).try_exists()
 }
 
 /// Makes an empty sealed file in log mode. Where one exists already, that one stays.
@@ -110,7 +166,7 @@ pub fn create(ring: &Ring, path: &Path) -> Result<()> {
     let conn = begin(ring, &building.0)?;
     enter_log_mode(&conn)?;
     conn.close().map_err(|(_, e)| e)?;
-    building.finish(path)
+    building.finish(ring, path)
 }
 
 /// Seals a plain file of an earlier build under its own name. After a kill at any point the plain file or the sealed one
@@ -136,21 +192,23 @@ pub fn convert(ring: &Ring, path: &Path) -> Result<bool> {
     let building = Building::start(path)?;
     reserve(&plain)?;
     copy(&plain, ring, &building.0)?;
-    let sealed = open(ring, &building.0, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let sealed = open_as(ring, &building.0, OpenFlags::SQLITE_OPEN_READ_WRITE, UNKEPT)?;
     let found: String = sealed.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
     if found != "ok" {
         return Err(Error::Unusable("the sealed copy does not check"));
     }
     enter_log_mode(&sealed)?;
     sealed.close().map_err(|(_, e)| e)?;
-    building.finish(path)?;
+    building.finish(ring, path)?;
     drop(plain);
     Ok(true)
 }
 
-/// Writes a sealed copy of what `conn` sees, as one file, for a backup: under the same ring or another one.
+/// Writes a sealed copy of what `conn` sees, as one file, for a backup: under the same ring or another one. It has no seal
+/// of its own: whoever puts it in a file's place says so by [`adopt`].
 pub fn copy(conn: &Connection, ring: &Ring, to: &Path) -> Result<()> {
-    conn.execute("VACUUM INTO ?1", [uri(ring, to, "&vfs=medtech-pages")?])?;
+    let extra = format!("&vfs=medtech-pages{UNKEPT}");
+    conn.execute("VACUUM INTO ?1", [uri(ring, to, &extra)?])?;
     File::open(to)?.sync_all()?;
     Ok(())
 }
@@ -159,7 +217,7 @@ pub fn copy(conn: &Connection, ring: &Ring, to: &Path) -> Result<()> {
 fn begin(ring: &Ring, path: &Path) -> Result<Connection> {
     vfs::register().map_err(|_| Error::Unusable("the sealed file system layer could not be registered"))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI;
-    let conn = Connection::open_with_flags_and_vfs(uri(ring, path, "")?, flags, vfs::VFS)?;
+    let conn = Connection::open_with_flags_and_vfs(uri(ring, path, UNKEPT)?, flags, vfs::VFS)?;
     conn.execute_batch(&format!("PRAGMA page_size={PAGE};"))?;
     reserve(&conn)?;
     Ok(conn)
@@ -222,7 +280,7 @@ impl Building {
     }
 
     fn clear(&self) -> io::Result<()> {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
+        for suffix in ["", "-wal", "-shm", "-journal", "-seal", "-seal.new"] {
             match fs::remove_file(with_suffix(&self.0, suffix)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
@@ -231,21 +289,17 @@ impl Building {
         Ok(())
     }
 
-    /// Content first, then the name, then the directory: after each step a power cut leaves something whole.
-    fn finish(self, target: &Path) -> Result<()> {
+    /// Content first, then the seal's name, then the file's: after each step a power cut leaves something whole. A seal
+    /// without its file is written over by the next attempt.
+    fn finish(self, ring: &Ring, target: &Path) -> Result<()> {
         File::open(&self.0)?.sync_all()?;
+        begin_seal(ring, &self.0, 1).map_err(Error::begun(ring))?;
+        fs::rename(seal_of(&self.0), seal_of(target))?;
+        sync_dir(target)?;
         fs::rename(&self.0, target)?;
-        if let Some(dir) = target.parent() {
-            File::open(dir)?.sync_all()?;
-        }
+        sync_dir(target)?;
         Ok(())
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// One process at a time makes or converts files of a directory.

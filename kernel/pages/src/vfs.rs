@@ -8,17 +8,20 @@
 use crate::{
     Refusal,
     database::Database,
-    file::{File, Kind, METHODS, adopt_epoch, below, is_empty},
+    file::{File, Kind, METHODS, Raw, adopt_epoch, below, fresh_of, is_empty},
+    freshness::Fresh,
     keys::Ring,
     log::Log,
     refusal::note,
 };
 use rusqlite::ffi::{
-    self, SQLITE_CANTOPEN, SQLITE_OK, SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_MAIN_JOURNAL, SQLITE_OPEN_WAL, sqlite3_file,
-    sqlite3_vfs,
+    self, SQLITE_CANTOPEN, SQLITE_IOERR, SQLITE_OK, SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_MAIN_JOURNAL, SQLITE_OPEN_WAL,
+    sqlite3_file, sqlite3_vfs,
 };
 use std::{
-    ffi::{CStr, c_char, c_int},
+    ffi::{CStr, OsStr, c_char, c_int},
+    os::unix::ffi::OsStrExt,
+    path::Path,
     ptr,
     sync::OnceLock,
 };
@@ -27,6 +30,8 @@ use std::{
 pub(crate) const VFS: &CStr = c"medtech-pages";
 /// The URI parameter that names the ring.
 pub(crate) const RING: &CStr = c"ring";
+/// The URI parameter of a file whose freshness is not kept: one that is being built, or a copy.
+const SEAL: &CStr = c"seal";
 
 struct Registered {
     /// SQLite's own layer, alive for as long as the process.
@@ -57,6 +62,7 @@ fn make() -> Option<Registered> {
     ours.pNext = ptr::null_mut();
     ours.zName = VFS.as_ptr();
     ours.xOpen = Some(open);
+    ours.xDelete = Some(delete);
     // SAFETY: leaked, so it outlives every connection; not made the default.
     let rc = unsafe { ffi::sqlite3_vfs_register(Box::leak(Box::new(ours)), 0) };
     (rc == SQLITE_OK).then_some(Registered { below })
@@ -87,13 +93,14 @@ unsafe extern "C" fn open(
         note("SQLite", "database".into(), Refusal::NotSealed);
         return SQLITE_CANTOPEN;
     };
-    let kind = if flags & SQLITE_OPEN_MAIN_DB != 0 {
+    let mut kind = if flags & SQLITE_OPEN_MAIN_DB != 0 {
         Kind::Database(Database::new(ring))
     } else {
         // SAFETY: as above; the database of a log or journal is a file of ours and lives longer than it.
         let database = unsafe { ffi::sqlite3_database_file_object(name) }.cast();
         if flags & SQLITE_OPEN_WAL != 0 {
-            Kind::Log(Log::new(ring), database)
+            // SAFETY: the same file, and nothing of it is borrowed.
+            Kind::Log(Log::new(ring).with(unsafe { fresh_of(database) }), database)
         // SAFETY: the same file, and nothing of it is borrowed.
         } else if unsafe { is_empty(database) } {
             Kind::Journal(ring)
@@ -112,7 +119,19 @@ unsafe extern "C" fn open(
         };
         let under = below(file);
         (*under).pMethods = ptr::null();
-        let rc = open_below(*vfs, name, under, flags, out_flags);
+        let mut rc = open_below(*vfs, name, under, flags, out_flags);
+        if rc == SQLITE_OK
+            && let Kind::Database(database) = &mut kind
+            && is_kept(name)
+        {
+            match Fresh::of(&database.ring, Path::new(path_of(name)), &mut Raw(under)) {
+                Ok(fresh) => database.fresh = Some(fresh),
+                Err(refused) => {
+                    note(&refused.file, refused.place, refused.why);
+                    rc = SQLITE_CANTOPEN;
+                }
+            }
+        }
         if rc != SQLITE_OK {
             if let Some(close) = (*under).pMethods.as_ref().and_then(|m| m.xClose) {
                 close(under);
@@ -124,6 +143,42 @@ unsafe extern "C" fn open(
         adopt_epoch(file);
     }
     SQLITE_OK
+}
+
+/// `xDelete`: before a log goes, the newest state of its database's pages must be known without it.
+unsafe extern "C" fn delete(_: *mut sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
+    let Some(Some(Registered { below: vfs })) = REGISTERED.get() else {
+        return SQLITE_IOERR;
+    };
+    // SAFETY: SQLite names the file.
+    if let Some(database) = unsafe { path_of(name) }.as_bytes().strip_suffix(b"-wal")
+        && let Some(fresh) = Fresh::open(Path::new(OsStr::from_bytes(database)))
+        && fresh.log_ends().is_err()
+    {
+        return SQLITE_IOERR;
+    }
+    // SAFETY: the layer below gets its own VFS and the unchanged name.
+    match unsafe { (**vfs).xDelete } {
+        // SAFETY: as above.
+        Some(delete) => unsafe { delete(*vfs, name, sync) },
+        None => SQLITE_IOERR,
+    }
+}
+
+/// # Safety
+/// `name` is a string that lives as long as the answer is used.
+unsafe fn path_of<'a>(name: *const c_char) -> &'a OsStr {
+    // SAFETY: the caller's promise.
+    OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes())
+}
+
+/// Whether a file's freshness is kept.
+///
+/// # Safety
+/// `name` was made by SQLite for a database.
+unsafe fn is_kept(name: *const c_char) -> bool {
+    // SAFETY: the caller's promise; the answer is null or a string.
+    unsafe { ffi::sqlite3_uri_parameter(name, SEAL.as_ptr()).is_null() }
 }
 
 /// # Safety

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Dice, MARKER, add, check, contains, count, crash_copy, files, fresh, log_of, ring, writer};
+use common::{Dice, MARKER, add, check, contains, count, crash_copy, files, fresh, log_of, ring, seal_of, writer};
 use medtech_pages::{Form, store};
 use std::{
     fs,
@@ -243,6 +243,7 @@ fn pages_torn_while_the_log_was_taken_in_are_mended_from_the_log() {
         }
         fs::write(&copy, torn).unwrap();
         fs::write(log_of(&copy), &log).unwrap();
+        fs::copy(seal_of(&path), seal_of(&copy)).unwrap();
         let opened = store::open(&ring, &copy, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)
             .unwrap_or_else(|e| panic!("round {round}: {e}"));
         assert_eq!(count(&opened), 200);

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Dice, add, check, count, crash_copy, fresh, log_of, reader, writer};
+use common::{Dice, Taken, add, check, count, crash_copy, fresh, log_of, reader, writer};
 use medtech_pages::{Refusal, Ring, store, take_refused};
 use rusqlite::{Connection, OpenFlags};
 use std::{
@@ -132,7 +132,7 @@ fn crashed(commits: usize, rows: usize) -> (tempfile::TempDir, std::path::PathBu
 #[test]
 fn a_flipped_bit_in_the_log_is_refused_and_only_its_last_moments_can_pass_for_a_crash() {
     let (_dir, path, ring, ends) = crashed(8, 20);
-    let (database, log) = (fs::read(&path).unwrap(), fs::read(log_of(&path)).unwrap());
+    let (whole, log) = (Taken::of(&path), fs::read(log_of(&path)).unwrap());
     let mut dice = Dice(0x5eed_0002);
     let (mut refusals, mut cuts) = (0, 0);
     for round in 0..200 {
@@ -144,7 +144,7 @@ fn a_flipped_bit_in_the_log_is_refused_and_only_its_last_moments_can_pass_for_a_
         };
         let mut bad = log.clone();
         bad[at] ^= 1 << dice.below(8);
-        fs::write(&path, &database).unwrap();
+        whole.put(&path);
         fs::write(log_of(&path), bad).unwrap();
         let frame = at.checked_sub(LOG_HEADER).map(|b| b / FRAME + 1);
         // Ends of transactions behind the bad frame, and whole transactions before it.
@@ -166,21 +166,20 @@ fn a_flipped_bit_in_the_log_is_refused_and_only_its_last_moments_can_pass_for_a_
         }
     }
     assert!(refusals > 100 && cuts > 10, "{refusals} {cuts}");
-    fs::write(&path, &database).unwrap();
-    fs::write(log_of(&path), log).unwrap();
+    whole.put(&path);
     assert_eq!(read_all(&ring, &path).unwrap(), 160);
 }
 
 #[test]
 fn frames_of_the_log_that_changed_places_are_refused() {
     let (_dir, path, ring, ends) = crashed(8, 20);
-    let (database, log) = (fs::read(&path).unwrap(), fs::read(log_of(&path)).unwrap());
+    let (whole, log) = (Taken::of(&path), fs::read(log_of(&path)).unwrap());
     for (a, b) in [(1, 2), (2, ends[3]), (ends[0], ends[1]), (1, ends[7])] {
         let mut bad = log.clone();
         let span = |n: usize| LOG_HEADER + (n - 1) * FRAME..LOG_HEADER + n * FRAME;
         bad[span(a)].copy_from_slice(&log[span(b)]);
         bad[span(b)].copy_from_slice(&log[span(a)]);
-        fs::write(&path, &database).unwrap();
+        whole.put(&path);
         fs::write(log_of(&path), bad).unwrap();
         refused(read_all(&ring, &path), &format!("frames {a} and {b}"));
     }

@@ -58,6 +58,9 @@ pub fn keep(ctx: Ctx, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
             for tenant in ctx.tenants.all() {
                 report(tenant.id, checkpoint(&ctx, tenant.id, false).await, &mut told);
             }
+            if let Err(e) = ctx.db.anchor().await {
+                tracing::warn!(error = ?e, "where the database files stand could not be noted");
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -71,6 +74,9 @@ pub async fn checkpoint_all(ctx: &Ctx) {
     let mut told = HashSet::new();
     for tenant in ctx.tenants.all() {
         report(tenant.id, checkpoint(ctx, tenant.id, true).await, &mut told);
+    }
+    if let Err(e) = ctx.db.settle().await {
+        tracing::warn!(error = ?e, "where the database files stand at the end could not be noted");
     }
 }
 

@@ -7,6 +7,7 @@
 //! `$1` is always the tenant and the door binds it, so no statement can be run without one; a caller's own arguments
 //! start at `$2`. A statement that does not name `$1` is refused.
 
+mod anchors;
 mod migrate;
 mod pages;
 mod postgres;
@@ -16,6 +17,7 @@ mod transport;
 mod tx;
 mod value;
 
+pub use medtech_pages::scrub::Found;
 pub use migrate::{Migration, Script};
 pub use pages::{PageKeys, Rekeyed};
 pub use row::Row;
@@ -26,6 +28,7 @@ pub use value::{Ty, Val};
 use crate::{
     BoxFuture, Clock, Error, Result, TenantId,
     clock::Millis,
+    upkeep::Scrubbed,
     vault::{Vault, coming_out, going_in},
 };
 use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
@@ -90,6 +93,7 @@ pub struct Db {
     inner: Arc<Inner>,
     clock: Clock,
     vault: Option<Vault>,
+    scrubbed: Arc<Scrubbed>,
 }
 
 enum Inner {
@@ -117,6 +121,7 @@ impl Db {
             inner: Arc::new(inner),
             clock,
             vault: None,
+            scrubbed: Arc::default(),
         })
     }
 
@@ -270,6 +275,60 @@ impl Db {
         }
     }
 
+    /// Notes where every open file stands, so that one put back to an earlier time is refused. Now and then, and at once
+    /// after what must not be lost unnoticed.
+    pub async fn anchor(&self) -> Result<()> {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.anchor().await,
+            Inner::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// At a clean stop, after the last write: from then on no earlier state of a file passes for the newest.
+    pub async fn settle(&self) -> Result<()> {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.settle().await,
+            Inner::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Takes a tenant's file for the newest, which an operator has restored from a backup. Nobody else may have it open.
+    /// `false` on PostgreSQL, which has no such files. The caller audits it.
+    pub async fn accept_restored(&self, tenant: TenantId) -> Result<bool> {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.accept_restored(tenant).await.map(|()| true),
+            Inner::Postgres(_) => Ok(false),
+        }
+    }
+
+    /// The same for the system's file, before the store can be opened.
+    pub async fn accept_restored_system(location: &Location, keys: &PageKeys) -> Result<bool> {
+        match location {
+            Location::Sqlite(dir) => sqlite::Sqlite::accept_system(dir, keys).await.map(|()| true),
+            Location::Postgres { .. } => Ok(false),
+        }
+    }
+
+    /// Reads every page of a tenant's file and says what is damaged, changed or put back; a few pages at a time, with `pause`
+    /// in between. `None` on PostgreSQL.
+    pub async fn scrub(
+        &self,
+        tenant: TenantId,
+        pause: std::time::Duration,
+        progress: impl FnMut(u32, u32) + Send,
+    ) -> Result<Option<Found>> {
+        match &*self.inner {
+            Inner::Sqlite(db) => db.scrub(tenant, pause, progress).await.map(Some),
+            Inner::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// What the daily look through all pages has found.
+    #[must_use]
+    pub fn scrubbed(&self) -> &Scrubbed {
+        &self.scrubbed
+    }
+
     /// Facts for the operator (`medtech doctor`): engine, version, dangers such as a role that bypasses row security.
     pub async fn inspect(&self) -> Result<Vec<(String, String)>> {
         match &*self.inner {
@@ -277,7 +336,7 @@ impl Db {
                 ("engine".into(), format!("SQLite {}", rusqlite::version())),
                 (
                     "files".into(),
-                    "encrypted page by page, the write-ahead log included".into(),
+                    "encrypted page by page, the write-ahead log included; older pages are refused".into(),
                 ),
             ]),
             Inner::Postgres(db) => db.inspect().await,

@@ -1,7 +1,7 @@
 //! Tenant files are sealed: where their keys come from, how a file is opened, how a tenant's pages get a new key.
 
 use crate::{Error, Result, TenantId, secret::Root, vault::Vault};
-use medtech_pages::{Form, Refused, Ring, rekey, store, take_refused};
+use medtech_pages::{Form, Refusal, Refused, Ring, Standing, rekey, store, take_refused};
 use rusqlite::{Connection, OpenFlags, ffi};
 use std::{fmt, fs, path::Path, sync::Arc};
 
@@ -90,7 +90,9 @@ pub(crate) fn seal_system(dir: &Path, keys: &PageKeys) -> Result<()> {
 /// Seals the plain files of tenants, where the system's file says that there may be some.
 pub(crate) fn seal_plain_files(dir: &Path, keys: &PageKeys) -> Result<()> {
     let failed = |e| Error::internal("db.directory", e);
-    let system = open_writer(&keys.ring(TenantId::SYSTEM, SYSTEM_FILE), &dir.join(SYSTEM_FILE))?;
+    let ring = keys.ring(TenantId::SYSTEM, SYSTEM_FILE);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let system = store::open(&ring, &dir.join(SYSTEM_FILE), flags).map_err(page_error)?;
     let says: i64 = system
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(sql_page_error)?;
@@ -118,9 +120,35 @@ fn seal_plain_file(path: &Path, ring: &Ring) -> Result<()> {
     Ok(())
 }
 
-/// The writing connection; the file is made where there is none.
-pub(crate) fn open_writer(ring: &Ring, path: &Path) -> Result<Connection> {
+/// The writing connection; the file is made where there is none and none was ever seen. `stood` is where it was last seen to
+/// stand. A file of an earlier build, without a seal, gets one once: `sealed_before` may look whether that has been.
+pub(crate) fn open_writer(
+    ring: &Ring,
+    path: &Path,
+    stood: Option<Standing>,
+    sealed_before: impl FnOnce(&Connection) -> rusqlite::Result<bool>,
+) -> Result<Connection> {
+    let failed = |e| Error::internal("db.directory", e);
+    let gone = |what| stale(format!("{}: {what} is gone", ring.name()));
+    let seen = stood.is_some();
+    if let Some(stood) = stood {
+        ring.expect(stood);
+    }
+    if seen && !path.try_exists().map_err(failed)? {
+        return Err(gone("the file"));
+    }
     store::create(ring, path).map_err(page_error)?;
+    // A plain file is told as one when it is opened.
+    if !store::has_seal(path).map_err(failed)? && Form::of(path).map_err(failed)? == Form::Sealed {
+        let agree = |conn: &Connection| Ok(!seen && !sealed_before(conn)?);
+        if !store::adopt(ring, path, 1, agree).map_err(page_error)? {
+            return Err(gone("the seal"));
+        }
+        tracing::info!(
+            file = ring.name(),
+            "older pages of this database will be told from its newest from now on"
+        );
+    }
     store::open(ring, path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(page_error)
 }
 
@@ -129,23 +157,43 @@ pub(crate) fn open_reader(ring: &Ring, path: &Path) -> Result<Connection> {
     store::open(ring, path, flags).map_err(page_error)
 }
 
-/// Takes the log in and empties it, then looks whether any page of an older epoch is left.
-pub(crate) fn finish_rekey(ring: &Ring, path: &Path) -> Result<Rekeyed> {
+/// Takes the log in and empties it; `false` when a reader kept it from that.
+pub(crate) fn empty_log(ring: &Ring, path: &Path) -> Result<(Connection, bool)> {
     let conn = store::open(ring, path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(page_error)?;
-    let epoch = ring.epoch();
     let busy = conn
         .execute_batch("PRAGMA busy_timeout=2000")
         .and_then(|()| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, bool>(0)))
         .map_err(sql_page_error)?;
-    let only = rekey::epochs(path).map_err(page_error)?.into_iter().all(|e| e == epoch);
+    Ok((conn, !busy))
+}
+
+/// Takes the log in and empties it, then looks whether any page of an older epoch is left.
+pub(crate) fn finish_rekey(ring: &Ring, path: &Path) -> Result<Rekeyed> {
+    let (conn, emptied) = empty_log(ring, path)?;
+    let epoch = ring.epoch();
+    let only = rekey::epochs(&conn)
+        .map_err(page_error)?
+        .into_iter()
+        .all(|e| e == epoch);
+    let seal = medtech_pages::freshness::standing(path).map_err(|e| Error::internal("db.seal", e))?;
     Ok(Rekeyed {
         epoch,
-        complete: only && !busy,
+        complete: only && emptied && seal.is_some_and(|s| s.epoch == epoch),
     })
 }
 
 fn refused(refused: Refused) -> Error {
-    Error::internal("db.page_refused", refused)
+    match refused.why {
+        Refusal::Stale | Refusal::SealMissing => stale(refused.to_string()),
+        _ => Error::internal("db.page_refused", refused),
+    }
+}
+
+/// Authentic, and not the newest. Nothing of the file is used until an operator has looked.
+pub(crate) fn stale(what: String) -> Error {
+    let mend = "put the newest files back; or, where they were restored from a backup on purpose, stop the server and run \
+                `medtech keys accept-restored`";
+    Error::internal("db.page_stale", format!("{what}; to mend it: {mend}"))
 }
 
 pub(crate) fn page_error(error: store::Error) -> Error {

@@ -1,7 +1,7 @@
 //! SQLite behind the door: one sealed file and one writer thread for each tenant, group commits, readers inline.
 
 use super::{
-    Insert, Job, Migration, Row, Sql, Tx, Ty, Val, migrate,
+    Insert, Job, Migration, Row, Sql, Tx, Ty, Val, anchors, migrate,
     pages::{self, PageKeys, Rekeyed},
     tx::{CHUNK, TxInner},
 };
@@ -35,8 +35,8 @@ const INLINE_STEPS: i32 = 200_000;
 const READERS_PER_THREAD: usize = 16;
 
 pub(crate) struct Sqlite {
-    dir: PathBuf,
-    keys: PageKeys,
+    pub(super) dir: PathBuf,
+    pub(super) keys: PageKeys,
     clock: Clock,
     migrations: Vec<&'static Migration>,
     writers: Mutex<HashMap<TenantId, Writer>>,
@@ -48,10 +48,10 @@ pub(crate) struct Sqlite {
 }
 
 #[derive(Clone)]
-struct Writer {
+pub(super) struct Writer {
     jobs: tokio::sync::mpsc::Sender<WriterJob>,
-    path: Arc<Path>,
-    ring: Ring,
+    pub(super) path: Arc<Path>,
+    pub(super) ring: Ring,
 }
 
 type Answer = Result<Box<dyn Any + Send>>;
@@ -88,7 +88,7 @@ impl Sqlite {
     }
 
     /// The writer of a tenant's file; the file is made and migrated on first use.
-    fn writer(&self, tenant: TenantId) -> Result<Writer> {
+    pub(super) fn writer(&self, tenant: TenantId) -> Result<Writer> {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writers.get(&tenant) {
             return Ok(writer.clone());
@@ -104,8 +104,17 @@ impl Sqlite {
         let name = pages::file_name(tenant);
         let path: Arc<Path> = self.dir.join(&name).into();
         let ring = self.keys.ring(tenant, &name);
-        let mut conn = pages::open_writer(&ring, &path)?;
+        let system = writers.get(&TenantId::SYSTEM).cloned();
+        let stood = match &system {
+            Some(system) => self.anchor_of(tenant, system)?,
+            None => None,
+        };
+        let mut conn = pages::open_writer(&ring, &path, stood, |conn| conn.table_exists(None, "page_anchor"))?;
         configure(&conn)?;
+        match &system {
+            Some(system) => anchors::require_system(&system.path, &path)?,
+            None => conn.execute_batch(anchors::TABLE).map_err(sql_error)?,
+        }
         run_migrations(&mut conn, &self.migrations, self.clock.now_ms())?;
         let (jobs, inbox) = tokio::sync::mpsc::channel(QUEUE);
         let clock = self.clock.clone();
@@ -116,6 +125,24 @@ impl Sqlite {
         let writer = Writer { jobs, path, ring };
         writers.insert(tenant, writer.clone());
         Ok(writer)
+    }
+
+    pub(super) fn open_writers(&self) -> Vec<(TenantId, Writer)> {
+        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers
+            .iter()
+            .map(|(tenant, writer)| (*tenant, writer.clone()))
+            .collect()
+    }
+
+    /// A query on the system's file, on this thread.
+    pub(super) fn query_system(&self, system: &Writer, sql: &Sql, args: &[Val]) -> Result<Vec<Row>> {
+        let at = Place {
+            store: self.store,
+            tenant: TenantId::SYSTEM,
+        };
+        let patience = Patience::Until(Instant::now() + super::READS_FOR);
+        read(at, &system.ring, &system.path, sql, args, patience).map_err(ReadError::into_error)
     }
 
     pub(crate) fn seal_plain_files(&self) -> Result<()> {
@@ -138,7 +165,7 @@ impl Sqlite {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(tenant);
         self.close(tenant)?;
-        for tail in ["", "-wal", "-shm", "-journal"] {
+        for tail in ["", "-wal", "-shm", "-journal", "-seal", "-seal.new", "-lock"] {
             let mut name = path.as_os_str().to_owned();
             name.push(tail);
             match std::fs::remove_file(&name) {

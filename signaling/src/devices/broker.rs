@@ -221,9 +221,15 @@ impl Known {
         }
         let mut found = None;
         for tenant in devices.0.ctx.tenants.all() {
-            if let Some(feeds) = devices.feeds(tenant.id, device).await? {
-                found = Some((tenant.id, feeds));
-                break;
+            match devices.feeds(tenant.id, device).await {
+                Ok(None) => {}
+                Ok(Some(feeds)) => {
+                    found = Some((tenant.id, feeds));
+                    break;
+                }
+                // That clinic cannot be served; the others are.
+                Err(e) if e.is_refused_file() => {}
+                Err(e) => return Err(e),
             }
         }
         if self.0.len() >= REMEMBERED {

@@ -63,7 +63,12 @@ impl Visits {
     /// No connection outlives the process: open intervals end when their participant was last seen.
     async fn recover(&self) -> Result<()> {
         for tenant in self.0.ctx.tenants.all() {
-            for id in store::connected(&self.0.ctx.db, tenant.id).await? {
+            let connected = match store::connected(&self.0.ctx.db, tenant.id).await {
+                // That clinic cannot be served; the others are.
+                Err(e) if e.is_refused_file() => continue,
+                other => other?,
+            };
+            for id in connected {
                 let this = self.clone();
                 self.0
                     .ctx

@@ -1,7 +1,7 @@
 //! `make bench`: our figures beside a peer's from the same run. Slowness is a figure, never a failure; the exit code says
 //! only whether everything worked.
 
-use medtech_tests::measure::{fhir, live, media, start, visit};
+use medtech_tests::measure::{fhir, live, media, pages, start, visit};
 use medtech_tests::report::{self, Goal, Row};
 use medtech_tests::servers::{LiveKit, MediaServer, Medtech};
 use medtech_tests::{Context, Result, process};
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-const HELP: &str = "bench [PART...]: parts are start, media, visit, fhir, live; all of them without arguments.
+const HELP: &str = "bench [PART...]: parts are start, media, visit, fhir, live, pages; all of them without arguments.
 MEDTECH_BIN: the server's program (default: beside this one). PEERS_DIR: where peers are installed, or they are in PATH.
 BENCH_SECONDS: length of one media run (default 10). With all parts the table goes into docs/performance.md.";
-const PARTS: [&str; 5] = ["start", "media", "visit", "fhir", "live"];
+const PARTS: [&str; 6] = ["start", "media", "visit", "fhir", "live", "pages"];
 /// Ours and the peer's take turns, so that what else the machine does falls on both.
 const ROUNDS: usize = 2;
 const SHAPES: [(&str, media::Shape); 2] = [
@@ -72,6 +72,12 @@ impl Bench {
     }
 
     async fn run(&mut self) {
+        if self.wants("pages") {
+            self.pages();
+            if self.parts.len() == 1 {
+                return;
+            }
+        }
         let server = match start::measure(&program()).await {
             Ok((figures, server)) => {
                 if self.wants("start") {
@@ -152,6 +158,25 @@ impl Bench {
             }
         }
         server.stop().await;
+    }
+
+    fn pages(&mut self) {
+        say("sealed pages beside plain SQLite");
+        match pages::measure() {
+            Ok(pages::Pages { commit, read }) => {
+                for (what, [ours, plain], goal) in [
+                    (
+                        "CPU of a commit of 12 rows, beside plain SQLite",
+                        commit,
+                        Goal::RatioAtMost(1.25),
+                    ),
+                    ("CPU of a cached point read, beside plain SQLite", read, Goal::None),
+                ] {
+                    self.row(what, "µs", Some(ours), Some(plain), goal);
+                }
+            }
+            Err(error) => self.failed("pages", &error),
+        }
     }
 
     fn start(&mut self, figures: &start::Start) {

@@ -3,6 +3,7 @@
 pub mod fhir;
 pub mod live;
 pub mod media;
+pub mod pages;
 pub mod start;
 pub mod visit;
 

@@ -160,7 +160,10 @@ pub(super) async fn opened(tx: &mut Tx, session: Uuid, provider: &str, sub: &str
 /// The sessions of ours that a provider means: of its session, of its user, or of both where it names both.
 pub(super) async fn sessions(tx: &mut Tx, provider: &str, sub: Option<&str>, sid: Option<&str>) -> Result<Vec<Uuid>> {
     let rows = match (sub, sid) {
-        (Some(sub), Some(sid)) => tx.query(BY_BOTH, &[provider.into(), SESSION_SUB.of(sub), sid.into()]).await?,
+        (Some(sub), Some(sid)) => {
+            tx.query(BY_BOTH, &[provider.into(), SESSION_SUB.of(sub), sid.into()])
+                .await?
+        }
         (Some(sub), None) => tx.query(BY_SUB, &[provider.into(), SESSION_SUB.of(sub)]).await?,
         (None, Some(sid)) => tx.query(BY_SID, &[provider.into(), sid.into()]).await?,
         (None, None) => Vec::new(),

@@ -71,13 +71,46 @@ pub(crate) fn log_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Copies database and log as a crash at this moment would leave them.
+pub(crate) fn seal_of(path: &Path) -> PathBuf {
+    medtech_pages::freshness::seal_of(path)
+}
+
+/// Database, log and seal as a crash at this moment would leave them.
+#[derive(Clone)]
+pub(crate) struct Taken {
+    pub(crate) main: Vec<u8>,
+    pub(crate) log: Option<Vec<u8>>,
+    pub(crate) seal: Vec<u8>,
+}
+
+impl Taken {
+    pub(crate) fn of(path: &Path) -> Self {
+        Self {
+            main: fs::read(path).unwrap(),
+            log: fs::read(log_of(path)).ok(),
+            seal: fs::read(seal_of(path)).unwrap(),
+        }
+    }
+
+    pub(crate) fn put(&self, path: &Path) {
+        fs::write(path, &self.main).unwrap();
+        fs::write(seal_of(path), &self.seal).unwrap();
+        match &self.log {
+            Some(log) => fs::write(log_of(path), log).unwrap(),
+            None => drop(fs::remove_file(log_of(path))),
+        }
+    }
+}
+
+/// Copies database, log and seal as a crash at this moment would leave them.
 pub(crate) fn crash_copy(path: &Path, to: &Path) -> PathBuf {
     fs::create_dir_all(to).unwrap();
     let copy = to.join(path.file_name().unwrap());
     fs::copy(path, &copy).unwrap();
-    if log_of(path).exists() {
-        fs::copy(log_of(path), log_of(&copy)).unwrap();
+    for (from, to) in [(log_of(path), log_of(&copy)), (seal_of(path), seal_of(&copy))] {
+        if from.exists() {
+            fs::copy(from, to).unwrap();
+        }
     }
     copy
 }

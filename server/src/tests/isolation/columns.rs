@@ -172,7 +172,11 @@ async fn no_name_address_or_finding_stands_in_a_column_of_postgresql() {
             for (who, path, word) in [
                 (admin, "/api/identity/users?search=QUILLF", "quill@north.example"),
                 (clinician, "/api/identity/me/profile", "they/quill"),
-                (clinician, &format!("/api/visits/{}", stand.id("visit")), "Marknorth locum"),
+                (
+                    clinician,
+                    &format!("/api/visits/{}", stand.id("visit")),
+                    "Marknorth locum",
+                ),
                 (clinician, "/fhir/R4/Practitioner?family=quillf", "doc@north.example"),
                 (clinician, "/fhir/R4/Organization?name=quill", "Erlenweg 9"),
                 (
