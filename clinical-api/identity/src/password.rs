@@ -79,7 +79,7 @@ impl Hasher {
     }
 
     /// [`derive`], counted.
-    fn derive(&self, pepper: &[u8], password: &str, salt: &[u8], cost: Cost) -> Result<[u8; 32]> {
+    fn counted(&self, pepper: &[u8], password: &str, salt: &[u8], cost: Cost) -> Result<[u8; 32]> {
         #[cfg(test)]
         self.filled.fetch_add(cost.work(), Ordering::SeqCst);
         derive(pepper, password, salt, cost)
@@ -107,7 +107,7 @@ impl Hasher {
                 ));
             }
             let salt = id::random::<16>();
-            let hash = this.derive(&pepper, &password, &salt, cost)?;
+            let hash = this.counted(&pepper, &password, &salt, cost)?;
             Ok(encode(cost, &salt, &hash))
         })
         .await
@@ -129,18 +129,18 @@ impl Hasher {
             let Some((cost, salt, expected)) = decode(&stored) else {
                 return Err(Error::internal("identity.password_hash", "a stored hash is malformed"));
             };
-            let hash = this.derive(&pepper, &password, &salt, cost)?;
+            let hash = this.counted(&pepper, &password, &salt, cost)?;
             let right = aws_lc_rs::constant_time::verify_slices_are_equal(&hash, &expected).is_ok() && known && fits;
             match (right, cost.missing(full)) {
                 (true, None) => Ok(Verdict::Right),
                 (true, Some(_)) => {
                     let salt = id::random::<16>();
-                    let hash = this.derive(&pepper, &password, &salt, full)?;
+                    let hash = this.counted(&pepper, &password, &salt, full)?;
                     Ok(Verdict::Renewed(encode(full, &salt, &hash)))
                 }
                 (false, missing) => {
                     if let Some(missing) = missing {
-                        this.derive(&pepper, &password, &salt, missing)?;
+                        this.counted(&pepper, &password, &salt, missing)?;
                     }
                     Ok(Verdict::Wrong)
                 }
@@ -158,7 +158,7 @@ impl Hasher {
     ) -> Result<Vec<[u8; 32]>> {
         let this = self.clone();
         self.run(move || {
-            let one = |secret: String| this.derive(&pepper, &secret, &salt, FLOOR);
+            let one = |secret: String| this.counted(&pepper, &secret, &salt, FLOOR);
             secrets.into_iter().map(one).collect()
         })
         .await

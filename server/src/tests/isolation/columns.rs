@@ -175,7 +175,7 @@ async fn no_name_address_or_finding_stands_in_a_column_of_postgresql() {
                 (
                     clinician,
                     &format!("/api/visits/{}", stand.id("visit")),
-                    "Marknorth locum",
+                    "Locum Marknorth",
                 ),
                 (clinician, "/fhir/R4/Practitioner?family=quillf", "doc@north.example"),
                 (clinician, "/fhir/R4/Organization?name=quill", "Erlenweg 9"),

@@ -111,7 +111,7 @@ impl House {
 
         let locum = NewUser {
             email: format!("locum@{slug}.example"),
-            name: "Locum".into(),
+            name: format!("Locum {}", stand.mark),
             roles: vec![Role::Clinician],
             password: None,
             practitioner: None,
@@ -127,11 +127,12 @@ impl House {
         stand.callers.push(("locum", caller(token)));
         // The locum was in the visit as a colleague, and treats the patient no more; whom the visit is about is known.
         let (subject, visit, about) = (locum.subject(), stand.id("visit").to_owned(), format!("patient:{near}"));
+        let label = format!("Locum {}", stand.mark);
         let related = self.clinic.ctx.db.write(t, move |tx| {
             Box::pin(async move {
                 let visit = format!("visit:{visit}");
                 policy::relate(tx, &visit, "about", &about, None).await?;
-                policy::relate_as(tx, &subject, policy::COLLEAGUE, &visit, "Locum").await
+                policy::relate_as(tx, &subject, policy::COLLEAGUE, &visit, &label).await
             })
         });
         related.await?;
