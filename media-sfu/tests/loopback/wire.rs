@@ -153,3 +153,25 @@ fn forged_and_repeated_media_goes_to_nobody() {
     assert_eq!(stage.sfu.stats().peers, 2);
     stage.sfu.stop();
 }
+
+/// docs/security/keys.md: the certificate of the media engine is made anew at each start and lives as long as the process.
+#[test]
+fn each_engine_has_a_certificate_of_its_own() {
+    let seen = [(); 3].map(|()| {
+        let mut stage = Stage::new();
+        let (mut ann, mut bob, _, _) = meet(&mut stage, false);
+        // Of the certificate that was used in the handshake, which str0m holds against the one in the description.
+        let [one, other] = [&mut ann, &mut bob].map(|client| {
+            let direct = client.rtc.direct_api();
+            let remote = direct.remote_dtls_fingerprint().expect("a handshake is over").clone();
+            assert_ne!(&remote, direct.local_dtls_fingerprint());
+            remote
+        });
+        assert_eq!(one, other, "everybody meets the same engine");
+        assert_eq!((one.hash_func.as_str(), one.bytes.len()), ("sha-256", 32));
+        stage.sfu.stop();
+        one.bytes
+    });
+    let distinct: std::collections::HashSet<_> = seen.iter().collect();
+    assert_eq!(distinct.len(), seen.len(), "{seen:x?}");
+}

@@ -1,20 +1,26 @@
 // What a client may not say: fields that are not its own, parameters twice, text encoded twice; and what no answer tells.
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
+import { outsideProvider } from "../lib/provider.mjs";
 import { Server } from "../lib/server.mjs";
 import { arrive } from "../lib/visit.mjs";
 
-let server, clinician, admin, guest, patient, practitioner;
+let server, outside, clinician, admin, guest, self, patient, practitioner;
 before(async () => {
   server = await Server.start({ MEDTECH_LIMITS_SESSION_PER_SECOND: "0", MEDTECH_LIMITS_NETWORK_PER_SECOND: "0" });
   [clinician, admin] = [await server.signIn("clinician"), await server.signIn("admin")];
+  outside = await outsideProvider(`${server.url}/sso`);
+  self = await server.run("token", "--user", "patient");
   guest = await arrive(server);
   const first = async (type) => (await server.api(clinician, "GET", `/fhir/R4/${type}?_count=1`)).body.entry[0].resource.id;
   [patient, practitioner] = [await first("Patient"), await first("Practitioner")];
 });
-after(() => server?.stop());
+after(async () => {
+  await outside?.close();
+  await server?.stop();
+});
 
 const STRANGER = "0f0f0f0f-0f0f-7f0f-8f0f-0f0f0f0f0f0f";
 const LONG_AGO = "1999-09-09T09:09:09Z";
@@ -28,10 +34,37 @@ const FIELDS = {
   state: "forged", status: "forged", standing: "forged", active: "forged", permissions: ["forged"], credential: "forged", password_hash: "forged", token: "forged", access_token: "forged", __proto__x: "forged", is_admin: true, topic: "forged",
 };
 
+/** An application that somebody was asked to let in: the request, and what its code is exchanged with. */
+async function asked(scope = "openid launch/patient patient/*.rs") {
+  const verifier = randomUUID() + randomUUID();
+  const challenge = createHash("sha256").update(verifier).digest("base64url");
+  const parameters = new URLSearchParams({
+    response_type: "code", client_id: made.client, redirect_uri: "https://app.example/back", scope, state: "s", aud: `${server.url}/fhir/R4`, code_challenge: challenge, code_challenge_method: "S256",
+  });
+  const answer = await fetch(`${server.url}/oauth2/authorize?${parameters}`, { redirect: "manual" });
+  return { request: new URL(answer.headers.get("location"), server.url).searchParams.get("request"), verifier };
+}
+
+/** The application with what the clinician let it have. */
+async function letIn() {
+  const { request, verifier } = await asked();
+  const decided = await server.api(clinician, "POST", `/api/identity/authorizations/${request}/decision`, { allow: true, scopes: ["openid", "launch/patient", "patient/*.rs"], patient });
+  assert.equal(decided.status, 200, JSON.stringify(decided.body));
+  const code = new URL(decided.body.redirect).searchParams.get("code");
+  const exchanged = await fetch(`${server.url}/oauth2/token`, {
+    method: "POST", body: new URLSearchParams({ grant_type: "authorization_code", client_id: made.client, redirect_uri: "https://app.example/back", code, code_verifier: verifier }),
+  });
+  assert.equal(exchanged.status, 200);
+  return { ...(await exchanged.json()), code };
+}
+
 /** The good body with every field beside it that it has not itself. */
 const forged = (good) => ({ ...FIELDS, ...good });
 
-const made = {};
+const made = { password: null };
+const browser = Buffer.alloc(32, 7).toString("base64url");
+const registration = (name) => ({ client_name: name, redirect_uris: ["https://app.example/back"], initiate_login_uri: "https://app.example/launch", scope: "openid launch launch/patient patient/*.rs", token_endpoint_auth_method: "none", grant_types: ["authorization_code"] });
+const provider = (name) => ({ active: true, client_secret: "s3cret-of-the-test", settings: { name, issuer: outside.issuer, client_id: "medtech", domains: ["sso.test"], create: null } });
 const unique = () => randomUUID().slice(0, 8);
 
 /** Who, how, where, a body that is good each time it is asked for, and where the outcome can be read. */
@@ -41,9 +74,30 @@ const doors = () => [
   [clinician, "PUT", "/api/identity/me/preferences", async () => (await server.api(clinician, "GET", "/api/identity/me/preferences")).body, ["/api/identity/me/preferences", "/api/identity/me"]],
   [clinician, "PUT", "/api/identity/me/profile", async () => ({ name: (await server.api(clinician, "GET", "/api/identity/me/profile")).body.name }), ["/api/identity/me/profile", "/api/identity/me"]],
   [admin, "POST", "/api/identity/clients", () => ({ client_name: `C ${unique()}`, redirect_uris: ["https://app.example/back"], scope: "openid", token_endpoint_auth_method: "none", grant_types: ["authorization_code"] }), ["/api/identity/clients"], (b) => (made.client = b.client_id)],
-  [admin, "POST", "/api/tenants", () => ({ slug: `t${unique()}`, name: "N", zone: "Europe/Berlin", domains: [] }), ["/api/tenants"]],
+  [admin, "PUT", () => `/api/identity/clients/${made.client}`, () => ({ ...registration(`C ${unique()}`), active: true }), ["/api/identity/clients"]],
+  [clinician, "POST", "/api/identity/launches", () => ({ client_id: made.client, patient }), ["/api/identity/clients"]],
+  [clinician, "POST", () => `/api/identity/authorizations/${made.request}/decision`, async () => { made.request = (await asked()).request; return { allow: true, scopes: ["openid", "launch/patient", "patient/*.rs"], patient }; }, ["/api/identity/me/apps"]],
+  [clinician, "PATCH", () => `/api/identity/me/apps/${made.client}`, async () => { await letIn(); return { without: ["patient/*.rs"] }; }, ["/api/identity/me/apps"]],
+  [admin, "POST", "/api/identity/sso-providers", () => provider(`P ${unique()}`), ["/api/identity/sso-providers"], (b) => (made.provider = b.id)],
+  [admin, "PUT", () => `/api/identity/sso-providers/${made.provider}`, () => provider(`P ${unique()}`), ["/api/identity/sso-providers"]],
+  [admin, "POST", "/api/identity/decide", () => ({ user: made.user, action: "read", resource: { kind: "patient", id: patient } }), ["/api/identity/access/rules"]],
+  [null, "POST", "/api/identity/links/request", () => ({ email: "nobody@fields.test", browser }), ["/api/identity/users", "/api/identity/sessions"]],
+  [null, "POST", "/api/identity/password/forgotten", () => ({ email: "nobody@fields.test", browser }), ["/api/identity/users", "/api/identity/sessions"]],
+  [null, "POST", "/api/identity/links/exchange", () => ({ link: server.addresses.clinician.split("#")[1] }), ["/api/identity/me", "/api/identity/sessions"]],
+  [clinician, "POST", "/api/identity/me/password", () => ({ ...(made.password && { current: made.password }), new: (made.password = `a calm river ${unique()}`) }), ["/api/identity/me", "/api/identity/sessions"]],
+  [null, "POST", "/api/identity/sign-in", () => ({ email: "marsh@harbour.example", password: made.password }), ["/api/identity/me", "/api/identity/sessions"], (b) => (made.token = b.access_token)],
+  // The token changes with each proof.
+  [() => made.token, "POST", "/api/identity/step-up/password", () => ({ password: made.password }), ["/api/identity/me", "/api/identity/sessions"], (b) => (made.token = b.access_token)],
+  [self, "POST", "/api/identity/proxies", () => ({ name: "Carla", email: `p${unique()}@fields.test`, relationship: "carer", scope: ["appointments"] }), ["/api/identity/proxies", "/api/identity/users"]],
+  [admin, "POST", "/api/tenants", () => ({ slug: `t${unique()}`, name: "N", zone: "Europe/Berlin", domains: [] }), ["/api/tenants"], (b) => (made.tenant = b.clinic ?? b)],
+  [admin, "PATCH", () => `/api/tenants/${made.tenant.id}`, () => ({ name: `N ${unique()}` }), ["/api/tenants", () => `/api/tenants/${made.tenant.id}`]],
+  [admin, "POST", () => `/api/tenants/${made.tenant.id}/domains`, () => ({ host: `h${unique()}.fields.test` }), ["/api/tenants", () => `/api/tenants/${made.tenant.id}`]],
+  [admin, "POST", "/api/tenants/own/export", () => ({}), ["/api/tenants/exports"]],
+  [admin, "POST", () => `/api/tenants/${made.tenant.id}/delete`, () => ({ slug: made.tenant.slug }), ["/api/tenants", () => `/api/tenants/${made.tenant.id}`]],
   [admin, "PUT", "/api/tenants/settings", async () => ({ version: (await server.api(admin, "GET", "/api/tenants/settings")).body.version, settings: { idle_minutes: 20 } }), ["/api/tenants/settings"]],
+  [admin, "POST", "/api/tenants/settings/rollback", async () => ({ version: (await server.api(admin, "GET", "/api/tenants/settings")).body.version }), ["/api/tenants/settings", "/api/tenants/settings/versions"]],
   [clinician, "POST", "/api/appointments", () => { const at = Date.now() + 864e5 + Math.floor(Math.random() * 1e4) * 36e5; return { patient_id: patient, practitioner_id: practitioner, start: new Date(at).toISOString(), end: new Date(at + 12e5).toISOString(), reason: "r" }; }, ["/api/appointments/today", "/fhir/R4/Appointment"]],
+  [null, "POST", "/api/visits/open", () => ({ link: guest.link, device: guest.device }), [() => `/api/visits/${guest.visit.id}`], (b) => (guest.token = b.access_token)],
   [() => guest.token, "POST", () => `/api/visits/${guest.visit.id}/device-check`, () => ({ camera: "ok", microphone: "ok", speaker: "ok" }), [() => `/api/visits/${guest.visit.id}`]],
   [() => guest.token, "POST", () => `/api/visits/${guest.visit.id}/consent`, () => ({ accepted: true, text_version: "1", language: "en" }), [() => `/api/visits/${guest.visit.id}`, "/fhir/R4/Consent"]],
   [clinician, "POST", () => `/api/visits/${guest.visit.id}/admit`, () => ({}), [() => `/api/visits/${guest.visit.id}`, "/api/visits"]],
@@ -52,10 +106,12 @@ const doors = () => [
   [() => guest.token, "POST", () => `/api/messaging/conversations/${guest.visit.conversation_id}/receipts`, () => ({ delivered_upto: 1, read_upto: 1 }), [() => `/api/messaging/conversations/${guest.visit.conversation_id}`]],
   [clinician, "POST", "/api/records/devices", () => ({ patient_id: patient, name: "n", kind: "wearable" }), ["/fhir/R4/Device"]],
   [clinician, "POST", () => `/api/records/patients/${patient}/break-glass`, () => ({ reason_code: "emergency", text: "unconscious, no relatives here" }), ["/api/records/break-glass?all=1"], (b) => (made.glass = b.id)],
+  [admin, "POST", () => `/api/records/break-glass/${made.glass}/assign`, () => ({ assignee: null }), ["/api/records/break-glass?all=1"]],
   [admin, "POST", () => `/api/records/break-glass/${made.glass}/review`, () => ({ review: "justified" }), ["/api/records/break-glass?all=1"]],
   [clinician, "POST", "/fhir/R4/Patient", () => ({ resourceType: "Patient", active: true, name: [{ family: "F" }] }), [(b) => `/fhir/R4/Patient/${b.id}`, (b) => `/fhir/R4/Patient/${b.id}/_history`], (b) => (made.patient = b.id), { id: STRANGER, meta: FIELDS.meta }],
   [clinician, "PUT", () => `/fhir/R4/Patient/${made.patient}`, () => ({ resourceType: "Patient", id: made.patient, active: true, name: [{ family: "G" }] }), [() => `/fhir/R4/Patient/${made.patient}`], null, { meta: FIELDS.meta }],
   [clinician, "POST", "/fhir/R4", () => ({ resourceType: "Bundle", type: "transaction", entry: [{ resource: { resourceType: "Patient", id: STRANGER, meta: FIELDS.meta, active: true }, request: { method: "POST", url: "Patient" } }] }), ["/fhir/R4/Patient?_sort=-_lastUpdated&_count=3"], null, {}],
+  [admin, "POST", "/api/operations/erasures", () => ({ patient: made.patient }), ["/fhir/R4/Patient?_sort=-_lastUpdated&_count=3"]],
 ];
 
 test("fields that are not the sender's to set are refused or not kept", async () => {
@@ -63,17 +119,20 @@ test("fields that are not the sender's to set are refused or not kept", async ()
   const roles = async (token) => (await server.api(token, "GET", "/api/identity/me")).body.roles;
   const before = [await roles(clinician), await roles(admin)];
   for (const [who, method, path, good, looks, note, more] of doors()) {
-    const [token, at] = [call(who), call(path)];
-    const plain = await server.api(token, method, at, await good());
+    const [token, body] = [call(who), await good()];
+    const at = call(path);
+    const plain = await server.api(token, method, at, body);
     assert.ok(plain.status < 300, `${method} ${at}: ${plain.status} ${JSON.stringify(plain.body)}`);
     if (note) note(plain.body);
-    const answer = await server.api(token, method, at, more ? { ...(await good()), ...more } : forged(await good()));
+    const again = await good();
+    const answer = await server.api(call(who), method, call(path), more ? { ...again, ...more } : forged(again));
     assert.ok(answer.status < 500, `${method} ${at}: ${answer.status}`);
+    if (note && answer.status < 300) note(answer.body);
     // A refusal may quote the name of a field, never its value.
     for (const mark of MARKS) assert.ok(!JSON.stringify(answer.body ?? "").includes(mark), `${method} ${at} answers ${mark}: ${JSON.stringify(answer.body)}`);
     for (const look of looks) {
       const where = call(look, answer.status < 300 ? answer.body : plain.body);
-      for (const eyes of [clinician, admin]) {
+      for (const eyes of [clinician, admin, self]) {
         const { status, body } = await server.api(eyes, "GET", where);
         assert.ok(status < 500);
         if (status < 300) for (const mark of MARKS) assert.ok(!JSON.stringify(body).includes(mark), `${method} ${at} left ${mark} at ${where}: ${JSON.stringify(body)}`);
@@ -141,12 +200,21 @@ test("no answer holds a password's hash or a secret, and none is kept by a cache
   const secret = (await server.api(clinician, "POST", "/api/records/devices", { patient_id: patient, name: "n", kind: "wearable" })).body.password;
   const client = await server.api(admin, "POST", "/api/identity/clients", { client_name: "Secret keeper", redirect_uris: ["https://app.example/back"], scope: "openid", token_endpoint_auth_method: "client_secret_basic", grant_types: ["authorization_code"] });
   assert.equal(client.status, 201, JSON.stringify(client.body));
+  const own = await server.api(admin, "POST", "/api/identity/clients", registration("Reader of one record"));
+  assert.equal(own.status, 201, JSON.stringify(own.body));
+  made.client = own.body.client_id;
+  const { access_token: application, code } = await letIn();
   const rootKey = await readFile(`${server.dir}/secrets/root.key`);
-  const secrets = [secret, client.body.client_secret, clinician, admin, guest.token, rootKey.toString("utf8").trim(), rootKey.toString("base64"), rootKey.toString("hex"), "$argon2", "password_hash", "PRIVATE KEY", '"d":"'].filter((s) => typeof s === "string" && s.length >= 4);
-  assert.ok(secrets.length >= 10, String(secrets.length));
+  const secrets = [secret, client.body.client_secret, clinician, admin, self, application, code, guest.token, rootKey.toString("utf8").trim(), rootKey.toString("base64"), rootKey.toString("hex"), "$argon2", "password_hash", "PRIVATE KEY", '"d":"'].filter((s) => typeof s === "string" && s.length >= 4);
+  assert.ok(secrets.length >= 13, String(secrets.length));
   const walked = await readable();
   assert.ok(walked.length >= 40, String(walked.length));
-  for (const [who, token] of [["clinician", clinician], ["admin", admin], ["guest", guest.token], ["nobody", null]]) {
+  const callers = [["clinician", clinician], ["admin", admin], ["patient", self], ["application", application], ["guest", guest.token], ["nobody", null]];
+  // Each of them is who they are said to be, so that what follows is their answers and not refusals.
+  for (const [who, path, expected] of [["clinician", "/api/identity/me", 200], ["admin", "/api/identity/users", 200], ["patient", "/api/identity/me/access-log", 200], ["application", `/fhir/R4/Patient/${patient}`, 200], ["guest", `/api/visits/${guest.visit.id}`, 200], ["nobody", "/api/identity/me", 401]]) {
+    assert.equal((await server.api(callers.find(([name]) => name === who)[1], "GET", path)).status, expected, `${who} ${path}`);
+  }
+  for (const [who, token] of callers) {
     for (const path of walked) {
       const answer = await fetch(server.url + path, { headers: { origin: "https://evil.example", ...(token && { authorization: `Bearer ${token}` }) } });
       const text = await answer.text();

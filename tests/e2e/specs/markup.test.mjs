@@ -42,6 +42,18 @@ async function watched(address) {
   return page;
 }
 
+/** A watched person with a session that was begun elsewhere. */
+async function signedIn(token) {
+  const page = await watched("about:blank");
+  const { user } = (await server.api(token, "GET", "/api/identity/me")).body;
+  await page.addInitScript(([token, user, host]) => {
+    if (location.host === host) sessionStorage.setItem("medtech.session", JSON.stringify({ token, expiresAt: "2099-01-01T00:00:00Z", user }));
+  }, [token, user, new URL(server.url).host]);
+  return page;
+}
+
+const id = (page, name) => page.getByTestId(name);
+
 async function nothingRan(page, where) {
   const found = await page.evaluate(() => ({
     ran: window.__ran ?? null,
@@ -97,8 +109,8 @@ test("markup in every field is text on every screen", async () => {
   const texts = Object.fromEntries(Object.entries(settings.settings).filter(([k, v]) => typeof v === "string" && /name|text|greeting|line|title|contact/.test(k)).map(([k]) => [k, MARKUP[0]]));
   const changed = await server.api(admin, "PUT", "/api/tenants/settings", { version: settings.version, settings: texts });
   assert.ok(changed.status === 200 || changed.status === 422 || changed.status === 400, JSON.stringify(changed.body));
-  const tenant = (await send(admin, "GET", "/api/tenants")).tenants?.[0] ?? (await send(admin, "GET", "/api/tenants/current"));
-  await server.api(admin, "PATCH", `/api/tenants/${tenant.id}`, { name: MARKUP[0] });
+  const [tenant] = (await send(admin, "GET", "/api/tenants")).clinics;
+  await send(admin, "PATCH", `/api/tenants/${tenant.id}`, { name: MARKUP[0] });
 
   const screens = {
     clinician: ["/app/today", "/app/queue", "/app/board", `/app/visit/${visit.id}`, "/app/account/security", "/app/account/profile", "/app/account/preferences", "/app/account/privacy"],
@@ -151,6 +163,143 @@ test("markup in every field is text on every screen", async () => {
   assert.equal(answer.status(), 200);
   await nothingRan(outbox, "/dev/outbox");
   assert.ok((await outbox.evaluate(() => document.body.textContent)).includes("markup.example"));
+});
+
+/** Writes into the fields of a form by hand, sends it, and sees each text again as it was typed. */
+async function types(page, fields, button, done) {
+  for (const [field, text] of Object.entries(fields)) await page.locator(`[name=${field}]`).fill(text);
+  await id(page, button).click();
+  await done();
+}
+
+test("markup is text on the guest's screens: welcome, devices, consent, waiting room, consultation, chat, end", async () => {
+  // Everybody and everything that these screens name is markup: who comes, who expects them, what the clinic is called.
+  const practitioner = (await server.api(clinician, "GET", `/fhir/R4/Practitioner/${(await server.api(clinician, "GET", "/api/identity/me")).body.user.practitioner_id}`)).body;
+  const patient = (await send(clinician, "GET", "/fhir/R4/Patient?_count=50")).entry.map((e) => e.resource).find((p) => p.birthDate);
+  const names = { practitioner: `Dr ${MARKUP[10]}`, given: MARKUP[22], clinic: MARKUP[12] };
+  await send(clinician, "PUT", `/fhir/R4/Practitioner/${practitioner.id}`, { ...practitioner, name: [{ text: names.practitioner, family: names.practitioner }] });
+  await send(clinician, "PUT", `/fhir/R4/Patient/${patient.id}`, { ...patient, name: [{ given: [names.given], family: MARKUP[19] }] });
+  const [clinic] = (await send(admin, "GET", "/api/tenants")).clinics;
+  await send(admin, "PATCH", `/api/tenants/${clinic.id}`, { name: names.clinic });
+  // Nobody else waits: the first in line is told whom they will meet.
+  await send(clinician, "POST", `/api/visits/${visit.id}/admit`, {});
+  const booked = await send(clinician, "POST", "/api/appointments", {
+    patient_id: patient.id, practitioner_id: practitioner.id, start: new Date(Date.now() + 40 * 864e5).toISOString(), end: new Date(Date.now() + 40 * 864e5 + 12e5).toISOString(), reason: MARKUP[3],
+  });
+  const page = await watched(server.url + booked.visit_link);
+  /** The screen stands, shows what it should as it was typed, and nothing of it ran. */
+  const screen = async (name, texts) => {
+    const where = await eventually(`${name} shows its texts`, async () => {
+      const shown = await page.evaluate(() => document.body.textContent + [...document.querySelectorAll("[aria-label]")].map((e) => e.getAttribute("aria-label")).join("\n"));
+      return texts.every((text) => shown.includes(text)) && name;
+    }, 20_000).catch(async (error) => { throw new Error(`${error.message}: ${await page.evaluate(() => document.body.textContent)}`); });
+    await nothingRan(page, where);
+  };
+  await id(page, "visit-start").waitFor();
+  await screen("welcome", [names.clinic, names.practitioner]);
+  await id(page, "visit-start").click();
+  const consent = id(page, "consent-check");
+  await id(page, "device-allow").or(id(page, "device-continue")).or(consent).first().waitFor();
+  await screen("device check", [names.clinic]);
+  await eventually("the device check passes", async () => {
+    for (const button of ["device-allow", "device-continue"]) {
+      if (await id(page, button).isEnabled({ timeout: 200 }).catch(() => false)) await id(page, button).click({ timeout: 1000 }).catch(() => {});
+    }
+    return consent.isVisible();
+  });
+  await screen("consent", [names.clinic, names.practitioner]);
+  await consent.check();
+  await id(page, "consent-accept").click();
+  await id(page, "waiting-room").waitFor();
+  await screen("waiting room", [names.clinic, names.practitioner]);
+
+  // What the clinician and the guest write by hand, on the guest's side, while waiting and in the consultation.
+  const own = await send(clinician, "GET", `/api/visits/${booked.visit_id}`);
+  const talk = `/api/messaging/conversations/${own.conversation_id}/messages`;
+  for (const text of MARKUP) await send(clinician, "POST", talk, { client_id: randomUUID(), body: { text } });
+  await id(page, "open-chat").click();
+  const wholeTalk = async (where, typed) => {
+    const list = id(page, "chat-list");
+    // Shown in parts where it is long: from the end to the beginning, all that was ever seen.
+    const seen = new Set();
+    await eventually(`${where}: all texts are shown`, async () => {
+      const shown = await list.evaluate((e) => { const text = e.textContent; e.scrollTop = e.scrollTop > 0 ? Math.max(0, e.scrollTop - e.clientHeight / 2) : e.scrollHeight; return text; });
+      for (const text of [...MARKUP, ...typed]) if (shown.includes(text)) seen.add(text);
+      return seen.size === MARKUP.length + typed.length;
+    });
+    await nothingRan(page, where);
+  };
+  const typed = [];
+  const write = async (texts) => {
+    for (const text of texts) {
+      await id(page, "chat-input").fill(text);
+      await id(page, "chat-input").press("Enter");
+      typed.push(text);
+    }
+  };
+  await write(MARKUP.slice(0, 8).map((text) => `waiting ${text}`));
+  await wholeTalk("the chat of the waiting room", typed);
+  await id(page, "close-chat").click();
+  await send(clinician, "POST", `/api/visits/${own.id}/admit`, {});
+  await id(page, "consult").waitFor();
+  await screen("consultation", [names.practitioner]);
+  await id(page, "toggle-chat").click();
+  await write(MARKUP.slice(8, 16).map((text) => `inside ${text}`));
+  await wholeTalk("the chat of the consultation", typed);
+  await send(clinician, "POST", `/api/visits/${own.id}/end`, {});
+  await id(page, "visit-ended").waitFor();
+  await screen("end", [names.clinic, names.practitioner]);
+  await page.context().close();
+});
+
+test("names and notes that are typed by hand are text: the patient's account, the carer's, the clinician's notes", async () => {
+  const token = await server.run("token", "--user", "patient");
+  let page = await signedIn(token);
+  await page.goto(`${server.url}/app/account/profile`);
+  for (const [n, text] of MARKUP.slice(0, 6).entries()) {
+    const [name, pronouns] = [`${n} ${text}`, MARKUP[n + 30].slice(0, 40)];
+    await id(page, "profile-name").waitFor();
+    await types(page, { name, pronouns }, "profile-save", () => eventually("the name is kept", async () => (await server.api(token, "GET", "/api/identity/me/profile")).body.name === name));
+    await nothingRan(page, `profile ${n}`);
+    await page.reload();
+    await id(page, "profile-name").waitFor();
+    assert.equal(await id(page, "profile-name").inputValue(), name);
+    assert.equal(await page.locator("[name=pronouns]").inputValue(), pronouns);
+    await nothingRan(page, `profile ${n} again`);
+  }
+  await page.context().close();
+  page = await signedIn(token);
+  await page.goto(`${server.url}/app/account/privacy`);
+  await id(page, "user-menu").click();
+  await id(page, "my-account").waitFor();
+  await eventually("the menu says the name", () => page.evaluate((name) => document.body.textContent.includes(name), `5 ${MARKUP[5]}`));
+  await nothingRan(page, "the menu");
+  await page.keyboard.press("Escape");
+  for (const [n, text] of [MARKUP[0], MARKUP[9], MARKUP[23]].entries()) {
+    await id(page, "proxy-add").click();
+    await id(page, "proxy-name").waitFor();
+    await types(page, { name: `Carer ${text}`, email: `carer${n}@markup.example` }, "proxy-send", () => page.getByTestId("proxy").filter({ hasText: `Carer ${text}` }).waitFor());
+    await nothingRan(page, `proxy ${n}`);
+  }
+  for (const path of ["privacy", "security", "preferences", "profile"]) {
+    await page.goto(`${server.url}/app/account/${path}`);
+    await page.getByRole("main").first().waitFor();
+    await page.waitForLoadState("networkidle").catch(() => {});
+    await nothingRan(page, `the patient's ${path}`);
+  }
+  await page.context().close();
+
+  const host = await signedIn(clinician);
+  await host.goto(`${server.url}/app/visit/${visit.id}`);
+  const note = id(host, "note");
+  await note.waitFor({ timeout: 20_000 });
+  await note.fill(MARKUP.join("\n"));
+  await note.blur();
+  await nothingRan(host, "the note");
+  await host.reload();
+  await eventually("the note came back as it was typed", async () => (await note.inputValue()) === MARKUP.join("\n"));
+  await nothingRan(host, "the note again");
+  await host.context().close();
 });
 
 test("an uploaded picture or page with a script in it runs nothing when it is opened", async () => {
