@@ -1,7 +1,6 @@
 // The calls of everyone's own pages.
 import type { ApiClient } from '../../core/api/client';
-
-const id = encodeURIComponent;
+import { segment as id } from '../../core/api/segment';
 
 export interface Profile {
   name: string; email: string; language: string | null; zone: string | null; phone: string | null; pronouns: string | null;

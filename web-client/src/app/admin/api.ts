@@ -1,8 +1,7 @@
 // The calls of the administrators' pages.
 import type { ApiClient } from '../../core/api/client';
 import type { Role } from '../../core/api/types';
-
-const id = encodeURIComponent;
+import { segment as id } from '../../core/api/segment';
 
 export type Standing = 'active' | 'invited' | 'expired' | 'locked';
 export interface Person {
@@ -34,14 +33,14 @@ export interface Export {
 
 export const people = {
   list: (api: ApiClient, search: string, role: string, after?: string) =>
-    api.get<{ users: Person[]; next: string | null }>(`/api/identity/users?limit=50&search=${id(search)}&role=${id(role)}${after ? `&after=${id(after)}` : ''}`),
+    api.get<{ users: Person[]; next: string | null }>(`/api/identity/users?limit=50&search=${encodeURIComponent(search)}&role=${encodeURIComponent(role)}${after ? `&after=${encodeURIComponent(after)}` : ''}`),
   one: (api: ApiClient, person: string) => api.get<PersonDetail>(`/api/identity/users/${id(person)}`),
   invite: (api: ApiClient, who: { email: string; name: string; roles: Role[] }) => api.post<Person>('/api/identity/users', who),
   edit: (api: ApiClient, person: string, edit: { name?: string; roles?: Role[]; practitioner_id?: string; patient_id?: string }) =>
     api.patch<Person>(`/api/identity/users/${id(person)}`, edit),
   act: (api: ApiClient, person: string, act: Act) => api.post<Person>(`/api/identity/users/${id(person)}/${act}`),
   records: (api: ApiClient, kind: string, search: string) =>
-    api.get<{ records: Candidate[] }>(`/api/identity/records?kind=${id(kind)}&search=${id(search)}`),
+    api.get<{ records: Candidate[] }>(`/api/identity/records?kind=${encodeURIComponent(kind)}&search=${encodeURIComponent(search)}`),
 };
 
 export const clinics = {

@@ -33,6 +33,12 @@ function asked(call: Call, args: unknown[]): string {
   return paths[0] ?? '';
 }
 
+/** Where nothing must be asked for. */
+async function refused(call: Call, args: unknown[]): Promise<void> {
+  const api = new Proxy({}, { get: () => (path: string) => { throw new Error(`asked for ${path}`); } });
+  await call(api as ApiClient, ...args);
+}
+
 const calls = Object.entries({ endpoints, own, admin, fhir }).flatMap(([file, groups]) => Object.entries(groups as Record<string, unknown>).flatMap(([group, all]) =>
   Object.entries(all as Record<string, unknown>).flatMap(([name, call]): Array<[string, Call]> => (typeof call === 'function' ? [[`${file}.${group}.${name}`, call as Call]] : []))));
 
@@ -45,7 +51,7 @@ function expectSame(address: string, usual: string, hostile: string) {
   expect([...is.searchParams]).toEqual([...was.searchParams].map(([name, value]) => [name, swap(value)]));
 }
 
-test('hostile ids stay one segment or one value of every address that the page builds', () => {
+test('hostile ids stay one segment or one value of every address that the page builds', async () => {
   expect(calls.length).toBeGreaterThan(90);
   let held = 0;
   for (const [name, call] of calls) {
@@ -58,6 +64,12 @@ test('hostile ids stay one segment or one value of every address that the page b
       });
       const usual = asked(call, args(PLAIN));
       for (const hostile of HOSTILE) expectSame(asked(call, args(hostile)), usual, hostile);
+      // No escaping keeps these two in a path.
+      const inPath = new URL(usual, 'https://clinic.test').pathname.split('/').includes(PLAIN);
+      for (const step of ['.', '..']) {
+        if (inPath) await expect(refused(call, args(step)), name).rejects.toThrow('not an id');
+        else expectSame(asked(call, args(step)), usual, step);
+      }
       if (usual.includes(PLAIN)) held += 1;
     }
   }

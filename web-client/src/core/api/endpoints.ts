@@ -5,8 +5,7 @@ import type {
   OAuthMetadata, OpenedVisit, PasskeyInfo, Proved, Security, SessionInfo, SignedIn, SignInAnswer, SsoChange, SsoProvider, Visit,
 } from './types';
 import type { Finished, Started } from '../webauthn/passkeys';
-
-const id = encodeURIComponent;
+import { segment as id } from './segment';
 
 export const identity = {
   signIn: (api: ApiClient, email: string, password: string) =>
@@ -27,7 +26,7 @@ export const identity = {
   me: (api: ApiClient) => api.get<Me>('/api/identity/me'),
   /** Names and roles of subjects, for administrators. */
   names: (api: ApiClient, subjects: readonly string[]) =>
-    api.get<{ people: Record<string, AuditPerson> }>(`/api/identity/names?of=${id(subjects.join(','))}`),
+    api.get<{ people: Record<string, AuditPerson> }>(`/api/identity/names?of=${encodeURIComponent(subjects.join(','))}`),
   /** What a user can see; with a patient, why they may or may not see that record. */
   rules: (api: ApiClient) => api.get<AccessRules>('/api/identity/access/rules'),
   decide: (api: ApiClient, user: string, patient: string) => api.post<AccessAnswer>('/api/identity/decide',
@@ -59,7 +58,7 @@ export const account = {
 
 export const appointments = {
   day: (api: ApiClient, date?: string) =>
-    api.get<{ appointments: Appointment[] }>(`/api/appointments/today${date ? `?date=${id(date)}` : ''}`),
+    api.get<{ appointments: Appointment[] }>(`/api/appointments/today${date ? `?date=${encodeURIComponent(date)}` : ''}`),
 };
 
 export const visits = {
@@ -111,7 +110,7 @@ export const notices = {
 };
 
 export const board = {
-  alerts: (api: ApiClient, name: string) => api.get<{ alerts: Alert[] }>(`/api/notifications/alerts?board=${id(name)}`),
+  alerts: (api: ApiClient, name: string) => api.get<{ alerts: Alert[] }>(`/api/notifications/alerts?board=${encodeURIComponent(name)}`),
   acknowledge: (api: ApiClient, alert: string) =>
     api.post<Alert | undefined>(`/api/notifications/alerts/${id(alert)}/acknowledge`),
 };

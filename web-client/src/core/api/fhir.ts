@@ -1,5 +1,6 @@
 // The few reads that the screens make by FHIR itself.
 import type { ApiClient } from './client';
+import { segment } from './segment';
 
 export interface FhirPatient { id: string; name: string; birthDate: string | null }
 
@@ -13,7 +14,7 @@ function patientOf(resource: Resource): FhirPatient {
 }
 
 export const fhir = {
-  patient: async (api: ApiClient, id: string) => patientOf(await api.get<Resource>(`/fhir/R4/Patient/${encodeURIComponent(id)}`)),
+  patient: async (api: ApiClient, id: string) => patientOf(await api.get<Resource>(`/fhir/R4/Patient/${segment(id)}`)),
   patients: async (api: ApiClient, name: string, signal?: AbortSignal) => {
     const page = await api.get<{ entry?: Array<{ resource?: Resource }> }>(`/fhir/R4/Patient?name=${encodeURIComponent(name)}&_count=8`, signal);
     return (page.entry ?? []).flatMap((e) => (e.resource ? [patientOf(e.resource)] : []));

@@ -1,4 +1,5 @@
 // One conversation: history by sequence, live messages, receipts, and the outbox of what is not sent yet.
+import { segment } from '../api/segment';
 import type { ApiClient } from '../api/client';
 import { messaging } from '../api/endpoints';
 import { asApiError, type ApiError } from '../api/problem';
@@ -89,7 +90,7 @@ export class Thread {
 
   /** Fetches a file with the reader's own right to it and hands it to the browser to keep. */
   async saveFile(file: FileRef): Promise<void> {
-    const blob = await this.api.blob(`/files/${encodeURIComponent(file.id)}`);
+    const blob = await this.api.blob(`/files/${segment(file.id)}`);
     const link = document.createElement('a');
     link.href = URL.createObjectURL(new Blob([blob], { type: 'application/octet-stream' }));
     link.download = file.name;
