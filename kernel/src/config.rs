@@ -145,6 +145,8 @@ pub struct Mail {
 pub struct Files {
     /// `tcp://host:port` or `unix:/path` of a clamd that looks at every file before anybody may read it. Absent: nobody does.
     pub scanner: Option<String>,
+    /// Hand files to a scanner on another machine, without TLS (clamd knows none).
+    pub allow_plain: bool,
 }
 
 /// The log of the process, on its standard error. Which entries: `MEDTECH_LOG`.

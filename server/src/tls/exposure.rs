@@ -148,6 +148,16 @@ pub(crate) fn outgoing(config: &Config) -> Result<Vec<Finding>> {
             config.mqtt.allow_plain,
         ));
     }
+    if let Some(scanner) = &config.files.scanner
+        && let Some(host) = scanner.strip_prefix("tcp://").and_then(|rest| rest.rsplit_once(':'))
+        && !is_this_machine(host.0)
+    {
+        found.push(Finding::new(
+            "files.scanner leads to another machine, and its protocol knows no TLS",
+            "run clamd on this machine, or reach it through a tunnel; files.allow_plain = true accepts it",
+            config.files.allow_plain,
+        ));
+    }
     Ok(found)
 }
 
@@ -252,6 +262,13 @@ mod tests {
                 "mqtts://u:p@broker.example",
                 "mqtt://127.0.0.1",
                 "MQTT_ALLOW_PLAIN",
+            ),
+            (
+                "FILES_SCANNER",
+                "tcp://scan.example:3310",
+                "unix:/run/clamav/clamd.ctl",
+                "tcp://127.0.0.1:3310",
+                "FILES_ALLOW_PLAIN",
             ),
         ] {
             assert_eq!(counts(&[(key, plain)]), (1, 0), "{plain}");

@@ -1,5 +1,5 @@
 // Whatever stands in an id, the address stays the one that is meant: our origin, the same segments, no query but ours.
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import * as own from '../../app/account/api';
 import * as admin from '../../app/admin/api';
 import type { ApiClient } from './client';
@@ -51,7 +51,7 @@ function expectSame(address: string, usual: string, hostile: string) {
   expect([...is.searchParams]).toEqual([...was.searchParams].map(([name, value]) => [name, swap(value)]));
 }
 
-test('hostile ids stay one segment or one value of every address that the page builds', async () => {
+it('hostile ids stay one segment or one value of every address that the page builds', async () => {
   expect(calls.length).toBeGreaterThan(90);
   let held = 0;
   for (const [name, call] of calls) {
