@@ -8,7 +8,7 @@ use super::{FileRow, Files};
 use crate::{Messaging, model::Message};
 pub(crate) use clamd::Address;
 use clamd::Found;
-use medtech_kernel::{Error, Result, TenantId, Tx, audit, bus::Event, config::Config};
+use medtech_kernel::{Error, Result, TenantId, Tx, audit, bus::Event, clock::Millis, config::Config};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{
@@ -27,6 +27,8 @@ use uuid::Uuid;
 const TURN: i64 = 8;
 /// How long a scanner that is away is left alone, and how often the queue is looked at without being called.
 const PAUSE: Duration = Duration::from_secs(5);
+/// A file that the scanner would not look at is tried again after this long at least, and at most, by its age.
+const HOLD: (Millis, Millis) = (5_000, 600_000);
 
 /// What is known of a finished file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,10 +216,17 @@ impl Messaging {
                     Ok(true) => looked += 1,
                     Ok(false) => {}
                     Err(e) => {
-                        if !self.files.scanner.away.swap(true, Ordering::Relaxed) {
+                        // Does it choke on this file, or is it away? Either way the others go first.
+                        let there = address.ping().await.is_ok();
+                        self.put_back(tenant.id, id, there).await;
+                        if there {
+                            tracing::warn!(file = %id, tenant = %tenant.id, error = %e, "the scanner broke off at a file; it waits");
+                        } else if !self.files.scanner.away.swap(true, Ordering::Relaxed) {
                             tracing::warn!(error = %e, "the scanner of files does not answer; files wait");
                         }
-                        return false;
+                        if !there {
+                            return false;
+                        }
                     }
                 }
                 if self.files.scanner.away.swap(false, Ordering::Relaxed) {
@@ -254,15 +263,23 @@ impl Messaging {
         };
         let Err(e) = done else { return Ok(true) };
         tracing::warn!(file = %id, tenant = %tenant, error = %e, "a file was not checked; it waits");
-        let later = self
-            .ctx
-            .db
-            .write(tenant, move |tx| Box::pin(store::postpone(tx, id)))
-            .await;
-        if let Err(e) = later {
+        self.put_back(tenant, id, true).await;
+        Ok(false)
+    }
+
+    /// To the end of the queue; held there for a while where the fault is the file's own.
+    async fn put_back(&self, tenant: TenantId, id: Uuid, own: bool) {
+        let later = self.ctx.db.write(tenant, move |tx| {
+            Box::pin(async move {
+                match own {
+                    true => store::hold(tx, id, HOLD.0, HOLD.1).await,
+                    false => store::postpone(tx, id).await,
+                }
+            })
+        });
+        if let Err(e) = later.await {
             tracing::warn!(file = %id, tenant = %tenant, error = %e, "a file stays where it is in the queue");
         }
-        Ok(false)
     }
 
     async fn plain(&self, tenant: TenantId, id: Uuid) -> Result<Option<(FileRow, super::sealed::Plain)>> {
