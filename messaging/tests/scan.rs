@@ -346,6 +346,45 @@ fn a_file_at_which_the_scanner_breaks_off_holds_up_no_other() {
     });
 }
 
+#[test]
+fn harmful_bytes_that_a_crash_has_left_go_at_the_next_start() {
+    both(|w| {
+        Box::pin(async move {
+            let (scanner, _, _task) = own_clamd(1 << 20).await;
+            let s = Scene::new(w, Some(&scanner)).await?;
+            let bad = s.upload("eicar.txt", "text/plain", eicar()).await;
+            let good = s.upload("good.txt", "text/plain", b"good".to_vec()).await;
+            assert_eq!(s.settled(&bad).await.1, "file.harmful");
+            assert_eq!(s.settled(&good).await.2, b"good");
+            let objects = (w.ctx.config.data_dir).join(format!("files/tenant-{}/object", w.north.id));
+            let object = objects.join(id_of(&bad).to_string());
+            // The worker deletes after the verdict is known.
+            for _ in 0..600 {
+                if !object.exists() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            s.stop.send_replace(true);
+            for scanner in [Some(scanner.as_str()), None] {
+                // As it stands when the process ends between the verdict and the deletion.
+                std::fs::write(&object, eicar()).unwrap();
+                let again = Scene::new(w, scanner).await?;
+                assert!(!object.exists(), "{scanner:?}");
+                assert_eq!(again.get(&bad).await.1, "file.harmful");
+                assert_eq!(again.get(&good).await.2, b"good");
+                again.stop.send_replace(true);
+            }
+            // What cannot be deleted stays refused, and keeps nothing from starting.
+            std::fs::create_dir_all(object.join("in the way")).unwrap();
+            let again = Scene::new(w, Some(&scanner)).await?;
+            assert_eq!(again.get(&bad).await.1, "file.harmful");
+            std::fs::remove_dir_all(&object).unwrap();
+            Ok(())
+        })
+    });
+}
+
 fn config(s: &Scene) -> Config {
     let mut config = Config::default();
     config.files.scanner.clone_from(&s.scanner);

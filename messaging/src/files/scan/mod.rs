@@ -25,6 +25,8 @@ use uuid::Uuid;
 
 /// Files of one clinic looked at before the next clinic has its turn.
 const TURN: i64 = 8;
+/// Harmful files of which the bytes are looked for at once, at the start.
+const SWEPT: i64 = 500;
 /// How long a scanner that is away is left alone, and how often the queue is looked at without being called.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A file that the scanner would not look at is tried again after this long at least, and at most, by its age.
@@ -169,6 +171,11 @@ impl Files {
 impl Messaging {
     /// The worker that hands finished files to the scanner; none is needed without one.
     pub async fn start_scanner(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<Option<JoinHandle<()>>> {
+        for tenant in self.ctx.tenants.all() {
+            if let Err(e) = self.sweep_harmful(tenant.id).await {
+                tracing::warn!(tenant = %tenant.id, error = %e, "harmful files that were refused are not known");
+            }
+        }
         let Some(address) = self.files.scanner.address.clone() else {
             return Ok(None);
         };
@@ -321,8 +328,30 @@ impl Messaging {
             .await?;
         if verdict == Verdict::Harmful {
             tracing::warn!(file = %id, tenant = %tenant, "a harmful file was refused");
-            self.files.objects.delete(tenant, id).await?;
+            self.take_away(tenant, id).await;
         }
         Ok(())
+    }
+
+    /// The bytes of files found harmful that a crash, or a disk that failed, has left. Also where no scanner is configured
+    /// any more.
+    async fn sweep_harmful(&self, tenant: TenantId) -> Result<()> {
+        let mut after = Uuid::nil();
+        loop {
+            let some = store::harmful(&self.ctx.db, tenant, after, SWEPT).await?;
+            let Some(last) = some.last() else { return Ok(()) };
+            after = *last;
+            for id in some {
+                self.take_away(tenant, id).await;
+            }
+        }
+    }
+
+    /// Refused it is already, so a failure here changes nothing of the verdict.
+    async fn take_away(&self, tenant: TenantId, id: Uuid) {
+        if let Err(e) = self.files.objects.delete(tenant, id).await {
+            tracing::error!(file = %id, tenant = %tenant, error = %e,
+                "the bytes of a harmful file could not be deleted; they are tried again at the next start");
+        }
     }
 }

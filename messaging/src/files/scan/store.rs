@@ -19,6 +19,8 @@ const OF_PAGE: &str = "SELECT v.file, v.verdict FROM message m
 const WAITING: &str = "SELECT file FROM file_verdict WHERE tenant = $1 AND verdict = 'waiting' AND at <= $3
     ORDER BY at LIMIT $2";
 const CREATED: &str = "SELECT created_at FROM shared_file WHERE tenant = $1 AND id = $2";
+const HARMFUL: &str = "SELECT file FROM file_verdict WHERE tenant = $1 AND verdict = 'harmful' AND file > $2
+    ORDER BY file LIMIT $3";
 const POSTPONE: &str = "UPDATE file_verdict SET at = $3 WHERE tenant = $1 AND file = $2 AND verdict = 'waiting'";
 const DROP: &str = "DELETE FROM file_verdict WHERE tenant = $1 AND file = $2";
 
@@ -64,6 +66,12 @@ pub(super) async fn of_page(
 
 pub(super) async fn waiting(db: &Db, tenant: TenantId, limit: i64) -> Result<Vec<Uuid>> {
     let rows = db.query(tenant, WAITING, &[limit.into(), db.now().into()]).await?;
+    rows.iter().map(|r| r.uuid(0)).collect()
+}
+
+/// Harmful files behind one, in the order of their ids.
+pub(super) async fn harmful(db: &Db, tenant: TenantId, after: Uuid, limit: i64) -> Result<Vec<Uuid>> {
+    let rows = db.query(tenant, HARMFUL, &[after.into(), limit.into()]).await?;
     rows.iter().map(|r| r.uuid(0)).collect()
 }
 
