@@ -3,7 +3,7 @@
 
 use medtech_kernel::{
     BoxFuture, Migration, Result, TenantId, Val,
-    db::{Engine, Script},
+    db::{Engine, Insert, Script, Ty},
     testkit::{World, on_both_engines, scan::legible},
     vault::{self, Blind, Cell, Field, Sheet},
 };
@@ -120,6 +120,49 @@ async fn a_sealed_text_comes_back_and_opens_in_its_place_alone() {
             w.forge(north, SWAP, vec![ada.into(), bob.into()]).await?;
             let moved = find(w, north, "bob@quill.example").await.unwrap_err();
             assert_eq!(moved.code, "vault.tampered");
+            Ok(())
+        })
+    })
+    .await;
+}
+
+/// What somebody writes is theirs, however it begins: in a sealed column, in a clear one, and as a question.
+#[tokio::test]
+async fn a_text_that_begins_like_a_sealed_one_is_a_text() {
+    both(|w| {
+        Box::pin(async move {
+            let north = w.north.id;
+            let real = "sealed2:AAAQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+            for (n, text) in (1..).zip(["sealed2:a", "sealed2:", real, "plain1:sealed2:a", "plain1:a", "plain1:"]) {
+                let id = Uuid::from_u128(n);
+                // Its columns as clear ones, as codes and addresses of resources are.
+                exec(w, north, CLEAR, vec![id.into(), text.into(), text.into(), text.into()]).await?;
+                let rows = w.ctx.db.query(north, BY_MAIL, &[text.into(), text.into()]).await?;
+                assert_eq!(rows.len(), 1, "{text}");
+                assert_eq!(
+                    (rows[0].text(1)?, rows[0].opt_text(2)?, rows[0].text(3)?),
+                    (text, Some(text), text)
+                );
+                // As a person's name.
+                let id = Uuid::from_u128(100 + n);
+                let mail = format!("{n}@quill.example");
+                add(w, north, id, text, Some(text), &mail).await?;
+                assert_eq!(
+                    find(w, north, &mail).await?,
+                    Some((text.into(), Some(text.into()), mail))
+                );
+            }
+            // In a transaction, and many rows at once.
+            static MANY: Insert = Insert::new("person", &[("id", Ty::Uuid), ("name", Ty::Text), ("mail", Ty::Text)]);
+            let values = vec![Uuid::from_u128(200).into(), "sealed2:b".into(), "sealed2:many".into()];
+            let name = w.ctx.db.write(north, move |tx| {
+                Box::pin(async move {
+                    tx.insert(&MANY, &values).await?;
+                    let asked = ["sealed2:many".into(), "sealed2:many".into()];
+                    tx.query_one(BY_MAIL, &asked).await?.string(1)
+                })
+            });
+            assert_eq!(name.await?, "sealed2:b");
             Ok(())
         })
     })

@@ -39,7 +39,10 @@ fn eicar() -> Vec<u8> {
     [first, second].concat().into_bytes()
 }
 
-/// Speaks INSTREAM of clamd(8): finds the test file, and refuses what is longer than `most`.
+/// What the small scanner breaks off at.
+const CHOKES: &[u8] = b"more than I can chew";
+
+/// Speaks INSTREAM of clamd(8): finds the test file, refuses what is longer than `most`, and breaks off at [`CHOKES`].
 async fn clamd(listener: TcpListener, most: usize) {
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(answer(stream, most));
@@ -66,6 +69,9 @@ async fn answer(mut stream: TcpStream, most: usize) -> std::io::Result<()> {
         }
         let mut piece = vec![0; length];
         stream.read_exact(&mut piece).await?;
+        if piece == CHOKES {
+            return Ok(());
+        }
         all.extend(piece);
     }
     let found = all.windows(68).any(|w| w == eicar());
@@ -318,6 +324,62 @@ fn what_the_scanner_does_not_read_whole_is_not_let_through_and_holds_up_nothing(
             assert_eq!(s.settled(&small).await.2, b"small");
             let (status, code, _) = s.get(&large).await;
             assert_eq!((status, code.as_str()), (409, "file.checking"));
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_file_at_which_the_scanner_breaks_off_holds_up_no_other() {
+    both(|w| {
+        Box::pin(async move {
+            let (scanner, _, _task) = own_clamd(1 << 20).await;
+            let s = Scene::new(w, Some(&scanner)).await?;
+            let bad = s.upload("bad.txt", "text/plain", CHOKES.to_vec()).await;
+            let good = s.upload("good.txt", "text/plain", b"good".to_vec()).await;
+            assert_eq!(s.settled(&good).await.2, b"good");
+            // The scanner is not away, and the file is still waiting.
+            let (status, code, _) = s.get(&bad).await;
+            assert_eq!((status, code.as_str()), (409, "file.checking"));
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn harmful_bytes_that_a_crash_has_left_go_at_the_next_start() {
+    both(|w| {
+        Box::pin(async move {
+            let (scanner, _, _task) = own_clamd(1 << 20).await;
+            let s = Scene::new(w, Some(&scanner)).await?;
+            let bad = s.upload("eicar.txt", "text/plain", eicar()).await;
+            let good = s.upload("good.txt", "text/plain", b"good".to_vec()).await;
+            assert_eq!(s.settled(&bad).await.1, "file.harmful");
+            assert_eq!(s.settled(&good).await.2, b"good");
+            let objects = (w.ctx.config.data_dir).join(format!("files/tenant-{}/object", w.north.id));
+            let object = objects.join(id_of(&bad).to_string());
+            // The worker deletes after the verdict is known.
+            for _ in 0..600 {
+                if !object.exists() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            s.stop.send_replace(true);
+            for scanner in [Some(scanner.as_str()), None] {
+                // As it stands when the process ends between the verdict and the deletion.
+                std::fs::write(&object, eicar()).unwrap();
+                let again = Scene::new(w, scanner).await?;
+                assert!(!object.exists(), "{scanner:?}");
+                assert_eq!(again.get(&bad).await.1, "file.harmful");
+                assert_eq!(again.get(&good).await.2, b"good");
+                again.stop.send_replace(true);
+            }
+            // What cannot be deleted stays refused, and keeps nothing from starting.
+            std::fs::create_dir_all(object.join("in the way")).unwrap();
+            let again = Scene::new(w, Some(&scanner)).await?;
+            assert_eq!(again.get(&bad).await.1, "file.harmful");
+            std::fs::remove_dir_all(&object).unwrap();
             Ok(())
         })
     });

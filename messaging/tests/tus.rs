@@ -643,6 +643,14 @@ fn a_lying_type_is_served_as_unknown_bytes_and_a_hostile_name_stays_a_name() {
                     unknown,
                     "attachment; filename=\"a.html\"; filename*=UTF-8''a.html",
                 ),
+                // Packed, so nothing that a browser reads as XML.
+                (
+                    "a.docx",
+                    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+                    "PK\u{3}\u{4}\u{14}\0\0\0\u{8}\0",
+                    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+                    "attachment; filename=\"a.docx\"; filename*=UTF-8''a.docx",
+                ),
                 // Not the bytes of a PNG: UTF-8 of its first character.
                 (
                     "b.png",

@@ -227,6 +227,52 @@ async fn a_narrowed_scope_holds_for_each_version() {
     on_both_engines(SCHEMA, |w| Box::pin(versions(w))).await;
 }
 
+/// Codes, addresses and names are their writer's, however they begin.
+async fn likenesses(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let mut o = observation("like", "sealed2:a", 61);
+    o["code"]["coding"][0] = json!({"system": "sealed2:system", "code": "sealed2:b"});
+    o["meta"] = json!({"profile": ["sealed2:profile"]});
+    o["identifier"] = json!([{"system": "sealed2:ids", "value": "sealed2:c"}]);
+    o["valueQuantity"]["code"] = "sealed2:unit".into();
+    let patient =
+        json!({"resourceType": "Patient", "id": "like", "name": [{"family": "sealed2:x", "text": "sealed2:y"}]});
+    for resource in [o.clone(), o, patient] {
+        let path = format!("{}/like", resource["resourceType"].as_str().unwrap());
+        let written = h.doctor.put(&path, &resource).await;
+        assert!(written.status.is_success(), "{}", written.text);
+    }
+    for query in [
+        "category=urn:cat|sealed2:a",
+        "category=sealed2:a",
+        "code=sealed2:system|sealed2:b",
+        "_profile=sealed2:profile",
+        "identifier=sealed2:ids|sealed2:c",
+    ] {
+        let found = h.doctor.get(&format!("Observation?{query}")).await;
+        assert_eq!((code(&found), found.ids()), (200, vec!["like".to_owned()]), "{query}");
+        let app = h.app(w, &format!("user/Observation.rs?{query}")).await?;
+        let history = app.get("Observation/like/_history").await;
+        assert_eq!(
+            (code(&history), history.ids().len()),
+            (200, 2),
+            "{query}: {}",
+            history.text
+        );
+    }
+    let other = h.app(w, "user/Observation.rs?category=sealed2:other").await?;
+    assert_eq!(code(&other.get("Observation/like/_history").await), 404);
+    let named = h.doctor.get("Patient?family=sealed2:x").await;
+    assert_eq!(named.ids(), ["like"], "{}", named.text);
+    assert_eq!(named.at("/entry/0/resource/name/0/family"), "sealed2:x");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_begins_like_a_sealed_text_is_a_code() {
+    on_both_engines(SCHEMA, |w| Box::pin(likenesses(w))).await;
+}
+
 async fn writes(w: &World) -> Result<()> {
     let h = House::open(w).await?;
     let app = h.app(w, &format!("user/Observation.cruds?{LAB}")).await?;

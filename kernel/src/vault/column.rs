@@ -2,6 +2,9 @@
 //! (PostgreSQL). On SQLite, whose pages are sealed, they stand as they are. A store writes [`Field::seal`] and reads
 //! [`Field::open`] on both; the door does the rest.
 //!
+//! Nobody can write one but the door: a text from outside that begins like it goes in as `plain1:sealed2:...` and comes
+//! out as it was.
+//!
 //! A sealed text is `sealed2:` and the base64 of `epoch | nonce | ciphertext | tag`. Authenticated with it: the tenant,
 //! the table, the column and the row, so that a text copied to another place does not open there. What is looked up by
 //! its whole value stands blinded ([`Blind`]): the same text gives the same `blind1:...`.
@@ -25,6 +28,8 @@ use zeroize::Zeroizing;
 pub(crate) const SEALED: &str = "sealed2:";
 /// How blinded ones do.
 pub(crate) const BLIND: &str = "blind1:";
+/// What stands before a text of somebody's own that only looks like a sealed one, so that it is not taken for it.
+const PLAIN: &str = "plain1:";
 /// Thirty days: how long one key of a column is used. Far below the 2^32 messages of NIST SP 800-38D, 8.3.
 const SPELL: Millis = 30 * 24 * 3_600_000;
 /// Keys of columns kept at hand for a tenant; past that they are derived anew.
@@ -207,12 +212,19 @@ pub(crate) fn going_in(
     now: Millis,
     args: &[Val],
 ) -> Result<Option<Vec<Val>>> {
-    if !args.iter().any(|v| matches!(v, Val::Secret(_) | Val::Sealed(_))) {
+    let marks = engine == Engine::Postgres && vault.is_some();
+    let changes = |v: &Val| match v {
+        Val::Secret(_) | Val::Sealed(_) => true,
+        Val::Text(text) => marks && looks_sealed(text),
+        _ => false,
+    };
+    if !args.iter().any(changes) {
         return Ok(None);
     }
     let one = |v: &Val| match (v, vault) {
-        (Val::Secret(s), Some(vault)) if engine == Engine::Postgres => Ok(vault.conceal(tenant, now, s)?.into()),
+        (Val::Secret(s), Some(vault)) if marks => Ok(vault.conceal(tenant, now, s)?.into()),
         (Val::Secret(s), _) => Ok(Val::Text(s.text.clone())),
+        (Val::Text(text), _) if marks && looks_sealed(text) => Ok(format!("{PLAIN}{text}").into()),
         // A key of a row read before, never a value to be shown.
         (Val::Sealed(s), _) => Ok(Val::Text(s.text.clone())),
         (other, _) => Ok(other.clone()),
@@ -220,20 +232,26 @@ pub(crate) fn going_in(
     args.iter().map(one).collect::<Result<Vec<_>>>().map(Some)
 }
 
-/// Marks the sealed texts of rows that came from PostgreSQL, so that they open.
+/// Does a text begin like a sealed one, or like one that was told from it?
+fn looks_sealed(text: &str) -> bool {
+    text.trim_start_matches(PLAIN).starts_with(SEALED)
+}
+
+/// Marks the sealed texts of rows that came from PostgreSQL, so that they open, and gives the others back as they were.
 pub(crate) fn coming_out(engine: Engine, vault: Option<&Vault>, tenant: TenantId, rows: &mut [Row]) {
     let (Engine::Postgres, Some(vault)) = (engine, vault) else {
         return;
     };
     for value in rows.iter_mut().flat_map(|row| &mut row.0) {
-        if let Val::Text(text) = value
-            && text.starts_with(SEALED)
-        {
+        let Val::Text(text) = value else { continue };
+        if text.starts_with(SEALED) {
             *value = Val::Sealed(Arc::new(SealedText {
                 vault: vault.clone(),
                 tenant,
                 text: text.clone(),
             }));
+        } else if let Some(own) = text.strip_prefix(PLAIN).filter(|own| looks_sealed(own)) {
+            *value = own.into();
         }
     }
 }

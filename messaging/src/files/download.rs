@@ -91,9 +91,14 @@ fn served(media_type: &str) -> String {
         "text/plain" | "text/csv" | "text/markdown" | "text/calendar" | "text/vcard" => {
             format!("{media_type}; charset=utf-8")
         }
-        other if other.starts_with("text/") || other.contains("xml") || other.contains("script") => {
+        other if other.starts_with("text/") || is_xml(other) || other.contains("script") => {
             super::kind::UNKNOWN.to_owned()
         }
         other => other.to_owned(),
     }
+}
+
+/// RFC 7303, 4.2. A name with `openxml` in it is a packed document, which no browser runs.
+fn is_xml(media_type: &str) -> bool {
+    media_type.ends_with("/xml") || media_type.ends_with("+xml")
 }

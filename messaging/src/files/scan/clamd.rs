@@ -96,20 +96,26 @@ async fn exchange(
             stream.write_all(&length.to_be_bytes()).await?;
             stream.write_all(&piece).await
         };
-        // A file too large for it is answered before its end, and the connection closed.
         if let Err(e) = within(PATIENCE, sent).await {
-            return match within(PATIENCE, line(&mut stream)).await {
-                Ok(answer) if !answer.is_empty() => Ok(Ok(read(&answer))),
-                _ => Err(e),
-            };
+            return early(&mut stream, e).await;
         }
     }
-    within(PATIENCE, stream.write_all(&0_u32.to_be_bytes())).await?;
+    if let Err(e) = within(PATIENCE, stream.write_all(&0_u32.to_be_bytes())).await {
+        return early(&mut stream, e).await;
+    }
     let answer = within(LOOK, line(&mut stream)).await?;
     if answer.is_empty() {
         return Err(Error::new(ErrorKind::UnexpectedEof, "no answer"));
     }
     Ok(Ok(read(&answer)))
+}
+
+/// A file too large for it is answered before its end, and the connection closed.
+async fn early(stream: &mut (impl AsyncRead + Unpin), broken: Error) -> Result<medtech_kernel::Result<Found>> {
+    match within(PATIENCE, line(stream)).await {
+        Ok(answer) if !answer.is_empty() => Ok(Ok(read(&answer))),
+        _ => Err(broken),
+    }
 }
 
 /// Only the plain word lets a file through.
@@ -121,11 +127,22 @@ fn read(answer: &[u8]) -> Found {
     }
 }
 
+/// To the end of the line and no further: behind it may come nothing but a reset of the connection.
 async fn line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>> {
     let mut all = Vec::new();
-    stream.take(ANSWER as u64).read_to_end(&mut all).await?;
-    let end = all.iter().position(|b| matches!(b, 0 | b'\n')).unwrap_or(all.len());
-    all.truncate(end);
+    let mut piece = [0; 256];
+    while all.len() < ANSWER {
+        let read = stream.read(&mut piece).await?;
+        let read = piece.get(..read).unwrap_or_default();
+        if let Some(end) = read.iter().position(|b| matches!(b, 0 | b'\n')) {
+            all.extend(read.iter().take(end));
+            break;
+        }
+        if read.is_empty() {
+            break;
+        }
+        all.extend(read);
+    }
     Ok(all)
 }
 
@@ -182,5 +199,22 @@ mod tests {
         ] {
             assert_eq!(read(other.as_bytes()), Found::Unread, "{other}");
         }
+    }
+    #[tokio::test]
+    async fn an_answer_ends_with_its_line_and_not_with_the_connection() {
+        for (sent, read) in [
+            (&b"stream: OK\0"[..], &b"stream: OK"[..]),
+            (b"stream: OK\nmore", b"stream: OK"),
+        ] {
+            // The other end stays open: whoever waits for its end waits for ever.
+            let (mut here, mut there) = tokio::io::duplex(64);
+            there.write_all(sent).await.expect("written");
+            let answer = timeout(Duration::from_secs(5), line(&mut here)).await;
+            assert_eq!(answer.expect("in time").expect("read"), read);
+        }
+        let (mut here, mut there) = tokio::io::duplex(64);
+        there.write_all(b"cut off").await.expect("written");
+        drop(there);
+        assert_eq!(line(&mut here).await.expect("read"), b"cut off");
     }
 }

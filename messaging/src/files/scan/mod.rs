@@ -8,7 +8,7 @@ use super::{FileRow, Files};
 use crate::{Messaging, model::Message};
 pub(crate) use clamd::Address;
 use clamd::Found;
-use medtech_kernel::{Error, Result, TenantId, Tx, audit, bus::Event, config::Config};
+use medtech_kernel::{Error, Result, TenantId, Tx, audit, bus::Event, clock::Millis, config::Config};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{
@@ -25,8 +25,12 @@ use uuid::Uuid;
 
 /// Files of one clinic looked at before the next clinic has its turn.
 const TURN: i64 = 8;
+/// Harmful files of which the bytes are looked for at once, at the start.
+const SWEPT: i64 = 500;
 /// How long a scanner that is away is left alone, and how often the queue is looked at without being called.
 const PAUSE: Duration = Duration::from_secs(5);
+/// A file that the scanner would not look at is tried again after this long at least, and at most, by its age.
+const HOLD: (Millis, Millis) = (5_000, 600_000);
 
 /// What is known of a finished file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +171,11 @@ impl Files {
 impl Messaging {
     /// The worker that hands finished files to the scanner; none is needed without one.
     pub async fn start_scanner(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<Option<JoinHandle<()>>> {
+        for tenant in self.ctx.tenants.all() {
+            if let Err(e) = self.sweep_harmful(tenant.id).await {
+                tracing::warn!(tenant = %tenant.id, error = %e, "harmful files that were refused are not known");
+            }
+        }
         let Some(address) = self.files.scanner.address.clone() else {
             return Ok(None);
         };
@@ -214,10 +223,17 @@ impl Messaging {
                     Ok(true) => looked += 1,
                     Ok(false) => {}
                     Err(e) => {
-                        if !self.files.scanner.away.swap(true, Ordering::Relaxed) {
+                        // Does it choke on this file, or is it away? Either way the others go first.
+                        let there = address.ping().await.is_ok();
+                        self.put_back(tenant.id, id, there).await;
+                        if there {
+                            tracing::warn!(file = %id, tenant = %tenant.id, error = %e, "the scanner broke off at a file; it waits");
+                        } else if !self.files.scanner.away.swap(true, Ordering::Relaxed) {
                             tracing::warn!(error = %e, "the scanner of files does not answer; files wait");
                         }
-                        return false;
+                        if !there {
+                            return false;
+                        }
                     }
                 }
                 if self.files.scanner.away.swap(false, Ordering::Relaxed) {
@@ -254,15 +270,23 @@ impl Messaging {
         };
         let Err(e) = done else { return Ok(true) };
         tracing::warn!(file = %id, tenant = %tenant, error = %e, "a file was not checked; it waits");
-        let later = self
-            .ctx
-            .db
-            .write(tenant, move |tx| Box::pin(store::postpone(tx, id)))
-            .await;
-        if let Err(e) = later {
+        self.put_back(tenant, id, true).await;
+        Ok(false)
+    }
+
+    /// To the end of the queue; held there for a while where the fault is the file's own.
+    async fn put_back(&self, tenant: TenantId, id: Uuid, own: bool) {
+        let later = self.ctx.db.write(tenant, move |tx| {
+            Box::pin(async move {
+                match own {
+                    true => store::hold(tx, id, HOLD.0, HOLD.1).await,
+                    false => store::postpone(tx, id).await,
+                }
+            })
+        });
+        if let Err(e) = later.await {
             tracing::warn!(file = %id, tenant = %tenant, error = %e, "a file stays where it is in the queue");
         }
-        Ok(false)
     }
 
     async fn plain(&self, tenant: TenantId, id: Uuid) -> Result<Option<(FileRow, super::sealed::Plain)>> {
@@ -304,8 +328,30 @@ impl Messaging {
             .await?;
         if verdict == Verdict::Harmful {
             tracing::warn!(file = %id, tenant = %tenant, "a harmful file was refused");
-            self.files.objects.delete(tenant, id).await?;
+            self.take_away(tenant, id).await;
         }
         Ok(())
+    }
+
+    /// The bytes of files found harmful that a crash, or a disk that failed, has left. Also where no scanner is configured
+    /// any more.
+    async fn sweep_harmful(&self, tenant: TenantId) -> Result<()> {
+        let mut after = Uuid::nil();
+        loop {
+            let some = store::harmful(&self.ctx.db, tenant, after, SWEPT).await?;
+            let Some(last) = some.last() else { return Ok(()) };
+            after = *last;
+            for id in some {
+                self.take_away(tenant, id).await;
+            }
+        }
+    }
+
+    /// Refused it is already, so a failure here changes nothing of the verdict.
+    async fn take_away(&self, tenant: TenantId, id: Uuid) {
+        if let Err(e) = self.files.objects.delete(tenant, id).await {
+            tracing::error!(file = %id, tenant = %tenant, error = %e,
+                "the bytes of a harmful file could not be deleted; they are tried again at the next start");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The table of verdicts: every statement, and nothing else.
 
 use super::Verdict;
-use medtech_kernel::{Db, Result, TenantId, Tx};
+use medtech_kernel::{Db, Result, TenantId, Tx, clock::Millis};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -16,7 +16,11 @@ const GET: &str = "SELECT verdict FROM file_verdict WHERE tenant = $1 AND file =
 const OF_PAGE: &str = "SELECT v.file, v.verdict FROM message m
     JOIN file_verdict v ON v.tenant = m.tenant AND v.file = m.file
     WHERE m.tenant = $1 AND m.conversation = $2 AND m.seq > $3 AND m.seq <= $4 AND m.file IS NOT NULL";
-const WAITING: &str = "SELECT file FROM file_verdict WHERE tenant = $1 AND verdict = 'waiting' ORDER BY at LIMIT $2";
+const WAITING: &str = "SELECT file FROM file_verdict WHERE tenant = $1 AND verdict = 'waiting' AND at <= $3
+    ORDER BY at LIMIT $2";
+const CREATED: &str = "SELECT created_at FROM shared_file WHERE tenant = $1 AND id = $2";
+const HARMFUL: &str = "SELECT file FROM file_verdict WHERE tenant = $1 AND verdict = 'harmful' AND file > $2
+    ORDER BY file LIMIT $3";
 const POSTPONE: &str = "UPDATE file_verdict SET at = $3 WHERE tenant = $1 AND file = $2 AND verdict = 'waiting'";
 const DROP: &str = "DELETE FROM file_verdict WHERE tenant = $1 AND file = $2";
 
@@ -61,13 +65,29 @@ pub(super) async fn of_page(
 }
 
 pub(super) async fn waiting(db: &Db, tenant: TenantId, limit: i64) -> Result<Vec<Uuid>> {
-    let rows = db.query(tenant, WAITING, &[limit.into()]).await?;
+    let rows = db.query(tenant, WAITING, &[limit.into(), db.now().into()]).await?;
+    rows.iter().map(|r| r.uuid(0)).collect()
+}
+
+/// Harmful files behind one, in the order of their ids.
+pub(super) async fn harmful(db: &Db, tenant: TenantId, after: Uuid, limit: i64) -> Result<Vec<Uuid>> {
+    let rows = db.query(tenant, HARMFUL, &[after.into(), limit.into()]).await?;
     rows.iter().map(|r| r.uuid(0)).collect()
 }
 
 /// To the end of the queue: what cannot be looked at now holds up nothing else.
 pub(super) async fn postpone(tx: &mut Tx, file: Uuid) -> Result<()> {
     tx.exec(POSTPONE, &[file.into(), tx.now().into()]).await.map(drop)
+}
+
+/// The same, and not tried again before the file is twice as old; within bounds.
+pub(super) async fn hold(tx: &mut Tx, file: Uuid, least: Millis, most: Millis) -> Result<()> {
+    let Some(row) = tx.query_opt(CREATED, &[file.into()]).await? else {
+        return forget(tx, file).await;
+    };
+    let age = tx.now().saturating_sub(row.i64(0)?);
+    let at = tx.now().saturating_add(age.clamp(least, most));
+    tx.exec(POSTPONE, &[file.into(), at.into()]).await.map(drop)
 }
 
 pub(super) async fn forget(tx: &mut Tx, file: Uuid) -> Result<()> {
