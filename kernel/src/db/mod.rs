@@ -314,7 +314,7 @@ impl Db {
     pub async fn scrub(
         &self,
         tenant: TenantId,
-        pause: std::time::Duration,
+        pause: Duration,
         progress: impl FnMut(u32, u32) + Send,
     ) -> Result<Option<Found>> {
         match &*self.inner {
