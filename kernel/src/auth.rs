@@ -205,9 +205,10 @@ const SEEN: &str = "UPDATE session SET seen_at = $3 WHERE tenant = $1 AND id = $
 const LIST: &str = "SELECT id, note, created_at, seen_at, expires_at, assurance, client, scopes, patient FROM session
     WHERE tenant = $1 AND subject = $2 AND expires_at > $3 AND (idle_ms IS NULL OR seen_at + idle_ms > $3)
     ORDER BY seen_at DESC, id";
+// Not those of applications: there may be any number, and nobody is in a call by them.
 const STANDING: &str =
     "SELECT subject, name, roles, id, expires_at, assurance, client, scopes, patient, proved_at FROM session
-    WHERE tenant = $1 AND subject = $2 AND expires_at > $3 ORDER BY seen_at DESC, id LIMIT 50";
+    WHERE tenant = $1 AND subject = $2 AND client IS NULL AND expires_at > $3 ORDER BY seen_at DESC, id LIMIT 50";
 const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE tenant = $1 AND id = $2";
 const PROVED_AT: &str = "UPDATE session SET proved_at = $3 WHERE tenant = $1 AND id = $2 AND proved_at > $3";
 const ALL: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2";

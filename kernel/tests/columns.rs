@@ -14,7 +14,9 @@ const PEOPLE: &[Migration] = &[Migration {
     number: 1,
     sql: Script::Both(
         "CREATE TABLE person (tenant BIGINT NOT NULL, id UUID NOT NULL, name TEXT NOT NULL, note TEXT, mail TEXT NOT NULL,
-         mail_sealed TEXT, PRIMARY KEY (tenant, id), UNIQUE (tenant, mail))",
+         mail_sealed TEXT, PRIMARY KEY (tenant, id), UNIQUE (tenant, mail));
+         CREATE TABLE way (tenant BIGINT NOT NULL, place TEXT NOT NULL, mark TEXT NOT NULL, person UUID NOT NULL,
+         PRIMARY KEY (tenant, place, mark))",
     ),
 }];
 const NAME: Field = Field::new("person", "name");
@@ -30,12 +32,21 @@ static SHEETS: &[Sheet] = &[Sheet {
         Cell::Blind(MAIL, Some(MAIL_SHOWN)),
     ],
 }];
+const MARK: Blind = Blind::new("way", "mark");
+/// Before the people: what goes wrong with one table is none of the other's business.
+static WAYS: &[Sheet] = &[Sheet {
+    table: "way",
+    key: &["place", "mark"],
+    cells: &[Cell::Blind(MARK, None)],
+}];
 
 const ADD: &str = "INSERT INTO person (tenant, id, name, note, mail, mail_sealed) VALUES ($1, $2, $3, $4, $5, $6)";
 const CLEAR: &str = "INSERT INTO person (tenant, id, name, note, mail) VALUES ($1, $2, $3, $4, $5)";
 const BY_MAIL: &str = "SELECT id, name, note, COALESCE(mail_sealed, mail) FROM person
     WHERE tenant = $1 AND (mail = $2 OR mail = $3)";
 const RAW: &str = "SELECT name, note, mail, mail_sealed FROM person WHERE tenant = $1 ORDER BY id";
+const WAY: &str = "INSERT INTO way (tenant, place, mark, person) VALUES ($1, $2, $3, $4)";
+const WHERE_TO: &str = "SELECT mark, person FROM way WHERE tenant = $1 ORDER BY person";
 const SWAP: &str = "UPDATE person SET name = (SELECT name FROM person WHERE tenant = $1 AND id = $2)
     WHERE tenant = $1 AND id = $3";
 
@@ -230,6 +241,91 @@ async fn rows_of_an_older_release_are_sealed_beside_the_work_and_cut_off_begun_a
             vault::sweep(&w.ctx.db, w.south.id, SHEETS).await?;
             let left = legible(&w.columns().await?, &["Quillfeather", "quill.example", "itches"]);
             assert_eq!(left, Vec::<String>::new());
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_whose_blinded_twin_stands_beside_it_stops_no_sweep() {
+    both(|w| {
+        Box::pin(async move {
+            if w.ctx.db.engine() == Engine::Sqlite {
+                return Ok(());
+            }
+            let north = w.north.id;
+            let (ada, bob, eve) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+            for (mark, person) in [
+                ("ada-quill".into(), ada),
+                (MARK.of("ada-quill"), ada),
+                ("bob-quill".into(), bob),
+            ] {
+                exec(w, north, WAY, vec!["door".into(), mark, person.into()]).await?;
+            }
+            assert_eq!(vault::sweep(&w.ctx.db, north, WAYS).await?, 2);
+            let ways = w.ctx.db.query(north, WHERE_TO, &[]).await?;
+            let people: Vec<Uuid> = ways.iter().map(|r| r.uuid(1)).collect::<Result<_>>()?;
+            assert_eq!(people, [ada, bob], "the twin in clear is gone, and nobody's way");
+            assert_eq!(legible(&w.columns().await?, &["-quill"]), Vec::<String>::new());
+
+            // Two people of one address, one of them from an older server: nobody is deleted, and it is told.
+            let old = |id: Uuid, name: &str, mail: &str| -> Vec<Val> {
+                vec![id.into(), name.into(), "itches".into(), mail.into()]
+            };
+            add(w, north, bob, "Bob", None, "one@quill.example").await?;
+            exec(w, north, CLEAR, old(ada, "Quillfeather", "one@quill.example")).await?;
+            exec(w, north, CLEAR, old(eve, "Quillfeather", "eve@quill.example")).await?;
+            let told = vault::sweep(&w.ctx.db, north, SHEETS).await.unwrap_err();
+            assert_eq!(told.code, "vault.twins");
+            let left = legible(&w.columns().await?, &["Quillfeather", "quill.example", "itches"]);
+            assert_eq!(left, ["person.mail: quill.example"]);
+            assert_eq!(
+                find(w, north, "eve@quill.example").await?.map(|p| p.0),
+                Some("Quillfeather".into())
+            );
+            let progress = vault::progress(&w.ctx.db, north).await?;
+            let done: Vec<(&str, bool)> = progress
+                .iter()
+                .map(|p| (p.sheet.as_str(), p.done_at.is_some()))
+                .collect();
+            assert_eq!(done, [("person", false), ("way", true)]);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_nothing_is_left_no_writer_of_the_clinic_waits_for_the_look() {
+    both(|w| {
+        Box::pin(async move {
+            if w.ctx.db.engine() == Engine::Sqlite {
+                return Ok(());
+            }
+            let north = w.north.id;
+            add(w, north, Uuid::from_u128(1), "Ada", None, "ada@quill.example").await?;
+            vault::sweep(&w.ctx.db, north, SHEETS).await?;
+            // A writer has its turn for as long as the look takes: a look that waits for it never ends.
+            let (began, begun) = tokio::sync::oneshot::channel();
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let writer = w.ctx.db.write(north, move |_| {
+                Box::pin(async move {
+                    let _ = began.send(());
+                    let _ = ended.await;
+                    Ok(())
+                })
+            });
+            let look = async {
+                let _ = begun.await;
+                let long = std::time::Duration::from_secs(10);
+                let looked = tokio::time::timeout(long, vault::sweep(&w.ctx.db, north, SHEETS)).await;
+                let _ = end.send(());
+                looked
+            };
+            let (wrote, looked) = tokio::join!(writer, look);
+            wrote?;
+            assert_eq!(looked.expect("no wait for the writer")?, 0);
             Ok(())
         })
     })

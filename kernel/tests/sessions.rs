@@ -2,7 +2,7 @@
 
 use medtech_kernel::{
     Result, TenantId,
-    auth::{Assurance, FRESH, NewSession, Revoked, Role},
+    auth::{Assurance, FRESH, Grant, NewSession, Revoked, Role},
     bus::Event,
     testkit::{World, on_both_engines},
 };
@@ -186,6 +186,44 @@ async fn the_oldest_sessions_go_when_there_are_too_many() {
             });
             assert_eq!(whose.await?, (Some("user:1".into()), None));
             assert_eq!(code(w, &tokens[3]).await, None);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_tokens_of_applications_push_nobody_out_of_what_goes_on_without_requests() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let web = issue(w, "user:1", None).await?;
+            let web = w.ctx.sessions.verify(w.north.id, &web).await?;
+            w.ctx.clock.advance(1);
+            let sessions = w.ctx.sessions.clone();
+            let issued = w.ctx.db.write(w.north.id, move |tx| {
+                Box::pin(async move {
+                    for _ in 0..60 {
+                        let new = NewSession {
+                            subject: "user:1".into(),
+                            name: "1".into(),
+                            roles: vec![Role::Clinician],
+                            ttl_ms: 3_600_000,
+                            note: "an application".into(),
+                            grant: Grant {
+                                client: Some("app".into()),
+                                ..Assurance::One.into()
+                            },
+                            idle_ms: None,
+                        };
+                        sessions.issue(tx, new).await?;
+                    }
+                    Ok(())
+                })
+            });
+            issued.await?;
+            let standing = w.ctx.sessions.standing(w.north.id, "user:1").await?;
+            let standing: Vec<_> = standing.iter().map(|p| p.session).collect();
+            assert_eq!(standing, [web.session]);
             Ok(())
         })
     })

@@ -1,5 +1,5 @@
 //! Seals what was written before its column was sealed: table by table, a small batch a transaction, while everything
-//! runs. What is sealed shows it, so a sweep that was cut off is simply begun again; how far it came stands in `sealing`.
+//! runs; what is left is looked for outside of transactions. What is sealed shows it, so a sweep that was cut off is simply begun again; how far it came stands in `sealing`.
 
 use super::{
     Blind, Field,
@@ -14,6 +14,8 @@ use serde::Serialize;
 
 /// Rows of one transaction: while it runs, other writers of the clinic wait.
 const BATCH: usize = 100;
+/// Rows that are looked at with one question, beside the writers.
+const RANGE: usize = 1000;
 
 const NOTE: &str = "INSERT INTO sealing (tenant, sheet, rows, at, done_at) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (tenant, sheet) DO UPDATE SET rows = sealing.rows + $3, at = $4, done_at = $5";
@@ -28,11 +30,26 @@ pub struct Sheet {
     pub cells: &'static [Cell],
 }
 
+impl Sheet {
+    /// Whether anything of a row is not sealed (null where it has nothing to be sealed).
+    fn is_open(&self) -> String {
+        let one = |cell: &Cell| format!("{} NOT LIKE '{}%'", cell.column(), cell.mark());
+        self.cells.iter().map(one).collect::<Vec<_>>().join(" OR ")
+    }
+
+    /// Whether it is the row whose key stands from `$2`.
+    fn is_this(&self) -> String {
+        let one = |(n, column): (usize, &&str)| format!("{column} = ${n}");
+        (2..).zip(self.key).map(one).collect::<Vec<_>>().join(" AND ")
+    }
+}
+
 /// One of them.
 #[derive(Debug)]
 pub enum Cell {
     Sealed(Field),
-    /// Blinded, and where it must be shown again, sealed in a second column that is null in an older row.
+    /// Blinded, and where it must be shown again, sealed in a second column that is null in an older row. In a clinic no two
+    /// rows have the same, or none of the same key where it is a part of that.
     Blind(Blind, Option<Field>),
 }
 
@@ -85,67 +102,116 @@ pub async fn note(tx: &mut Tx, sheet: &str, rows: u64, done: bool) -> Result<()>
     tx.exec(NOTE, &args).await.map(drop)
 }
 
-/// Seals every row of these tables that is not; answers how many were not. Nothing to do on SQLite, whose pages are sealed.
+/// Seals every row of these tables that is not; answers how many it sealed. Nothing to do on SQLite, whose pages are sealed.
+/// What fails with one table is told after the others.
 pub async fn sweep(db: &Db, tenant: TenantId, sheets: &'static [Sheet]) -> Result<u64> {
     let mut all = 0;
     if db.engine() == Engine::Sqlite || db.vault().is_err() {
         return Ok(all);
     }
+    let mut failed = None;
     for sheet in sheets {
-        let mut after = Vec::new();
-        loop {
-            let (rows, last) = db
-                .write(tenant, move |tx| Box::pin(async move { batch(tx, sheet, after).await }))
-                .await?;
-            all += rows;
-            match last {
-                Some(key) => after = key,
-                None => break,
-            }
+        match through(db, tenant, sheet).await {
+            Ok(rows) => all += rows,
+            Err(e) => failed = failed.or(Some(e)),
         }
+    }
+    failed.map_or(Ok(all), Err)
+}
+
+/// Goes through one table: looks beside the work of the day, and is a writer only for the rows it finds.
+async fn through(db: &Db, tenant: TenantId, sheet: &'static Sheet) -> Result<u64> {
+    let known = progress(db, tenant).await?;
+    let was_done = known.iter().any(|p| p.sheet == sheet.table && p.done_at.is_some());
+    let (mut all, mut stuck, mut after) = (0, 0_usize, Vec::new());
+    loop {
+        let (open, last) = look(db, tenant, sheet, after).await?;
+        for keys in open.chunks(BATCH) {
+            let keys = keys.to_vec();
+            let work = db.write(tenant, move |tx| Box::pin(async move { batch(tx, sheet, &keys).await }));
+            let (sealed, left) = work.await?;
+            all += sealed;
+            stuck += left;
+        }
+        match last {
+            Some(key) => after = key,
+            None => break,
+        }
+    }
+    if stuck > 0 {
+        let told = format!(
+            "{stuck} rows of {} stay in clear: another has the same text",
+            sheet.table
+        );
+        return Err(Error::internal("vault.twins", told));
+    }
+    if !was_done || all > 0 {
+        let end = db.write(tenant, move |tx| Box::pin(note(tx, sheet.table, 0, true)));
+        end.await?;
     }
     Ok(all)
 }
 
-/// One batch after a row: how many rows, and the last one's key unless that was all.
-async fn batch(tx: &mut Tx, sheet: &'static Sheet, after: Vec<Val>) -> Result<(u64, Option<Vec<Val>>)> {
+/// The next rows of a table: the keys of those that are not sealed, and the last one's key unless that was all.
+async fn look(
+    db: &Db,
+    tenant: TenantId,
+    sheet: &'static Sheet,
+    after: Vec<Val>,
+) -> Result<(Vec<Vec<Val>>, Option<Vec<Val>>)> {
     let width = sheet.key.len();
     let keys = sheet.key.join(", ");
-    let columns: Vec<&str> = sheet.cells.iter().map(Cell::column).collect();
-    let open: Vec<String> = sheet
-        .cells
-        .iter()
-        .map(|cell| format!("{} NOT LIKE '{}%'", cell.column(), cell.mark()))
-        .collect();
     let mut text = format!(
-        "SELECT {keys}, {} FROM {} WHERE tenant = $1 AND ({})",
-        columns.join(", "),
-        sheet.table,
-        open.join(" OR ")
+        "SELECT {keys}, COALESCE({}, FALSE) FROM {} WHERE tenant = $1",
+        sheet.is_open(),
+        sheet.table
     );
     if !after.is_empty() {
         let marks: Vec<String> = (2..after.len() + 2).map(|n| format!("${n}")).collect();
         text.push_str(&format!(" AND ({keys}) > ({})", marks.join(", ")));
     }
-    text.push_str(&format!(" ORDER BY {keys} LIMIT {BATCH}"));
-    let rows = tx.query(Sql::built(text), &after).await?;
+    text.push_str(&format!(" ORDER BY {keys} LIMIT {RANGE}"));
+    let rows = db.query(tenant, Sql::built(text), &after).await?;
+    let mut open = Vec::new();
     for row in &rows {
-        mend(tx, sheet, row).await?;
+        if row.bool(width)? {
+            open.push(named(row, width));
+        }
     }
-    let last = match rows.last() {
-        Some(row) if rows.len() == BATCH => Some((0..width).filter_map(|i| row.get(i).cloned()).collect()),
-        _ => None,
-    };
-    let sealed = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-    note(tx, sheet.table, sealed, last.is_none()).await?;
-    Ok((sealed, last))
+    let last = rows.last().filter(|_| rows.len() == RANGE);
+    Ok((open, last.map(|row| named(row, width))))
 }
 
-async fn mend(tx: &mut Tx, sheet: &'static Sheet, row: &Row) -> Result<()> {
+/// Seals the rows with these keys that are still there and still not sealed: how many, and how many cannot be.
+async fn batch(tx: &mut Tx, sheet: &'static Sheet, keys: &[Vec<Val>]) -> Result<(u64, usize)> {
+    let columns: Vec<&str> = sheet.cells.iter().map(Cell::column).collect();
+    let text = format!(
+        "SELECT {}, {} FROM {} WHERE tenant = $1 AND {} AND ({})",
+        sheet.key.join(", "),
+        columns.join(", "),
+        sheet.table,
+        sheet.is_this(),
+        sheet.is_open(),
+    );
+    let (mut sealed, mut stuck) = (0, 0);
+    for key in keys {
+        if let Some(row) = tx.query_opt(Sql::built(text.clone()), key).await? {
+            match mend(tx, sheet, &row).await? {
+                true => sealed += 1,
+                false => stuck += 1,
+            }
+        }
+    }
+    note(tx, sheet.table, sealed, false).await?;
+    Ok((sealed, stuck))
+}
+
+/// Seals what is open of a row; `false` where something had to stay as it is.
+async fn mend(tx: &mut Tx, sheet: &'static Sheet, row: &Row) -> Result<bool> {
     let width = sheet.key.len();
-    let named: Vec<Val> = (0..width).filter_map(|i| row.get(i).cloned()).collect();
-    let name = named.iter().map(shown).collect::<Result<Vec<_>>>()?.join("/");
-    let (mut set, mut args) = (Vec::new(), named);
+    let key = named(row, width);
+    let name = key.iter().map(shown).collect::<Result<Vec<_>>>()?.join("/");
+    let (mut set, mut args, mut whole) = (Vec::new(), key.clone(), true);
     for (at, cell) in (width..).zip(sheet.cells) {
         let Some(Val::Text(text)) = row.get(at) else { continue };
         if text.starts_with(cell.mark()) {
@@ -157,6 +223,15 @@ async fn mend(tx: &mut Tx, sheet: &'static Sheet, row: &Row) -> Result<()> {
         };
         match cell {
             Cell::Sealed(field) => put(field.name, field.seal(&name, text)),
+            Cell::Blind(blind, _) if has_twin(tx, sheet, blind, &key, text).await? => {
+                if sheet.key.contains(&blind.name) {
+                    // The same row once more, from before it was blinded.
+                    let text = format!("DELETE FROM {} WHERE tenant = $1 AND {}", sheet.table, sheet.is_this());
+                    return tx.exec(Sql::built(text), &key).await.map(|_| true);
+                }
+                // Another row that says the same: which of them is to go is for people to say.
+                whole = false;
+            }
             Cell::Blind(blind, shown) => {
                 put(blind.name, blind.of(text));
                 if let Some(field) = shown {
@@ -165,17 +240,38 @@ async fn mend(tx: &mut Tx, sheet: &'static Sheet, row: &Row) -> Result<()> {
             }
         }
     }
-    if set.is_empty() {
-        return Ok(());
+    if !set.is_empty() {
+        let text = format!(
+            "UPDATE {} SET {} WHERE tenant = $1 AND {}",
+            sheet.table,
+            set.join(", "),
+            sheet.is_this()
+        );
+        tx.exec(Sql::built(text), &args).await?;
     }
-    let one: Vec<String> = (2..).zip(sheet.key).map(|(n, key)| format!("{key} = ${n}")).collect();
+    Ok(whole)
+}
+
+/// Is there a row that has this text blinded already (and is the same in the rest of its key, if that is part of it)?
+async fn has_twin(tx: &mut Tx, sheet: &'static Sheet, blind: &Blind, key: &[Val], text: &str) -> Result<bool> {
+    let (mut like, mut args) = (vec![format!("{} = $2", blind.name)], vec![blind.of(text)]);
+    if sheet.key.contains(&blind.name) {
+        for (column, value) in sheet.key.iter().zip(key).filter(|(column, _)| **column != blind.name) {
+            args.push(value.clone());
+            like.push(format!("{column} = ${}", args.len() + 1));
+        }
+    }
     let text = format!(
-        "UPDATE {} SET {} WHERE tenant = $1 AND {}",
+        "SELECT COUNT(*) FROM {} WHERE tenant = $1 AND {}",
         sheet.table,
-        set.join(", "),
-        one.join(" AND ")
+        like.join(" AND ")
     );
-    tx.exec(Sql::built(text), &args).await.map(drop)
+    Ok(tx.query_one(Sql::built(text), &args).await?.i64(0)? > 0)
+}
+
+/// The key of a row that begins with it.
+fn named(row: &Row, width: usize) -> Vec<Val> {
+    (0..width).filter_map(|i| row.get(i).cloned()).collect()
 }
 
 /// A part of a row's key as its store writes it.

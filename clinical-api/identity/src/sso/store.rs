@@ -33,6 +33,9 @@ const TAKE: &str = "DELETE FROM sso_state WHERE tenant = $1 AND hash = $2 AND ex
     RETURNING provider, browser, nonce, verifier";
 const WHO: &str = "SELECT user_id FROM sso_identity WHERE tenant = $1 AND provider = $2
     AND (sub = $3 OR sub = $4)";
+// As an older release wrote it; where blind and plain values are the same, it stands already.
+const MOVE: &str = "UPDATE sso_identity SET sub = $3 WHERE tenant = $1 AND provider = $2 AND sub = $4
+    AND NOT EXISTS (SELECT 1 FROM sso_identity known WHERE known.tenant = $1 AND known.provider = $2 AND known.sub = $3)";
 const LINK: &str = "INSERT INTO sso_identity (tenant, provider, sub, user_id, created_at) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT DO NOTHING";
 
@@ -127,6 +130,8 @@ pub(super) async fn who(db: &Db, tenant: TenantId, provider: &str, sub: &str) ->
 
 pub(super) async fn link(tx: &mut Tx, provider: &str, sub: &str, user: Uuid) -> Result<()> {
     let now = tx.now();
+    // One row a person: with two of them, neither could be sealed later.
+    tx.exec(MOVE, &[provider.into(), SUB.of(sub), sub.into()]).await?;
     tx.exec(LINK, &[provider.into(), SUB.of(sub), user.into(), now.into()])
         .await
         .map(|_| ())
@@ -176,4 +181,47 @@ pub(super) async fn no_sessions(tx: &mut Tx, sessions: &[Uuid]) -> Result<()> {
         tx.exec(NO_SESSION, &[(*session).into()]).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medtech_kernel::{db::Engine, testkit::on_both_engines, vault};
+
+    const OLD_LINK: &str =
+        "INSERT INTO sso_identity (tenant, provider, sub, user_id, created_at) VALUES ($1, $2, $3, $4, $5)";
+    const SHEETS: &[Sheet] = &[SHEET];
+    const LINKS: &str = "SELECT sub, user_id FROM sso_identity WHERE tenant = $1 ORDER BY user_id";
+
+    #[tokio::test]
+    async fn whoever_signs_in_before_the_sweep_has_one_row_and_the_sweep_goes_through() {
+        on_both_engines(&[crate::store::MIGRATIONS, medtech_fhir::MIGRATIONS], |w| {
+            Box::pin(async move {
+                let north = w.north.id;
+                let (ada, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
+                let linked = w.ctx.db.write(north, move |tx| {
+                    Box::pin(async move {
+                        for (sub, user) in [("ada@quill", ada), ("bob@quill", bob)] {
+                            tx.exec(OLD_LINK, &["p".into(), sub.into(), user.into(), 0_i64.into()])
+                                .await?;
+                        }
+                        // Twice, as people do.
+                        link(tx, "p", "ada@quill", ada).await?;
+                        link(tx, "p", "ada@quill", ada).await
+                    })
+                });
+                linked.await?;
+                let links = w.ctx.db.query(north, LINKS, &[]).await?;
+                let whose: Vec<Uuid> = links.iter().map(|r| r.uuid(1)).collect::<Result<_>>()?;
+                assert_eq!(whose, [ada, bob]);
+                let left = u64::from(w.ctx.db.engine() == Engine::Postgres);
+                assert_eq!(vault::sweep(&w.ctx.db, north, SHEETS).await?, left);
+                for (sub, user) in [("ada@quill", ada), ("bob@quill", bob)] {
+                    assert_eq!(who(&w.ctx.db, north, "p", sub).await?, Some(user));
+                }
+                Ok(())
+            })
+        })
+        .await;
+    }
 }
