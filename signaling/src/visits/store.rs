@@ -86,6 +86,9 @@ const BEAT: &str = "UPDATE visit_participant SET last_seen = $2 WHERE tenant = $
 /// The part of the policy's table that says who takes part as a colleague.
 const COLLEAGUES: &str =
     "SELECT subject, label FROM relation WHERE tenant = $1 AND object = $2 AND relation = 'colleague' ORDER BY subject";
+/// Visits that ended have none.
+const ALL_COLLEAGUES: &str = "SELECT object, subject FROM relation WHERE tenant = $1 AND object LIKE 'visit:%'
+    AND relation = 'colleague' ORDER BY object, subject";
 const UNDER_WAY: &str = "SELECT id FROM visit WHERE tenant = $1 AND state <> 'scheduled' AND state <> 'ended'";
 const CONNECTED: &str = "SELECT DISTINCT visit FROM visit_participant WHERE tenant = $1 AND connection IS NOT NULL";
 
@@ -158,6 +161,17 @@ fn people(rows: &[Row], visit: &str) -> Result<Vec<Person>> {
         name: name.unwrap_or_default(),
     };
     Ok(all.into_iter().map(person).collect())
+}
+
+/// Who takes part as a colleague, and in which visit.
+pub(super) async fn colleagues(db: &Db, tenant: TenantId) -> Result<Vec<(Uuid, String)>> {
+    let mut all = Vec::new();
+    for row in db.query(tenant, ALL_COLLEAGUES, &[]).await? {
+        if let Some(Ok(visit)) = row.text(0)?.strip_prefix("visit:").map(str::parse) {
+            all.push((visit, row.string(1)?));
+        }
+    }
+    Ok(all)
 }
 
 pub(crate) async fn read(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<Record>> {

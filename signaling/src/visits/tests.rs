@@ -734,6 +734,52 @@ async fn withdrawn(world: &World) -> Result<()> {
     );
     assert_eq!(s.call(north, Some(&demoted), "POST", &path("media"), None).await.0, 403);
 
+    // Joined and in no room, for the conversation alone.
+    let chat = chat_of(&s, north, b.id).await?;
+    let reads = async |who: &Principal| Ok::<_, Error>(ctx.policy.decide(who, Action::Read, &chat).await?.allow);
+    let takes_part = async || {
+        let (_, seen) = s.call(north, Some(&guest), "GET", &format!("/{}", b.id), None).await;
+        seen["colleagues"] != json!([])
+    };
+    assert!(!takes_part().await && !reads(&world.sign_in(north, "user:colleague", Role::Patient).await?.0).await?);
+    let end_sessions = async || {
+        let sessions = ctx.sessions.clone();
+        let ended = ctx.db.write(north.id, move |tx| {
+            Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await })
+        });
+        ended.await
+    };
+    here(&[&b.host, &b.guest]);
+    for signs_in_again in [true, false] {
+        end_sessions().await?;
+        let (who, token) = world.sign_in(north, "user:colleague", Role::Clinician).await?;
+        assert_eq!(
+            s.call(north, Some(&token), "POST", &path("colleagues"), None).await.0,
+            200
+        );
+        assert!(reads(&who).await? && takes_part().await);
+        assert_eq!(
+            s.visits.recheck(north.id).await?,
+            0,
+            "a reload keeps the session and the part"
+        );
+        assert!(reads(&who).await? && takes_part().await);
+        end_sessions().await?;
+        if signs_in_again {
+            world.sign_in(north, "user:colleague", Role::Patient).await?;
+        }
+        assert_eq!(
+            s.visits.recheck(north.id).await?,
+            1,
+            "in no room, and looked at all the same"
+        );
+        assert!(
+            !reads(&who).await? && !takes_part().await,
+            "signs in again: {signs_in_again}"
+        );
+    }
+    assert_eq!(s.visits.recheck(north.id).await?, 0, "nothing is left to end");
+
     // The patient denies the host.
     here(&[&b.host, &b.guest]);
     write(leak(&b.host), "self", "practitioner:d1".into(), true).await?;
@@ -753,6 +799,13 @@ async fn withdrawn(world: &World) -> Result<()> {
         403
     );
     Ok(())
+}
+
+/// The conversation of a visit.
+async fn chat_of(s: &Stage<'_>, tenant: &Tenant, visit: Uuid) -> Result<medtech_kernel::policy::Resource> {
+    let record = store::read(&s.world.ctx.db, tenant.id, visit).await?.expect("a visit");
+    let id = record.conversation.expect("a conversation");
+    Ok(medtech_kernel::policy::Resource::new("conversation", id.to_string()))
 }
 
 fn leak(text: &str) -> &'static str {
