@@ -801,6 +801,68 @@ async fn withdrawn(world: &World) -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn older_visits_are_related_to_their_patient_at_the_start() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(older(world))).await;
+}
+
+async fn older(world: &World) -> Result<()> {
+    let (north, south, ctx) = (&world.north, &world.south, &world.ctx);
+    world.demand_relationships(north).await?;
+    let s = stage(world).await?;
+    // Asked for as before: rows without the relation. One has ended, and one is about somebody else by now.
+    let (old, over, known) = (s.book(north).await?, s.book(north).await?, s.book(north).await?);
+    let abroad = s.book(south).await?;
+    let (_, host) = world.sign_in(north, &over.host, Role::Clinician).await?;
+    s.arrive(north, &over, 1).await;
+    for what in ["admit", "end"] {
+        let path = format!("/{}/{what}", over.id);
+        assert_eq!(s.call(north, Some(&host), "POST", &path, None).await.0, 200);
+    }
+    let (visit, treats) = (format!("visit:{}", known.id), "patient:p1");
+    let kept = ctx.db.write(north.id, move |tx| {
+        Box::pin(async move {
+            relate(tx, &visit, "about", "patient:p2", None).await?;
+            relate(tx, "user:colleague", "treats", treats, None).await
+        })
+    });
+    kept.await?;
+    let about = async |tenant: TenantId, visit: Uuid| {
+        let target = format!("visit:{visit}");
+        let asked = ctx
+            .db
+            .write(tenant, move |tx| Box::pin(async move { patient_of(tx, &target).await }));
+        asked.await
+    };
+    let (_, colleague) = world.sign_in(north, "user:colleague", Role::Clinician).await?;
+    let join = format!("/{}/colleagues", old.id);
+    assert_eq!(about(north.id, old.id).await?, None);
+    assert_eq!(s.call(north, Some(&colleague), "POST", &join, None).await.0, 403);
+
+    for start in 1..=2 {
+        let again = stage(world).await?;
+        let of = [old.id, over.id, known.id];
+        let mut found = Vec::new();
+        for visit in of {
+            found.push(about(north.id, visit).await?);
+        }
+        assert_eq!(
+            found,
+            [Some("p1".to_owned()), None, Some("p2".to_owned())],
+            "start {start}"
+        );
+        assert_eq!(about(south.id, abroad.id).await?.as_deref(), Some("p1"), "each clinic");
+        let target = format!("visit:{}", old.id);
+        let trail = audit::about(&ctx.db, north.id, "p1", None, 50).await?;
+        let told = trail
+            .iter()
+            .filter(|e| e.target == target && e.detail == "related to the patient it is about");
+        assert_eq!(told.count(), 1, "written down once, start {start}");
+        assert_eq!(again.call(north, Some(&colleague), "POST", &join, None).await.0, 200);
+    }
+    Ok(())
+}
+
 /// The conversation of a visit.
 async fn chat_of(s: &Stage<'_>, tenant: &Tenant, visit: Uuid) -> Result<medtech_kernel::policy::Resource> {
     let record = store::read(&s.world.ctx.db, tenant.id, visit).await?.expect("a visit");
