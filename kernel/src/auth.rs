@@ -212,10 +212,12 @@ const STANDING: &str =
 const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE tenant = $1 AND id = $2";
 const PROVED_AT: &str = "UPDATE session SET proved_at = $3 WHERE tenant = $1 AND id = $2 AND proved_at > $3";
 const ALL: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2";
-const REVOKE_ID: &str = "DELETE FROM session WHERE tenant = $1 AND id = $2 RETURNING subject, id";
-const REVOKE_SUBJECT: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 RETURNING subject, id";
-const REVOKE_OWN: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 AND id = $3 RETURNING subject, id";
-const REVOKE_OTHERS: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 AND id <> $3 RETURNING subject, id";
+const REVOKE_ID: &str = "DELETE FROM session WHERE tenant = $1 AND id = $2 RETURNING subject, id, client";
+const REVOKE_SUBJECT: &str = "DELETE FROM session WHERE tenant = $1 AND subject = $2 RETURNING subject, id, client";
+const REVOKE_OWN: &str =
+    "DELETE FROM session WHERE tenant = $1 AND subject = $2 AND id = $3 RETURNING subject, id, client";
+const REVOKE_OTHERS: &str =
+    "DELETE FROM session WHERE tenant = $1 AND subject = $2 AND id <> $3 RETURNING subject, id, client";
 
 /// How exactly it is known when a session was last seen: a request within this time of the last one writes nothing.
 const SEEN_EVERY: Millis = 60_000;
@@ -225,7 +227,8 @@ const SEEN_EVERY: Millis = 60_000;
 pub struct Revoked {
     pub session: Uuid,
     pub subject: String,
-    /// It ended by itself, and another session of the subject still stands: what belongs to the subject as a whole goes on.
+    /// What belongs to the subject as a whole, such as a call, goes on: the session was an application's, or it ended by
+    /// itself and another one of the subject's own still stands.
     #[serde(default)]
     pub elsewhere: bool,
 }
@@ -412,24 +415,9 @@ impl Sessions {
         Ok(rows.len())
     }
 
-    /// Whose sessions ended.
+    /// Whose sessions ended, by somebody's will.
     async fn ended(&self, tx: &mut Tx, sql: &'static str, which: &[crate::Val]) -> Result<Vec<String>> {
-        let rows = tx.query(sql, which).await?;
-        if !rows.is_empty() {
-            crate::policy::withdrawn(tx).await?;
-        }
-        let mut ended = Vec::new();
-        for row in rows {
-            let body = Revoked {
-                subject: row.string(0)?,
-                session: row.uuid(1)?,
-                elsewhere: false,
-            };
-            let event = Event::of(tx, "session.revoked", body.subject.clone(), &body)?;
-            self.bus.publish_after(tx, event);
-            ended.push(body.subject);
-        }
-        Ok(ended)
+        self.ended_as(tx, sql, which, ends::Why::Wanted).await
     }
 }
 

@@ -11,6 +11,20 @@ use tokio::sync::mpsc;
 const IDLE: i64 = 15 * 60_000;
 
 async fn issue(w: &World, subject: &str, idle_ms: Option<i64>) -> Result<String> {
+    issue_to(w, subject, idle_ms, Assurance::One.into()).await
+}
+
+/// A token of an application that acts for the subject.
+async fn issue_to_application(w: &World, subject: &str) -> Result<String> {
+    let grant = Grant {
+        client: Some("app".into()),
+        scopes: Some("patient/*.rs".into()),
+        ..Grant::from(Assurance::One)
+    };
+    issue_to(w, subject, None, grant).await
+}
+
+async fn issue_to(w: &World, subject: &str, idle_ms: Option<i64>, grant: Grant) -> Result<String> {
     let (sessions, subject) = (w.ctx.sessions.clone(), subject.to_owned());
     let issued = w.ctx.db.write(w.north.id, move |tx| {
         Box::pin(async move {
@@ -20,7 +34,7 @@ async fn issue(w: &World, subject: &str, idle_ms: Option<i64>) -> Result<String>
                 roles: vec![Role::Clinician],
                 ttl_ms: 12 * 3_600_000,
                 note: "test".into(),
-                grant: Assurance::One.into(),
+                grant,
                 idle_ms,
             };
             sessions.issue(tx, new).await.map(|(token, _)| token)
@@ -224,6 +238,95 @@ async fn the_tokens_of_applications_push_nobody_out_of_what_goes_on_without_requ
             let standing = w.ctx.sessions.standing(w.north.id, "user:1").await?;
             let standing: Vec<_> = standing.iter().map(|p| p.session).collect();
             assert_eq!(standing, [web.session]);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_ends_a_call_is_the_end_of_its_owners_own_session() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let mut live = w.ctx.bus.attach_live()?;
+            let own = issue(w, "user:1", None).await?;
+            let revoke = async |token: &str| {
+                let (sessions, session) = (
+                    w.ctx.sessions.clone(),
+                    w.ctx.sessions.verify(w.north.id, token).await?.session,
+                );
+                let done = w.ctx.db.write(w.north.id, move |tx| {
+                    Box::pin(async move { sessions.revoke(tx, session).await })
+                });
+                done.await
+            };
+            let put_away = async |token: &str| {
+                let (sessions, token) = (w.ctx.sessions.clone(), token.to_owned());
+                let done = w.ctx.db.write(w.north.id, move |tx| {
+                    Box::pin(async move { sessions.revoke_token(tx, &token).await.map(drop) })
+                });
+                done.await
+            };
+            // An application was never in the room.
+            revoke(&issue_to_application(w, "user:1").await?).await?;
+            assert!(
+                announced(&mut live, 1).await[0].elsewhere,
+                "the call at the web session goes on"
+            );
+            // Their own session is what the call hangs on, whatever an application still may.
+            let application = issue_to_application(w, "user:1").await?;
+            let other = issue(w, "user:1", None).await?;
+            revoke(&own).await?;
+            assert!(!announced(&mut live, 1).await[0].elsewhere, "ended on purpose");
+            // Signing in anew in a tab: the new session stands before the old one is put away.
+            let anew = issue(w, "user:1", None).await?;
+            put_away(&other).await?;
+            assert!(announced(&mut live, 1).await[0].elsewhere, "the same person goes on");
+            put_away(&anew).await?;
+            assert!(
+                !announced(&mut live, 1).await[0].elsewhere,
+                "an application's token holds no call"
+            );
+            assert_eq!(code(w, &application).await, None);
+            // Too many: the newest go on.
+            let oldest = issue(w, "user:1", None).await?;
+            w.ctx.clock.advance(1000);
+            issue(w, "user:1", None).await?;
+            let sessions = w.ctx.sessions.clone();
+            let gone = w.ctx.db.write(w.north.id, move |tx| {
+                Box::pin(async move { sessions.keep_newest(tx, "user:1", 1).await })
+            });
+            assert_eq!((gone.await?, code(w, &oldest).await), (1, Some("auth.token_unknown")));
+            assert!(announced(&mut live, 1).await[0].elsewhere);
+            // All at once, as for somebody who is locked out: the web session says the call ends.
+            let sessions = w.ctx.sessions.clone();
+            let locked = w.ctx.db.write(w.north.id, move |tx| {
+                Box::pin(async move { sessions.revoke_subject(tx, "user:1").await })
+            });
+            locked.await?;
+            let mut told: Vec<bool> = announced(&mut live, 2).await.iter().map(|r| r.elsewhere).collect();
+            told.sort_unstable();
+            assert_eq!(told, [false, true]);
+            // An application's time runs out beside a call; and silence ends a call though an application goes on.
+            let (_quiet, _app) = (
+                issue(w, "user:2", Some(IDLE)).await?,
+                issue_to_application(w, "user:2").await?,
+            );
+            let since = w.ctx.clock.now_ms();
+            w.ctx.clock.advance(IDLE);
+            let until = w.ctx.clock.now_ms();
+            assert_eq!(w.ctx.sessions.close_over(w.north.id, since, until).await?, 1);
+            assert!(
+                !announced(&mut live, 1).await[0].elsewhere,
+                "silent, and only an application stands"
+            );
+            w.ctx.clock.advance(12 * 3_600_000 - IDLE);
+            let at = w.ctx.clock.now_ms();
+            assert_eq!(w.ctx.sessions.close_over(w.north.id, at - 1000, at).await?, 1);
+            assert!(
+                announced(&mut live, 1).await[0].elsewhere,
+                "the application's token ran out"
+            );
             Ok(())
         })
     })

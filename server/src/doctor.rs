@@ -184,7 +184,7 @@ async fn pages(ctx: &Ctx, findings: &mut Vec<Finding>) {
                 say(&format!("...    {name}: {done} of {all} pages read"));
             }
         };
-        match ctx.db.scrub(tenant, std::time::Duration::ZERO, progress).await {
+        match ctx.db.scrub(tenant, Duration::ZERO, progress).await {
             Ok(None) => return,
             Ok(Some(found)) if found.places.is_empty() => findings.push(ok(format!(
                 "pages of {name}: {} read, all authentic and the newest",

@@ -9,20 +9,63 @@ use uuid::Uuid;
 
 const RENEW: &str =
     "UPDATE session SET hash = $3, assurance = $4, proved_at = $5, seen_at = $5 WHERE tenant = $1 AND id = $2";
-const REVOKE_TOKEN: &str = "DELETE FROM session WHERE tenant = $1 AND hash = $2 RETURNING subject, id";
+const REVOKE_TOKEN: &str = "DELETE FROM session WHERE tenant = $1 AND hash = $2 RETURNING subject, id, client";
 // Applications' sessions are bounded by their own rules.
 const BEYOND: &str = "SELECT id FROM session WHERE tenant = $1 AND subject = $2 AND client IS NULL AND expires_at > $3
     AND (idle_ms IS NULL OR seen_at + idle_ms > $3) ORDER BY created_at DESC, id DESC LIMIT 1000";
 // Those whose time or silence ran out after `$2`, at `$3` at the latest.
-const OVER: &str = "SELECT subject, id FROM session WHERE tenant = $1 AND expires_at > $2
+const OVER: &str = "SELECT subject, id, client FROM session WHERE tenant = $1 AND expires_at > $2
     AND (idle_ms IS NULL OR seen_at + idle_ms > $2) AND (expires_at <= $3 OR seen_at + idle_ms <= $3)";
-const STANDS: &str = "SELECT COUNT(*) FROM session WHERE tenant = $1 AND subject = $2 AND expires_at > $3
+// No application is in a call for its user.
+const STANDS: &str =
+    "SELECT COUNT(*) FROM session WHERE tenant = $1 AND subject = $2 AND client IS NULL AND expires_at > $3
     AND (idle_ms IS NULL OR seen_at + idle_ms > $3)";
 
 /// How often sessions that ended by silence or time are looked for: what they hold open stays open this much longer.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Why a session ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody ends it, and all that it holds open.
+    Wanted,
+    /// A newer one of the same person takes its place.
+    Replaced,
+}
+
 impl Sessions {
+    /// Whose sessions ended.
+    pub(super) async fn ended_as(
+        &self,
+        tx: &mut Tx,
+        sql: &'static str,
+        which: &[crate::Val],
+        why: Why,
+    ) -> Result<Vec<String>> {
+        let rows = tx.query(sql, which).await?;
+        if !rows.is_empty() {
+            crate::policy::withdrawn(tx).await?;
+        }
+        let mut ended = Vec::new();
+        for row in rows {
+            let (subject, now) = (row.string(0)?, tx.now());
+            let mut elsewhere = row.opt_text(2)?.is_some();
+            if !elsewhere && why == Why::Replaced {
+                let stands = tx.query(STANDS, &[subject.as_str().into(), now.into()]).await?;
+                elsewhere = stands.first().map(|row| row.i64(0)).transpose()?.unwrap_or(0) > 0;
+            }
+            let body = Revoked {
+                session: row.uuid(1)?,
+                elsewhere,
+                subject,
+            };
+            let event = Event::of(tx, "session.revoked", body.subject.clone(), &body)?;
+            self.bus.publish_after(tx, event);
+            ended.push(body.subject);
+        }
+        Ok(ended)
+    }
+
     /// Its owner proved themselves again: the session goes on under a new token, and the old one opens nothing any more.
     pub async fn renew(&self, tx: &mut Tx, session: Uuid, assurance: Assurance) -> Result<String> {
         let token = format!("mt_{}_{}", tx.tenant(), id::token());
@@ -41,7 +84,7 @@ impl Sessions {
     /// Ends the session of a token, whoever's it is: holding it is enough to put it away. Its subject, if there was one.
     pub async fn revoke_token(&self, tx: &mut Tx, token: &str) -> Result<Option<String>> {
         let hash = id::sha256(token.as_bytes());
-        let ended = self.ended(tx, REVOKE_TOKEN, &[hash.into()]).await?;
+        let ended = self.ended_as(tx, REVOKE_TOKEN, &[hash.into()], Why::Replaced).await?;
         Ok(ended.into_iter().next())
     }
 
@@ -51,7 +94,8 @@ impl Sessions {
         let rows = tx.query(BEYOND, &[subject.into(), now.into()]).await?;
         let old: Vec<Uuid> = rows.iter().skip(most).map(|row| row.uuid(0)).collect::<Result<_>>()?;
         for session in &old {
-            self.revoke(tx, *session).await?;
+            let which = [(*session).into()];
+            self.ended_as(tx, super::REVOKE_ID, &which, Why::Replaced).await?;
         }
         Ok(old.len())
     }
@@ -66,7 +110,7 @@ impl Sessions {
             let stands = self.db.query_one(tenant, STANDS, &args).await?.i64(0)?;
             let body = Revoked {
                 session: row.uuid(1)?,
-                elsewhere: stands > 0,
+                elsewhere: stands > 0 || row.opt_text(2)?.is_some(),
                 subject,
             };
             let event = Event::new(&self.clock, tenant, "session.revoked", body.subject.clone(), &body)?;

@@ -6,7 +6,7 @@ use super::{
     media::Rights,
     store,
 };
-use medtech_kernel::{Error, Result, TenantId};
+use medtech_kernel::{Error, Result, TenantId, audit, policy::relate};
 use std::{sync::PoisonError, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
@@ -26,6 +26,7 @@ pub(crate) struct Sync {
 impl Visits {
     /// Repairs what a crash left open and starts the tasks. Call once, before serving; they end when `stop` turns true.
     pub async fn start(&self, stop: watch::Receiver<bool>) -> Result<Vec<JoinHandle<()>>> {
+        self.relate_older().await?;
         self.recover().await?;
         let inbox = self.0.sync_inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut inbox = inbox.ok_or_else(|| Error::internal("visit.started_twice", "visits were started before"))?;
@@ -58,6 +59,33 @@ impl Visits {
         });
         let again = tokio::spawn(self.clone().recheck_until(stop));
         Ok(vec![rooms, beats, again])
+    }
+
+    /// Visits asked for before they were related to the patient they are about: without that nobody could join them as a
+    /// colleague, nor the patient's refusals hold. What is related already stays as it is.
+    async fn relate_older(&self) -> Result<()> {
+        for tenant in self.0.ctx.tenants.all() {
+            let unrelated = store::about_nobody(&self.0.ctx.db, tenant.id).await?;
+            // A transaction each: a clinic with many visits must not hold up the others' writes.
+            for (visit, patient) in unrelated {
+                let related = self.0.ctx.db.write(tenant.id, move |tx| {
+                    Box::pin(async move {
+                        let target = format!("visit:{visit}");
+                        relate(tx, &target, "about", &format!("patient:{patient}"), None).await?;
+                        let entry = audit::Entry {
+                            actor: "system",
+                            action: "update",
+                            target: &target,
+                            outcome: "success",
+                            detail: "related to the patient it is about",
+                        };
+                        audit::write_all(tx, &[(entry, Some(&patient))]).await
+                    })
+                });
+                related.await?;
+            }
+        }
+        Ok(())
     }
 
     /// No connection outlives the process: open intervals end when their participant was last seen.

@@ -1,5 +1,5 @@
-//! Rooms after a withdrawal: whoever is connected is asked for again, and goes when the policy says no. At once when access
-//! was withdrawn, and every [`EVERY`] for what nobody heard of (a lost event, another server's change, time that ran out).
+//! Rooms after a withdrawal: whoever is connected, or takes part as a colleague, is asked for again, and goes when the policy
+//! says no. At once when access was withdrawn, and every [`EVERY`] for what nobody heard of (a lost event, another server's change, time that ran out).
 
 use super::{Visits, background::Sync, media::Rights, store};
 use medtech_kernel::{Result, TenantId, auth::Principal, policy::Resource};
@@ -74,19 +74,39 @@ impl Visits {
         }
     }
 
-    /// Looks at everyone in the rooms of a clinic; answers how many went.
+    /// Looks at everyone in the rooms of a clinic, and at the colleagues who are in none; answers how many went.
     pub async fn recheck(&self, tenant: TenantId) -> Result<usize> {
-        let mut gone = 0;
+        let (mut gone, mut seen) = (0, HashSet::new());
         for (room, identity) in self.0.media.present(tenant).await? {
             let Ok(visit) = room.parse::<Uuid>() else { continue };
-            let sessions = self.0.ctx.sessions.standing(tenant, &identity).await?;
-            let asked = Resource::new("visit", visit.to_string());
-            if !self.0.ctx.policy.may_stay(&sessions, &asked).await? {
+            seen.insert((visit, identity.clone()));
+            if !self.may_stay(tenant, visit, &identity).await? {
                 self.put_out(tenant, visit, identity).await?;
                 gone += 1;
             }
         }
+        // A colleague's part holds the visit's conversation open, with or without media. Nobody has to be signed in to lose
+        // it: who joined and left everything comes back by joining again.
+        for (visit, subject) in store::colleagues(&self.0.ctx.db, tenant).await? {
+            let here = seen.contains(&(visit, subject.clone()));
+            if here || self.may_stay(tenant, visit, &subject).await? {
+                continue;
+            }
+            tracing::info!(%tenant, %visit, subject, "the part of a colleague whose access was withdrawn ends");
+            match self.end_part(tenant, "system", visit, subject).await {
+                Ok(_) => gone += 1,
+                // A relation to no visit gives no conversation.
+                Err(e) if e.code == "visit.unknown" => {}
+                Err(e) => return Err(e),
+            }
+        }
         Ok(gone)
+    }
+
+    async fn may_stay(&self, tenant: TenantId, visit: Uuid, subject: &str) -> Result<bool> {
+        let sessions = self.0.ctx.sessions.standing(tenant, subject).await?;
+        let asked = Resource::new("visit", visit.to_string());
+        self.0.ctx.policy.may_stay(&sessions, &asked).await
     }
 
     async fn put_out(&self, tenant: TenantId, visit: Uuid, subject: String) -> Result<()> {

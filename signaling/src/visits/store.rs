@@ -10,6 +10,7 @@ use medtech_kernel::{
     policy,
     vault::{Cell, Field, Sheet},
 };
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// What names a person, their device, or says why they come.
@@ -86,7 +87,13 @@ const BEAT: &str = "UPDATE visit_participant SET last_seen = $2 WHERE tenant = $
 /// The part of the policy's table that says who takes part as a colleague.
 const COLLEAGUES: &str =
     "SELECT subject, label FROM relation WHERE tenant = $1 AND object = $2 AND relation = 'colleague' ORDER BY subject";
+/// Visits that ended have none.
+const ALL_COLLEAGUES: &str = "SELECT object, subject FROM relation WHERE tenant = $1 AND object LIKE 'visit:%'
+    AND relation = 'colleague' ORDER BY object, subject";
 const UNDER_WAY: &str = "SELECT id FROM visit WHERE tenant = $1 AND state <> 'scheduled' AND state <> 'ended'";
+const OPEN_SUBJECTS: &str =
+    "SELECT id, subject_ref FROM visit WHERE tenant = $1 AND state <> 'ended' AND subject_ref LIKE 'Patient/%'";
+const ABOUT_SOMEBODY: &str = "SELECT subject FROM relation WHERE tenant = $1 AND relation = 'about'";
 const CONNECTED: &str = "SELECT DISTINCT visit FROM visit_participant WHERE tenant = $1 AND connection IS NOT NULL";
 
 /// Makes a visit with its link and participants. `false`: it is there already.
@@ -158,6 +165,17 @@ fn people(rows: &[Row], visit: &str) -> Result<Vec<Person>> {
         name: name.unwrap_or_default(),
     };
     Ok(all.into_iter().map(person).collect())
+}
+
+/// Who takes part as a colleague, and in which visit.
+pub(super) async fn colleagues(db: &Db, tenant: TenantId) -> Result<Vec<(Uuid, String)>> {
+    let mut all = Vec::new();
+    for row in db.query(tenant, ALL_COLLEAGUES, &[]).await? {
+        if let Some(Ok(visit)) = row.text(0)?.strip_prefix("visit:").map(str::parse) {
+            all.push((visit, row.string(1)?));
+        }
+    }
+    Ok(all)
 }
 
 pub(crate) async fn read(db: &Db, tenant: TenantId, id: Uuid) -> Result<Option<Record>> {
@@ -315,6 +333,23 @@ pub(super) async fn under_way(db: &Db, tenant: TenantId) -> Result<Vec<Uuid>> {
         .iter()
         .map(|r| r.uuid(0))
         .collect()
+}
+
+/// Open visits that say which patient they are about and are not related to any: the visit, and the patient's id.
+pub(super) async fn about_nobody(db: &Db, tenant: TenantId) -> Result<Vec<(Uuid, String)>> {
+    let open = db.query(tenant, OPEN_SUBJECTS, &[]).await?;
+    let related = db.query(tenant, ABOUT_SOMEBODY, &[]).await?;
+    let related: HashSet<&str> = related.iter().map(|row| row.text(0)).collect::<Result<_>>()?;
+    let mut all = Vec::new();
+    for row in &open {
+        let visit = row.uuid(0)?;
+        if let Some(patient) = row.text(1)?.strip_prefix("Patient/")
+            && !related.contains(format!("visit:{visit}").as_str())
+        {
+            all.push((visit, patient.to_owned()));
+        }
+    }
+    Ok(all)
 }
 
 fn record(row: &Row) -> Result<Record> {

@@ -734,6 +734,52 @@ async fn withdrawn(world: &World) -> Result<()> {
     );
     assert_eq!(s.call(north, Some(&demoted), "POST", &path("media"), None).await.0, 403);
 
+    // Joined and in no room, for the conversation alone.
+    let chat = chat_of(&s, north, b.id).await?;
+    let reads = async |who: &Principal| Ok::<_, Error>(ctx.policy.decide(who, Action::Read, &chat).await?.allow);
+    let takes_part = async || {
+        let (_, seen) = s.call(north, Some(&guest), "GET", &format!("/{}", b.id), None).await;
+        seen["colleagues"] != json!([])
+    };
+    assert!(!takes_part().await && !reads(&world.sign_in(north, "user:colleague", Role::Patient).await?.0).await?);
+    let end_sessions = async || {
+        let sessions = ctx.sessions.clone();
+        let ended = ctx.db.write(north.id, move |tx| {
+            Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await })
+        });
+        ended.await
+    };
+    here(&[&b.host, &b.guest]);
+    for signs_in_again in [true, false] {
+        end_sessions().await?;
+        let (who, token) = world.sign_in(north, "user:colleague", Role::Clinician).await?;
+        assert_eq!(
+            s.call(north, Some(&token), "POST", &path("colleagues"), None).await.0,
+            200
+        );
+        assert!(reads(&who).await? && takes_part().await);
+        assert_eq!(
+            s.visits.recheck(north.id).await?,
+            0,
+            "a reload keeps the session and the part"
+        );
+        assert!(reads(&who).await? && takes_part().await);
+        end_sessions().await?;
+        if signs_in_again {
+            world.sign_in(north, "user:colleague", Role::Patient).await?;
+        }
+        assert_eq!(
+            s.visits.recheck(north.id).await?,
+            1,
+            "in no room, and looked at all the same"
+        );
+        assert!(
+            !reads(&who).await? && !takes_part().await,
+            "signs in again: {signs_in_again}"
+        );
+    }
+    assert_eq!(s.visits.recheck(north.id).await?, 0, "nothing is left to end");
+
     // The patient denies the host.
     here(&[&b.host, &b.guest]);
     write(leak(&b.host), "self", "practitioner:d1".into(), true).await?;
@@ -753,6 +799,75 @@ async fn withdrawn(world: &World) -> Result<()> {
         403
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn older_visits_are_related_to_their_patient_at_the_start() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(older(world))).await;
+}
+
+async fn older(world: &World) -> Result<()> {
+    let (north, south, ctx) = (&world.north, &world.south, &world.ctx);
+    world.demand_relationships(north).await?;
+    let s = stage(world).await?;
+    // Asked for as before: rows without the relation. One has ended, and one is about somebody else by now.
+    let (old, over, known) = (s.book(north).await?, s.book(north).await?, s.book(north).await?);
+    let abroad = s.book(south).await?;
+    let (_, host) = world.sign_in(north, &over.host, Role::Clinician).await?;
+    s.arrive(north, &over, 1).await;
+    for what in ["admit", "end"] {
+        let path = format!("/{}/{what}", over.id);
+        assert_eq!(s.call(north, Some(&host), "POST", &path, None).await.0, 200);
+    }
+    let (visit, treats) = (format!("visit:{}", known.id), "patient:p1");
+    let kept = ctx.db.write(north.id, move |tx| {
+        Box::pin(async move {
+            relate(tx, &visit, "about", "patient:p2", None).await?;
+            relate(tx, "user:colleague", "treats", treats, None).await
+        })
+    });
+    kept.await?;
+    let about = async |tenant: TenantId, visit: Uuid| {
+        let target = format!("visit:{visit}");
+        let asked = ctx
+            .db
+            .write(tenant, move |tx| Box::pin(async move { patient_of(tx, &target).await }));
+        asked.await
+    };
+    let (_, colleague) = world.sign_in(north, "user:colleague", Role::Clinician).await?;
+    let join = format!("/{}/colleagues", old.id);
+    assert_eq!(about(north.id, old.id).await?, None);
+    assert_eq!(s.call(north, Some(&colleague), "POST", &join, None).await.0, 403);
+
+    for start in 1..=2 {
+        let again = stage(world).await?;
+        let of = [old.id, over.id, known.id];
+        let mut found = Vec::new();
+        for visit in of {
+            found.push(about(north.id, visit).await?);
+        }
+        assert_eq!(
+            found,
+            [Some("p1".to_owned()), None, Some("p2".to_owned())],
+            "start {start}"
+        );
+        assert_eq!(about(south.id, abroad.id).await?.as_deref(), Some("p1"), "each clinic");
+        let target = format!("visit:{}", old.id);
+        let trail = audit::about(&ctx.db, north.id, "p1", None, 50).await?;
+        let told = trail
+            .iter()
+            .filter(|e| e.target == target && e.detail == "related to the patient it is about");
+        assert_eq!(told.count(), 1, "written down once, start {start}");
+        assert_eq!(again.call(north, Some(&colleague), "POST", &join, None).await.0, 200);
+    }
+    Ok(())
+}
+
+/// The conversation of a visit.
+async fn chat_of(s: &Stage<'_>, tenant: &Tenant, visit: Uuid) -> Result<medtech_kernel::policy::Resource> {
+    let record = store::read(&s.world.ctx.db, tenant.id, visit).await?.expect("a visit");
+    let id = record.conversation.expect("a conversation");
+    Ok(medtech_kernel::policy::Resource::new("conversation", id.to_string()))
 }
 
 fn leak(text: &str) -> &'static str {

@@ -59,7 +59,7 @@ async fn a_sign_out_needs_a_hint_that_is_ours() {
                 kit.send(request.body(Body::empty()).unwrap()).await
             };
             let encoded = |pairs: &[(&str, String)]| format!("?{}", super::kit::encoded(pairs));
-            let good: Value = jsonwebtoken::dangerous::insecure_decode_claims(&signed.get("id_token")).expect("claims");
+            let good: Value = jsonwebtoken::dangerous::insecure_decode_claims(signed.get("id_token")).expect("claims");
             let forger = Key::ec();
             let forged = |header: Value| forger.sign(&header, &good);
             let kid = crate::oauth::jwt::header(&signed.get("id_token"))
@@ -258,8 +258,7 @@ async fn a_subject_is_one_person_for_ever() {
             let taken = kit
                 .person(&w.north, "dr@north.example", Role::Clinician)
                 .await
-                .err()
-                .expect("refused");
+                .expect_err("refused");
             assert_eq!(taken.code, "identity.email_taken");
             // The same address in another clinic is another person.
             let (south, _) = kit.person(&w.south, "dr@north.example", Role::Clinician).await?;

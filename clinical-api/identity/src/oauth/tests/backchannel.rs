@@ -80,7 +80,7 @@ async fn whatever_ends_the_session_the_application_hears_of_it() {
             let (_, _) = (application(&kit, &other).await, kit.signed_in(&silent).await);
             let signed = kit.signed_in(&client).await;
             assert!(deliver(&kit).await?.is_empty(), "while it stands nobody is told");
-            let id: Value = jsonwebtoken::dangerous::insecure_decode_claims(&signed.get("id_token")).expect("claims");
+            let id: Value = jsonwebtoken::dangerous::insecure_decode_claims(signed.get("id_token")).expect("claims");
             // Signed out here.
             let who = w.ctx.sessions.verify(w.north.id, &kit.doctor).await?;
             let sessions = w.ctx.sessions.clone();
