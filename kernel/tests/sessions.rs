@@ -1,4 +1,5 @@
 //! How sessions change hands and end: a new token, silence, time, too many at once.
+#![allow(clippy::expect_used, reason = "a failed test panics")]
 
 use medtech_kernel::{
     Result, TenantId,

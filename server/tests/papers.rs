@@ -71,7 +71,10 @@ fn every_key_that_the_code_derives_or_wraps_is_on_the_page() {
         }
         // Names of the keys of clinics and of data.
         for kind in ["impl Purpose {", "impl Class {"] {
-            if let Some(at) = code.find(kind).filter(|_| path.components().any(|c| c.as_os_str() == "vault")) {
+            if let Some(at) = code
+                .find(kind)
+                .filter(|_| path.components().any(|c| c.as_os_str() == "vault"))
+            {
                 let body = code[at..].split("\n}").next().unwrap();
                 found.extend(literals(body, "=> \""));
             }

@@ -552,7 +552,7 @@ async fn a_broken_glass_opens_one_record_for_an_hour_and_is_told() {
             for patient in house.records.fhir.list_for(w.north.id, &sight, "Patient", "").await? {
                 found.push(patient["id"].as_str().unwrap().to_owned());
             }
-            assert_eq!(found, [house.patient.clone()]);
+            assert_eq!(found, std::slice::from_ref(&house.patient));
             let trail = medtech_kernel::audit::about(&w.ctx.db, w.north.id, &house.patient, None, 50).await?;
             assert!(
                 trail

@@ -152,7 +152,9 @@ async fn a_bound_token_opens_the_record_with_its_key_and_nothing_without() {
             private["d"] = "x".into();
             let once = key.proof(&good());
             assert_eq!(
-                ask(&kit, RECORD, "DPoP", &token, std::slice::from_ref(&once)).await.status,
+                ask(&kit, RECORD, "DPoP", &token, std::slice::from_ref(&once))
+                    .await
+                    .status,
                 StatusCode::OK
             );
             let mut other_curve = key.jwk();
