@@ -78,4 +78,9 @@ pub const MIGRATIONS: &[Migration] = &[
         number: 8,
         sql: db::Script::Both(include_str!("../migrations/0008_policy.sql")),
     },
+    Migration {
+        module: "kernel",
+        number: 9,
+        sql: db::Script::Both(include_str!("../migrations/0009_ended_sessions.sql")),
+    },
 ];

@@ -143,3 +143,39 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::OVER;
+    use crate::{
+        Val,
+        db::{Engine, Sql},
+        testkit::on_both_engines,
+    };
+
+    /// Asked of every clinic every few seconds.
+    #[tokio::test]
+    async fn sessions_that_are_over_are_not_looked_for_among_all() {
+        on_both_engines(&[], |w| {
+            Box::pin(async move {
+                if w.ctx.db.engine() == Engine::Postgres {
+                    // Its plan follows from how much there is.
+                    return Ok(());
+                }
+                let by_id = "SELECT subject FROM session WHERE tenant = $1 AND id = $2";
+                let id = Val::from(uuid::Uuid::nil());
+                for (sql, args, index) in [
+                    (OVER, vec![1_i64.into(), 2_i64.into()], "session_expires"),
+                    (by_id, vec![id], "session_id"),
+                ] {
+                    let text = Sql::built(format!("EXPLAIN QUERY PLAN {sql}"));
+                    let plan = w.ctx.db.query_one(w.north.id, text, &args).await?;
+                    let plan = plan.text(3)?;
+                    assert!(plan.contains(&format!("INDEX {index} ")), "{plan}");
+                }
+                Ok(())
+            })
+        })
+        .await;
+    }
+}
