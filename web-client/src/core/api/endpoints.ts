@@ -18,8 +18,8 @@ export const identity = {
   passkeyFinish: (api: ApiClient, used: Finished) => api.post<SignedIn>('/api/identity/passkeys/authenticate/finish', used),
   requestLink: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/links/request', { email, browser }),
   forgotten: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/password/forgotten', { email, browser }),
-  resetPassword: (api: ApiClient, link: string, next: string, browser: string | null) =>
-    api.post<void>('/api/identity/password/reset', { link, new: next, ...(browser ? { browser } : {}) }),
+  resetPassword: (api: ApiClient, link: string, next: string, more: { browser?: string; birth_date?: string } = {}) =>
+    api.post<void>('/api/identity/password/reset', { link, new: next, ...more }),
   exchange: (api: ApiClient, link: string, more: { browser?: string; birth_date?: string } = {}) =>
     api.post<SignedIn>('/api/identity/links/exchange', { link, ...more }),
   /** Seals what this person's browsers keep on a device. */
