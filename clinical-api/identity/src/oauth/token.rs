@@ -121,9 +121,7 @@ pub(crate) async fn token(
     body: Bytes,
 ) -> Outcome<Response> {
     let form = Form::posted(&headers, query.as_deref(), &body)?;
-    let jkt = oauth
-        .proof(&site, &headers, &http::Method::POST, "/oauth2/token", None)
-        .await?;
+    let proved = oauth.proof(&site, &headers, &http::Method::POST, "/oauth2/token", None)?;
     let kind = form.require("grant_type")?;
     let kind = match kind {
         "authorization_code" => GrantType::AuthorizationCode,
@@ -146,6 +144,10 @@ pub(crate) async fn token(
             "The application may not come this way.",
         ));
     }
+    let jkt = match proved {
+        Some(proved) => Some(oauth.first_use(&site, proved).await?),
+        None => None,
+    };
     if client.metadata.dpop_bound_access_tokens && jkt.is_none() {
         return Err(Refusal::new(
             "invalid_dpop_proof",
