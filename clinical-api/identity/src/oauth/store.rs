@@ -300,6 +300,13 @@ pub(crate) async fn grants_of(db: &Db, tenant: TenantId, subject: &str, now: Mil
     rows.iter().map(read_grant).collect()
 }
 
+/// The same, in the transaction that goes by them.
+pub(crate) async fn grants_of_in(tx: &mut Tx, subject: &str) -> Result<Vec<Grant>> {
+    let now = tx.now();
+    let rows = tx.query(GRANTS_OF, &[subject.into(), now.into()]).await?;
+    rows.iter().map(read_grant).collect()
+}
+
 pub(crate) async fn grants_of_client(tx: &mut Tx, client: &str) -> Result<Vec<Uuid>> {
     let now = tx.now();
     let rows = tx.query(GRANTS_OF_CLIENT, &[client.into(), now.into()]).await?;
