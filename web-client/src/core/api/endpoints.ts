@@ -136,7 +136,9 @@ export const oauth = {
 
 export const sso = {
   buttons: (api: ApiClient) => api.get<{ providers: Array<{ id: string; name: string }> }>('/api/identity/sso'),
-  start: (api: ApiClient, provider: string) => api.post<{ redirect: string; browser: string }>(`/api/identity/sso/${id(provider)}/start`),
+  /** Fresh: the provider asks who it is although it knows them. */
+  start: (api: ApiClient, provider: string, fresh = false) =>
+    api.post<{ redirect: string; browser: string }>(`/api/identity/sso/${id(provider)}/start${fresh ? '?fresh=true' : ''}`),
   finish: (api: ApiClient, answer: SsoAnswer) => api.post<SignedIn>('/api/identity/sso/finish', answer),
   providers: (api: ApiClient) => api.get<{ providers: SsoProvider[] }>('/api/identity/sso-providers'),
   add: (api: ApiClient, change: SsoChange) => api.post<SsoProvider>('/api/identity/sso-providers', change),
