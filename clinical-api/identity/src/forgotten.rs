@@ -14,6 +14,7 @@ use axum::{Router, extract::State, routing::post};
 use http::{HeaderMap, StatusCode};
 use medtech_kernel::{
     Error, Result, Tx,
+    auth::Role,
     clock::Millis,
     http::{Body, TenantCtx},
     id,
@@ -43,9 +44,24 @@ struct Reset {
     #[serde(default)]
     browser: Option<String>,
     new: String,
+    #[serde(default)]
+    birth_date: Option<String>,
 }
 
-/// The new password ends every session. What is refused here uses nothing up.
+/// A mailbox opens the patient's own door and no other: for everything else a second factor is asked for behind it.
+fn by_mail_alone(user: &User, standing: factors::Standing) -> bool {
+    standing.second() || user.roles.iter().all(|r| *r == Role::Patient)
+}
+
+fn by_administrator() -> Error {
+    Error::forbidden(
+        "password.ask_administrator",
+        "This account has no second factor, so its password cannot be replaced by mail. Please ask an administrator of your clinic.",
+    )
+}
+
+/// The new password ends every session, and every other link. What is refused here uses nothing up but the tries at a date
+/// of birth.
 async fn reset(
     State(identity): State<Arc<Identity>>,
     TenantCtx(tenant): TenantCtx,
@@ -65,12 +81,31 @@ async fn reset(
     }
     let person = store::by_id(&identity.ctx.db, tenant.id, link.user).await?;
     let person = person.filter(|u| u.active).ok_or_else(unknown)?;
+    if !by_mail_alone(
+        &person,
+        factors::standing(&identity.ctx.db, tenant.id, person.id).await?,
+    ) {
+        identity
+            .refuse_link(tenant.id, link.user, "password link without a second factor")
+            .await?;
+        return Err(by_administrator());
+    }
+    if link.birth_date {
+        identity
+            .birth_date_is_right(tenant.id, hash, link.user, body.birth_date.as_deref())
+            .await?;
+    }
     let password = identity.new_password(tenant.id, &body.new, &person).await?;
     let this = identity.clone();
     let done = identity.ctx.db.write(tenant.id, move |tx| {
         Box::pin(async move {
             let owner = store::use_link(tx, hash).await?;
             let user = active(tx, owner).await?;
+            // As it is now, and not as it was when the password was hashed.
+            if !by_mail_alone(&user, factors::standing_in(tx, user.id).await?) {
+                return Err(by_administrator());
+            }
+            store::burn_links(tx, user.id).await?;
             factors::set_password(tx, user.id, &password).await?;
             this.ctx.sessions.revoke_subject(tx, &user.subject()).await?;
             if let Some(browser) = caller.browser {
@@ -93,6 +128,7 @@ impl Identity {
         user: &User,
         asked_at: Millis,
         browser: [u8; 32],
+        ask_birth: bool,
         origin: Option<&str>,
     ) -> Result<()> {
         let subject = user.subject();
@@ -106,7 +142,7 @@ impl Identity {
             expires_at: asked_at + LIFE,
             uses: 1,
             browser: Some(browser),
-            birth_date: false,
+            birth_date: ask_birth && user.patient.is_some(),
             reset: true,
         };
         store::insert_link(tx, id::sha256(secret.as_bytes()), &link).await?;

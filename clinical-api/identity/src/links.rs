@@ -168,7 +168,7 @@ impl Identity {
                     };
                     if asked.forgotten {
                         return this
-                            .mail_reset(tx, &user, event.at, browser, asked.origin.as_deref())
+                            .mail_reset(tx, &user, event.at, browser, ask_birth, asked.origin.as_deref())
                             .await;
                     }
                     if !user.roles.contains(&Role::Patient) {
@@ -237,7 +237,8 @@ impl Identity {
             .await
     }
 
-    async fn birth_date_is_right(
+    /// Is it the date of birth of whom this link is for? A wrong one is counted.
+    pub(crate) async fn birth_date_is_right(
         &self,
         tenant: TenantId,
         hash: [u8; 32],
@@ -260,7 +261,10 @@ impl Identity {
             _ => None,
         };
         if born.is_some_and(|born| born == said) {
-            return Ok(());
+            let right = self.ctx.db.write(tenant, move |tx| {
+                Box::pin(async move { store::right_try(tx, hash).await })
+            });
+            return right.await;
         }
         self.refuse_link(tenant, user, "sign-in link, date of birth").await?;
         Err(Error::forbidden(

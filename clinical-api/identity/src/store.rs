@@ -119,6 +119,9 @@ const FIND_LINK: &str = "SELECT user_id, expires_at, uses_left, browser, birth_d
 // The last wrong date of birth burns the link.
 const TRY_LINK: &str = "UPDATE identity_link SET tries = tries + 1
     WHERE tenant = $1 AND hash = $2 AND tries < $3 AND uses_left > 0 AND expires_at > $4";
+// What was right is no try.
+const RIGHT_TRY: &str = "UPDATE identity_link SET tries = tries - 1 WHERE tenant = $1 AND hash = $2 AND tries > 0";
+const BURN_LINKS: &str = "UPDATE identity_link SET uses_left = 0 WHERE tenant = $1 AND user_id = $2 AND uses_left > 0";
 const OLD_LINKS: &str = "DELETE FROM identity_link WHERE tenant = $1 AND expires_at < $2";
 const ATTEMPT: &str = "INSERT INTO identity_attempt (tenant, account, failures, until_at) VALUES ($1, $2, 1, $3)
     ON CONFLICT (tenant, account) DO UPDATE SET failures = identity_attempt.failures + 1 RETURNING failures, until_at";
@@ -296,6 +299,16 @@ pub(crate) async fn link(db: &Db, tenant: TenantId, hash: [u8; 32]) -> Result<Op
 pub(crate) async fn try_link(tx: &mut Tx, hash: [u8; 32], most: i64) -> Result<bool> {
     let now = tx.now();
     Ok(tx.exec(TRY_LINK, &[hash.into(), most.into(), now.into()]).await? == 1)
+}
+
+/// A right try does not count.
+pub(crate) async fn right_try(tx: &mut Tx, hash: [u8; 32]) -> Result<()> {
+    tx.exec(RIGHT_TRY, &[hash.into()]).await.map(drop)
+}
+
+/// Nothing that was mailed to this person before opens anything any more.
+pub(crate) async fn burn_links(tx: &mut Tx, user: Uuid) -> Result<()> {
+    tx.exec(BURN_LINKS, &[user.into()]).await.map(drop)
 }
 
 /// Takes one use of a link, or says why there is none to take.

@@ -122,38 +122,32 @@ pub(crate) async fn narrow(
     Body(fewer): Body<Fewer>,
 ) -> Result<StatusCode> {
     person(&who)?;
-    let now = oauth.ctx.clock.now_ms();
-    let grants = store::grants_of(&oauth.ctx.db, site.id(), &who.subject, now).await?;
-    let mut changes = Vec::new();
-    for grant in grants.into_iter().filter(|g| g.client == client) {
-        let words: Vec<&str> = grant.scopes.split(' ').collect();
-        let left: Vec<&str> = (words.iter().copied())
-            .filter(|w| FIXED.contains(w) || !fewer.without.iter().any(|f| f == w))
-            .collect();
-        if left.len() < words.len() {
-            let some = left.iter().any(|w| !FIXED.contains(w));
-            changes.push((grant.id, some.then(|| left.join(" "))));
-        }
-    }
-    if changes.is_empty() {
-        return Err(Error::not_found(
-            "oauth.app_unknown",
-            "No such application has this permission of yours.",
-        ));
-    }
     let sessions = oauth.ctx.sessions.clone();
     let done = oauth.ctx.db.write(site.id(), move |tx| {
         Box::pin(async move {
-            for (id, left) in changes {
-                match left {
-                    Some(left) => {
-                        store::narrow_grant(tx, id, &left).await?;
-                        store::end_access(tx, &sessions, id).await?;
-                    }
-                    None => {
-                        store::end_grant(tx, &sessions, id).await?;
-                    }
+            let mut changed = false;
+            // As they are now: of two that take something back at once, neither gives it back to the other.
+            for grant in store::grants_of_in(tx, &who.subject).await? {
+                let words: Vec<&str> = grant.scopes.split(' ').collect();
+                let left: Vec<&str> = (words.iter().copied())
+                    .filter(|w| FIXED.contains(w) || !fewer.without.iter().any(|f| f == w))
+                    .collect();
+                if grant.client != client || left.len() == words.len() {
+                    continue;
                 }
+                changed = true;
+                if left.iter().any(|w| !FIXED.contains(w)) {
+                    store::narrow_grant(tx, grant.id, &left.join(" ")).await?;
+                    store::end_access(tx, &sessions, grant.id).await?;
+                } else {
+                    store::end_grant(tx, &sessions, grant.id).await?;
+                }
+            }
+            if !changed {
+                return Err(Error::not_found(
+                    "oauth.app_unknown",
+                    "No such application has this permission of yours.",
+                ));
             }
             let target = format!("oauth_client:{client}");
             crate::audited(tx, &who.subject, "update", &target, "success", "permissions taken back").await

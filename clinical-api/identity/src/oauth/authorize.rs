@@ -129,7 +129,11 @@ pub(crate) async fn push(
     if form.get("request_uri").is_some() || form.get("client_id").is_some_and(|named| named != client.id) {
         return Err(Refusal::request("This cannot be pushed."));
     }
-    let form = match oauth.proof(&site, &headers, &Method::POST, "/oauth2/par", None).await? {
+    let proved = match oauth.proof(&site, &headers, &Method::POST, "/oauth2/par", None)? {
+        Some(proved) => Some(oauth.first_use(&site, proved).await?),
+        None => None,
+    };
+    let form = match proved {
         None => form,
         // RFC 9449, 10.1: a proof binds as `dpop_jkt` would.
         Some(jkt) if form.get("dpop_jkt").is_none_or(|named| named == jkt) => form.with("dpop_jkt", jkt),

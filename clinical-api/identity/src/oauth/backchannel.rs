@@ -16,7 +16,7 @@ use tokio::{
 };
 use url::form_urlencoded;
 
-/// The group of its own, so that an application that does not answer holds up nothing else.
+/// The group of its own, and the key of each application its own, so that one that does not answer holds up nothing else.
 pub(crate) const GROUP: &str = "oauth-logout";
 pub(crate) const KINDS: &[&str] = &[LOGOUT];
 const LOGOUT: &str = "oauth.logout";
@@ -51,7 +51,7 @@ impl OAuth {
             Box::pin(async move {
                 for told in ended {
                     if store::take_told(tx, told.grant).await? {
-                        let event = Event::of(tx, LOGOUT, format!("oauth_grant:{}", told.grant), &told)?;
+                        let event = Event::of(tx, LOGOUT, format!("oauth_client:{}", told.client), &told)?;
                         bus.record(tx, event).await?;
                     }
                 }

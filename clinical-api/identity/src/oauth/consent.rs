@@ -110,6 +110,8 @@ pub(crate) struct Given {
     pub(crate) patient: Option<String>,
     /// The end of what was allowed before, which asking again without a screen does not move.
     pub(crate) not_after: Option<Millis>,
+    /// Answered without a screen: the same that stands goes on, and no other is added beside it.
+    pub(crate) again: bool,
     /// For the audit trail.
     pub(crate) how: &'static str,
 }
@@ -304,6 +306,7 @@ impl OAuth {
             scopes: scopes.join(" "),
             patient,
             not_after: None,
+            again: false,
             how: "application allowed",
         };
         self.give(site, who, request, asked, client, given).await
@@ -321,7 +324,7 @@ impl OAuth {
     ) -> Result<String> {
         let now = self.ctx.clock.now_ms();
         let ends_at = now + lasts(&given.scopes).unwrap_or(ACCESS + CODE);
-        let grant = Grant {
+        let mut grant = Grant {
             id: id::new_id(&self.ctx.clock),
             client: client.id.clone(),
             subject: who.subject.clone(),
@@ -338,7 +341,7 @@ impl OAuth {
             ended_at: None,
             jkt: asked.jkt.clone(),
         };
-        let code = Code {
+        let mut code = Code {
             grant: grant.id,
             client: client.id.clone(),
             redirect_uri: asked.redirect_uri.clone(),
@@ -353,14 +356,25 @@ impl OAuth {
             .backchannel_logout_uri
             .as_ref()
             .map(|_| site.issuer.clone());
-        let (session, how) = (who.session, given.how);
+        let (session, how, again) = (who.session, given.how, given.again);
         self.ctx
             .db
             .write(site.id(), move |tx| {
                 Box::pin(async move {
                     // Two decisions on one request: the first counts.
                     store::take_request(tx, taken, false).await?.ok_or_else(unknown)?;
-                    store::add_grant(tx, &grant).await?;
+                    let stands = match again {
+                        true => store::grants_of_in(tx, &grant.subject).await?,
+                        false => Vec::new(),
+                    };
+                    match stands.into_iter().find(|g| g.same_as(&grant)) {
+                        Some(same) => {
+                            store::prolong_grant(tx, same.id, grant.ends_at).await?;
+                            code.grant = same.id;
+                            grant.id = same.id;
+                        }
+                        None => store::add_grant(tx, &grant).await?,
+                    }
                     store::add_code(tx, hash, &code).await?;
                     if let Some(issuer) = told {
                         store::tell_of(tx, &grant, session, &issuer).await?;

@@ -35,6 +35,12 @@ const SKEW: Millis = 5 * MINUTE;
 const TURN: Millis = 5 * MINUTE;
 const LONGEST: usize = 4096;
 
+/// A good proof that was not looked up yet.
+pub(crate) struct Proved {
+    pub(crate) jkt: String,
+    jti: [u8; 32],
+}
+
 #[derive(Deserialize)]
 struct Head {
     typ: Option<String>,
@@ -64,16 +70,16 @@ pub(crate) fn is_thumbprint(text: &str) -> bool {
 }
 
 impl OAuth {
-    /// The thumbprint of the key that a request proves; `None` where it brings no proof. `token` is the access token that
-    /// came with it.
-    pub(crate) async fn proof(
+    /// The key that a request proves; `None` where it brings no proof. `token` is the access token that came with it. Nothing
+    /// is written: whoever makes a key can make proofs, and is nobody we know until more is known ([`OAuth::first_use`]).
+    pub(crate) fn proof(
         &self,
         site: &Site,
         headers: &HeaderMap,
         method: &Method,
         path: &str,
         token: Option<&str>,
-    ) -> Outcome<Option<String>> {
+    ) -> Outcome<Option<Proved>> {
         let mut given = headers.get_all(PROOF).iter();
         let Some(proof) = given.next() else { return Ok(None) };
         if given.next().is_some() {
@@ -105,17 +111,23 @@ impl OAuth {
                 "The proof carries the nonce of this server.",
             ));
         }
+        Ok(Some(Proved {
+            jkt,
+            jti: id::sha256(claims.jti.as_bytes()),
+        }))
+    }
+
+    /// Notes a proof as used, once it is known of whom it is: the thumbprint of its key.
+    pub(crate) async fn first_use(&self, site: &Site, proved: Proved) -> Outcome<String> {
+        let Proved { jkt, jti } = proved;
         // Until neither its time nor its nonce is good any more, on whichever server.
-        let (owner, jti, until) = (
-            format!("dpop:{jkt}"),
-            id::sha256(claims.jti.as_bytes()),
-            now + 2 * (SKEW + TURN) + SECOND,
-        );
+        let until = self.ctx.clock.now_ms() + 2 * (SKEW + TURN) + SECOND;
+        let owner = format!("dpop:{jkt}");
         let first = self.ctx.db.write(site.id(), move |tx| {
             Box::pin(async move { store::use_jti(tx, &owner, jti, until).await })
         });
         match first.await? {
-            true => Ok(Some(jkt)),
+            true => Ok(jkt),
             false => Err(bad("The proof was used before.")),
         }
     }
@@ -147,12 +159,14 @@ impl OAuth {
         path: &str,
         token: &str,
     ) -> Outcome<String> {
-        let proved = self.proof(site, headers, method, path, Some(token)).await?;
+        let proved = self.proof(site, headers, method, path, Some(token))?;
         let proved = proved.ok_or_else(|| bad("A proof of the key is missing."))?;
-        match self.unbound(site.id(), token) {
-            Some((inner, jkt)) if jkt == proved => Ok(inner),
-            _ => Err(Refusal::token()),
+        let (inner, jkt) = self.unbound(site.id(), token).ok_or_else(Refusal::token)?;
+        if jkt != proved.jkt {
+            return Err(Refusal::token());
         }
+        self.first_use(site, proved).await?;
+        Ok(inner)
     }
 }
 

@@ -100,6 +100,7 @@ impl OAuth {
             scopes: asked.scopes.join(" "),
             patient,
             not_after: lasts(&before.scopes).map(|_| before.ends_at),
+            again: true,
             how: "application allowed before",
         };
         Ok(Ok((who, given)))

@@ -204,6 +204,18 @@ pub(crate) struct Grant {
     pub(crate) jkt: Option<String>,
 }
 
+impl Grant {
+    /// Was the same allowed, of the same and in the same session, by the same proof of who that is?
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        let of = |g: &Self| {
+            let session = (g.session, g.assurance, g.auth_time);
+            let whose = (g.patient.clone(), g.encounter.clone(), g.launched, g.jkt.clone());
+            (g.client.clone(), g.subject.clone(), g.scopes.clone(), session, whose)
+        };
+        of(self) == of(other)
+    }
+}
+
 const ADD_GRANT: &str =
     "INSERT INTO oauth_grant (tenant, id, client, subject, scopes, patient, encounter, launched, session, assurance,
     auth_time, created_at, used_at, ends_at, jkt)
@@ -221,6 +233,7 @@ const GRANTS_OF: &str =
 const GRANTS_OF_CLIENT: &str =
     "SELECT id FROM oauth_grant WHERE tenant = $1 AND client = $2 AND ended_at IS NULL AND ends_at > $3";
 const GRANT_USED: &str = "UPDATE oauth_grant SET used_at = $3 WHERE tenant = $1 AND id = $2";
+const PROLONG_GRANT: &str = "UPDATE oauth_grant SET ends_at = $3 WHERE tenant = $1 AND id = $2 AND ends_at < $3";
 const BIND_GRANT: &str = "UPDATE oauth_grant SET jkt = $3 WHERE tenant = $1 AND id = $2";
 const NARROW_GRANT: &str = "UPDATE oauth_grant SET scopes = $3 WHERE tenant = $1 AND id = $2";
 const END_GRANT: &str = "UPDATE oauth_grant SET ended_at = $3 WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
@@ -300,6 +313,18 @@ pub(crate) async fn grants_of(db: &Db, tenant: TenantId, subject: &str, now: Mil
     rows.iter().map(read_grant).collect()
 }
 
+/// The same, in the transaction that goes by them.
+pub(crate) async fn grants_of_in(tx: &mut Tx, subject: &str) -> Result<Vec<Grant>> {
+    let now = tx.now();
+    let rows = tx.query(GRANTS_OF, &[subject.into(), now.into()]).await?;
+    rows.iter().map(read_grant).collect()
+}
+
+/// A grant that stands goes on until then.
+pub(crate) async fn prolong_grant(tx: &mut Tx, id: Uuid, ends_at: Millis) -> Result<()> {
+    tx.exec(PROLONG_GRANT, &[id.into(), ends_at.into()]).await.map(|_| ())
+}
+
 pub(crate) async fn grants_of_client(tx: &mut Tx, client: &str) -> Result<Vec<Uuid>> {
     let now = tx.now();
     let rows = tx.query(GRANTS_OF_CLIENT, &[client.into(), now.into()]).await?;
@@ -347,7 +372,7 @@ pub(crate) async fn add_access(tx: &mut Tx, session: Uuid, grant: Uuid, expires_
 // ---- Applications that are told of a session's end
 
 const TELL_OF: &str = "INSERT INTO oauth_told (tenant, grant_id, session, client, subject, issuer, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
 /// Sessions are the kernel's; that one is not there, or is over, is all that is asked of them.
 const TOLD_OF_ENDED: &str = "SELECT o.grant_id, o.client, o.subject, o.issuer FROM oauth_told o
     LEFT JOIN session s ON s.tenant = o.tenant AND s.id = o.session

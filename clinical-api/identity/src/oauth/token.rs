@@ -121,9 +121,7 @@ pub(crate) async fn token(
     body: Bytes,
 ) -> Outcome<Response> {
     let form = Form::posted(&headers, query.as_deref(), &body)?;
-    let jkt = oauth
-        .proof(&site, &headers, &http::Method::POST, "/oauth2/token", None)
-        .await?;
+    let proved = oauth.proof(&site, &headers, &http::Method::POST, "/oauth2/token", None)?;
     let kind = form.require("grant_type")?;
     let kind = match kind {
         "authorization_code" => GrantType::AuthorizationCode,
@@ -146,6 +144,10 @@ pub(crate) async fn token(
             "The application may not come this way.",
         ));
     }
+    let jkt = match proved {
+        Some(proved) => Some(oauth.first_use(&site, proved).await?),
+        None => None,
+    };
     if client.metadata.dpop_bound_access_tokens && jkt.is_none() {
         return Err(Refusal::new(
             "invalid_dpop_proof",
@@ -270,11 +272,9 @@ impl OAuth {
                 open.iter().any(|s| Some(s.id) == grant.session)
             }
         };
-        let granted = Scopes::parse(&grant.scopes);
-        if let Some(asked) = &asked
-            && !asked.split(' ').filter(|w| !w.is_empty()).all(|w| granted.includes(w))
-        {
-            return Err(Refusal::new("invalid_scope", "More was asked for than was allowed."));
+        let more = || Refusal::new("invalid_scope", "More was asked for than was allowed.");
+        if !within(&grant, asked.as_deref()) {
+            return Err(more());
         }
         self.keepable(site, asked.as_deref().unwrap_or_default()).await?;
         let (sessions, client, root) = (self.ctx.sessions.clone(), client.clone(), self.ctx.root.clone());
@@ -297,6 +297,10 @@ impl OAuth {
                 if old.expires_at <= now {
                     return Ok(None);
                 }
+                // The user may have taken some of it back since it was read. The token stays good for what is left.
+                if !within(&grant, asked.as_deref()) {
+                    return Ok(Some(Err(more())));
+                }
                 // The same token always has the same successor: one that is asked for twice is not two.
                 let next = successor(&root, tx.tenant(), &token);
                 match old.used_at {
@@ -318,11 +322,11 @@ impl OAuth {
                 let bound = jkt.as_deref().map(|jkt| (&root, jkt));
                 let mut issued = issue(tx, &sessions, &client, grant, user, scopes, bound).await?;
                 issued.refresh = Some(next);
-                Ok(Some(issued))
+                Ok(Some(Ok(issued)))
             })
         });
         match issued.await? {
-            Some(issued) => self.answer(site, &signer, issued),
+            Some(issued) => self.answer(site, &signer, issued?),
             None => Err(Refusal::grant()),
         }
     }
@@ -417,6 +421,12 @@ fn at_hash(token: &str) -> String {
     let hash = digest::digest(&digest::SHA384, token.as_bytes());
     let (left, _) = hash.as_ref().split_at(hash.as_ref().len() / 2);
     URL_SAFE_NO_PAD.encode(left)
+}
+
+/// Is what is asked for no more than what is allowed?
+fn within(grant: &Grant, asked: Option<&str>) -> bool {
+    let granted = Scopes::parse(&grant.scopes);
+    asked.is_none_or(|asked| asked.split(' ').filter(|w| !w.is_empty()).all(|w| granted.includes(w)))
 }
 
 /// The refresh token that follows another. Whoever has neither the token nor the root key cannot tell it.

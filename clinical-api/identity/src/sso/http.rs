@@ -14,7 +14,7 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     routing::{get, post, put},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -30,7 +30,7 @@ use medtech_kernel::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 pub(crate) fn routes(identity: Arc<Identity>) -> Router {
     Router::new()
@@ -60,8 +60,15 @@ async fn buttons(State(identity): State<Arc<Identity>>, site: Site) -> Result<Js
     Ok(Json(json!({ "providers": shown })))
 }
 
-/// `browser` stays in the browser that asked: the answer is taken from it alone.
-async fn start(State(identity): State<Arc<Identity>>, site: Site, Path(name): Path<String>) -> Result<Json<Value>> {
+/// `browser` stays in the browser that asked: the answer is taken from it alone. With `?fresh=true` the provider asks who it
+/// is although it knows them: a session there that is older than what is wanted here would lead round in a circle.
+async fn start(
+    State(identity): State<Arc<Identity>>,
+    site: Site,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>> {
+    let fresh = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(n, v)| n == "fresh" && v == "true");
     let provider = store::provider(&identity.ctx.db, site.id(), &name).await?;
     let provider = provider.filter(|p| p.active).ok_or_else(unknown)?;
     let document = identity.sso.document(&provider.settings.issuer).await?;
@@ -86,6 +93,11 @@ async fn start(State(identity): State<Arc<Identity>>, site: Site, Path(name): Pa
             &URL_SAFE_NO_PAD.encode(id::sha256(kept.verifier.as_bytes())),
         )
         .append_pair("code_challenge_method", "S256");
+    if fresh {
+        to.query_pairs_mut()
+            .append_pair("prompt", "login")
+            .append_pair("max_age", "0");
+    }
     let (hash, expires_at) = (id::sha256(state.as_bytes()), identity.ctx.clock.now_ms() + PATIENCE);
     identity
         .ctx

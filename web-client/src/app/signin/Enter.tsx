@@ -18,6 +18,7 @@ let exchange: Promise<void> | null = null;
 
 const TEXTS: Record<string, [title: MessageKey, text: MessageKey]> = {
   'link.used': ['enter.used', 'enter.text'],
+  'password.ask_administrator': ['reset.administrator', 'reset.administrator_text'],
   'link.other_browser': ['enter.other_browser', 'enter.other_browser_text'],
   network: ['error.title', 'error.network'],
 };
@@ -30,6 +31,8 @@ export function Enter() {
   const [busy, setBusy] = useState(false);
   const [weak, setWeak] = useState<MessageKey | null>(null);
   const [done, setDone] = useState(false);
+  /** The reset wants the date of birth too: asked for, or wrong. */
+  const [birth, setBirth] = useState<'asked' | 'wrong' | null>(null);
   useTitle(t('signin.title'));
   /** To where somebody wanted to go before signing in, else to where their work begins. */
   const onward = useCallback(() => {
@@ -55,13 +58,17 @@ export function Enter() {
   };
   const reset = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
-    const next = String(new FormData(event.currentTarget).get('password') ?? '');
+    const given = new FormData(event.currentTarget);
+    const next = String(given.get('password') ?? '');
     if (link === null) return;
     setBusy(true);
     setWeak(null);
-    hub.resetPassword(link, next).then(() => setDone(true), (problem: unknown) => {
+    setBirth((b) => b && 'asked');
+    hub.resetPassword(link, next, String(given.get('birth') ?? '')).then(() => setDone(true), (problem: unknown) => {
       const code = asApiError(problem).code;
-      if (code === 'identity.password_weak' || code === 'identity.password_length') setWeak(messageFor(problem));
+      if (code === 'link.birth_date') setBirth('asked');
+      else if (code === 'link.birth_date_wrong') setBirth('wrong');
+      else if (code === 'identity.password_weak' || code === 'identity.password_length') setWeak(messageFor(problem));
       else setError(asApiError(problem));
     }).finally(() => setBusy(false));
   };
@@ -93,6 +100,11 @@ export function Enter() {
             <label className="field"><span className="field-label">{t('password.new')}</span>
               <input className="field-input" name="password" type="password" autoComplete="new-password" required minLength={12} maxLength={128} ref={takeFocus} aria-describedby="reset-hint" data-testid="reset-password" /></label>
             <p className="muted small" id="reset-hint">{t('password.hint')}</p>
+            {birth === 'wrong' ? <Notice tone="danger" testId="enter-birth-wrong">{t('enter.birth_wrong')}</Notice> : null}
+            {birth ? (
+              <label className="field"><span className="field-label">{t('enter.birth')}</span>
+                <input className="field-input" name="birth" type="date" autoComplete="bday" required ref={takeFocus} data-testid="birth-date" /></label>
+            ) : null}
             <Button type="submit" variant="primary" size="l" busy={busy} data-testid="reset-submit">{t('security.save')}</Button>
           </form>
         ) : error ? (

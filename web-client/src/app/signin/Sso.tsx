@@ -10,13 +10,15 @@ import { useT } from '../../ui/store';
 /** Stays in this tab: the provider's answer is taken here and nowhere else. */
 export const BROWSER = 'medtech.sso';
 
-export function Sso() {
+/** Fresh: the provider proves anew who it is, also of somebody who is signed in there. */
+export function Sso({ fresh = false, onLeave }: { fresh?: boolean; onLeave?: () => void }) {
   const t = useT();
   const all = useQuery({ queryKey: ['sso'], queryFn: () => sso.buttons(new ApiClient()), staleTime: 300_000, retry: false });
   const start = useMutation({
-    mutationFn: (provider: string) => sso.start(new ApiClient(), provider),
+    mutationFn: (provider: string) => sso.start(new ApiClient(), provider, fresh),
     onSuccess: ({ redirect, browser }) => {
       tab.write(BROWSER, browser);
+      onLeave?.();
       location.assign(redirect);
     },
   });

@@ -1,11 +1,13 @@
 // "Is it you?": asked when an act wants a fresh proof. The request that asked waits behind it and is sent once more.
 import { useQuery } from '@tanstack/react-query';
 import { account } from '../../core/api/endpoints';
+import { wanted } from '../../core/session/session';
 import { passkeysHere } from '../../core/webauthn/passkeys';
 import { Button, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useStore, useT } from '../../ui/store';
 import { hub } from '../hub';
 import { Proofs } from '../signin/Proofs';
+import { Sso } from '../signin/Sso';
 import { Sheet } from '../ui/Sheet';
 
 export function StepUp() {
@@ -28,6 +30,7 @@ function Asked({ onProved, onCancel }: { onProved: () => void; onCancel: () => v
   return (
     <div className="signin">
       {methods.length === 0 ? <Notice tone="warn" testId="stepup-none">{t('stepup.none')}</Notice> : null}
+      {methods.length === 0 ? <Sso fresh onLeave={() => wanted.write(location.pathname + location.search)} /> : null}
       <Proofs name="stepup" methods={methods} texts={{ passkey: 'stepup.passkey', submit: 'stepup.confirm' }} onDone={onProved} prove={(given) => hub.prove(given)}>
         <div className="dialog-acts">
           <Button variant="ghost" onClick={onCancel}>{t('common.cancel')}</Button>

@@ -17,8 +17,8 @@ export const identity = {
   passkeyFinish: (api: ApiClient, used: Finished) => api.post<SignedIn>('/api/identity/passkeys/authenticate/finish', used),
   requestLink: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/links/request', { email, browser }),
   forgotten: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/password/forgotten', { email, browser }),
-  resetPassword: (api: ApiClient, link: string, next: string, browser: string | null) =>
-    api.post<void>('/api/identity/password/reset', { link, new: next, ...(browser ? { browser } : {}) }),
+  resetPassword: (api: ApiClient, link: string, next: string, more: { browser?: string; birth_date?: string } = {}) =>
+    api.post<void>('/api/identity/password/reset', { link, new: next, ...more }),
   exchange: (api: ApiClient, link: string, more: { browser?: string; birth_date?: string } = {}) =>
     api.post<SignedIn>('/api/identity/links/exchange', { link, ...more }),
   /** Seals what this person's browsers keep on a device. */
@@ -135,7 +135,9 @@ export const oauth = {
 
 export const sso = {
   buttons: (api: ApiClient) => api.get<{ providers: Array<{ id: string; name: string }> }>('/api/identity/sso'),
-  start: (api: ApiClient, provider: string) => api.post<{ redirect: string; browser: string }>(`/api/identity/sso/${id(provider)}/start`),
+  /** Fresh: the provider asks who it is although it knows them. */
+  start: (api: ApiClient, provider: string, fresh = false) =>
+    api.post<{ redirect: string; browser: string }>(`/api/identity/sso/${id(provider)}/start${fresh ? '?fresh=true' : ''}`),
   finish: (api: ApiClient, answer: SsoAnswer) => api.post<SignedIn>('/api/identity/sso/finish', answer),
   providers: (api: ApiClient) => api.get<{ providers: SsoProvider[] }>('/api/identity/sso-providers'),
   add: (api: ApiClient, change: SsoChange) => api.post<SsoProvider>('/api/identity/sso-providers', change),

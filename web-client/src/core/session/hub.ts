@@ -64,8 +64,9 @@ export class Hub {
     await identity.forgotten(new ApiClient(), email, linkSecret.keep());
   }
 
-  async resetPassword(link: string, next: string): Promise<void> {
-    await identity.resetPassword(this.#door, link, next, linkSecret.read());
+  async resetPassword(link: string, next: string, birthDate?: string): Promise<void> {
+    const browser = linkSecret.read();
+    await identity.resetPassword(this.#door, link, next, { ...(browser ? { browser } : {}), ...(birthDate ? { birth_date: birthDate } : {}) });
     linkSecret.clear();
   }
 

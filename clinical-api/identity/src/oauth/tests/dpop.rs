@@ -479,3 +479,54 @@ async fn a_resource_server_is_told_the_key_and_the_token_can_be_ended() {
     })
     .await;
 }
+
+/// Proofs that are noted as used.
+async fn noted(kit: &Kit<'_>) -> medtech_kernel::Result<i64> {
+    let counted = kit
+        .w
+        .ctx
+        .db
+        .query_one(
+            kit.w.north.id,
+            "SELECT COUNT(*) FROM oauth_jti WHERE tenant = $1 AND client LIKE 'dpop:%'",
+            &[],
+        )
+        .await?;
+    counted.i64(0)
+}
+
+#[tokio::test]
+async fn a_stranger_has_nothing_written_by_proofs_of_a_key_of_their_own() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let kit = Kit::new(w).await?;
+            let (client, key, thief) = (kit.public().await, Prover::new(), Prover::new());
+            let now = learned(&kit, &key, &client).await;
+            let code = kit.code(&client).await;
+            let token = redeem(&kit, &key, &kit.redeems(&client, &code), &now)
+                .await
+                .get("access_token");
+            let before = noted(&kit).await?;
+            assert_eq!(before, 1, "the one that redeemed the code");
+            // At the record: a token that is not ours, one that is somebody else's, and the own one for another key.
+            let forged = format!("md_{}_{}.{}", w.north.id, thief.jkt(), B64.encode([7; 64]));
+            for token in ["x", &forged, &token] {
+                let proof = thief.proof(&says(&kit, "GET", RECORD, &now, Some(token)));
+                assert_eq!(
+                    ask(&kit, RECORD, "DPoP", token, &[proof]).await.status,
+                    StatusCode::UNAUTHORIZED
+                );
+            }
+            // At the token endpoint: an application that is none, and a way to a token that is none.
+            let answer = redeem(&kit, &thief, &kit.redeems("nobody", "x"), &now).await;
+            assert_eq!(answer.get("error"), "invalid_client", "{}", answer.text);
+            let answer = redeem(&kit, &thief, &[("grant_type", "password".into())].to_vec(), &now).await;
+            assert_eq!(answer.get("error"), "unsupported_grant_type", "{}", answer.text);
+            let answer = redeem(&kit, &thief, &kit.refreshes("nobody", "x"), &now).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text);
+            assert_eq!(noted(&kit).await?, before);
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -235,3 +235,47 @@ async fn single_permissions_are_taken_back_and_what_is_out_ends() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_taken_back_meanwhile_stays_taken_back() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let kit = Kit::new(w).await?;
+            let client = kit.public().await;
+            let path = format!("/api/identity/me/apps/{client}");
+            let without = |scope: &'static str| kit.api("PATCH", &path, &kit.doctor, Some(json!({"without": [scope]})));
+            // Two at once, from two windows: neither gives back what the other took.
+            kit.signed_in(&client).await;
+            let (one, two) = tokio::join!(without("profile"), without("fhirUser"));
+            assert_eq!(
+                (one.status, two.status),
+                (StatusCode::NO_CONTENT, StatusCode::NO_CONTENT)
+            );
+            let apps = kit.api("GET", "/api/identity/me/apps", &kit.doctor, None).await;
+            for gone in ["\"profile\"", "\"fhirUser\""] {
+                assert!(!apps.text.contains(gone), "{}", apps.text);
+            }
+            // A token is asked for with what is just being taken back: whoever is first, it does not open afterwards.
+            let client = kit.public().await;
+            let path = format!("/api/identity/me/apps/{client}");
+            let first = kit.signed_in(&client).await;
+            let mut pairs = kit.refreshes(&client, &first.get("refresh_token"));
+            pairs.push(("scope", "openid patient/*.rs".into()));
+            let body = json!({"without": ["patient/*.rs"]});
+            let (taken, asked) = tokio::join!(
+                kit.api("PATCH", &path, &kit.doctor, Some(body)),
+                kit.form("/oauth2/token", &pairs)
+            );
+            assert_eq!(taken.status, StatusCode::NO_CONTENT, "{}", taken.text);
+            match asked.status {
+                StatusCode::OK => assert!(
+                    !kit.is_good(&asked.get("access_token")).await,
+                    "it was before, and ended"
+                ),
+                _ => assert_eq!(asked.get("error"), "invalid_scope", "{}", asked.text),
+            }
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -255,3 +255,63 @@ async fn a_request_answers_in_its_own_way_only() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn asking_again_and_again_adds_no_grants() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let kit = Kit::new(w).await?;
+            let client = kit.public().await;
+            let grants = async || -> medtech_kernel::Result<i64> {
+                let sql = "SELECT COUNT(*) FROM oauth_grant WHERE tenant = $1";
+                w.ctx.db.query_one(w.north.id, sql, &[]).await?.i64(0)
+            };
+            let brief = with(&kit.asks(&client), &[("scope", "openid launch/patient patient/*.rs")]);
+            let again = async |pairs: &Pairs<'static>| {
+                let answer = silently(&kit, Some(&kit.doctor), pairs).await.expect("a page");
+                let code = query(&answer.get("redirect"))["code"].clone();
+                let answer = kit.form("/oauth2/token", &kit.redeems(&client, &code)).await;
+                assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+                answer
+            };
+            let first = kit.signed_in(&client).await;
+            assert_eq!(grants().await?, 1);
+            for _ in 0..3 {
+                w.ctx.clock.advance(MINUTE);
+                let answer = again(&kit.asks(&client)).await;
+                assert_eq!(answer.get("patient"), first.get("patient"));
+            }
+            assert_eq!(grants().await?, 1, "the one that was allowed on the screen");
+            // Fewer scopes are another grant; what does not last goes on for as long as it is asked for, as before.
+            for _ in 0..4 {
+                w.ctx.clock.advance(50 * MINUTE);
+                let answer = again(&brief).await;
+                assert_eq!(
+                    answer.json["expires_in"],
+                    HOUR / SECOND,
+                    "not cut short by the one before"
+                );
+            }
+            assert_eq!(grants().await?, 2);
+            // Another proof of who is here, or another key, is another grant.
+            let jkt = "k".repeat(43);
+            let bound = with(&kit.asks(&client), &[("dpop_jkt", &jkt)]);
+            for _ in 0..2 {
+                assert_eq!(error(&kit, Some(&kit.doctor), &bound).await, "");
+            }
+            assert_eq!(grants().await?, 3);
+            let who = w.ctx.sessions.verify(w.north.id, &kit.doctor).await?;
+            let (sessions, proved) = (w.ctx.sessions.clone(), who.proved_at - SECOND);
+            let proves = w.ctx.db.write(w.north.id, move |tx| {
+                Box::pin(async move { sessions.proved_at(tx, who.session, proved).await })
+            });
+            proves.await?;
+            let answer = again(&kit.asks(&client)).await;
+            let id: Value = jsonwebtoken::dangerous::insecure_decode_claims(&answer.get("id_token")).expect("claims");
+            assert_eq!(id["auth_time"], proved / 1000);
+            assert_eq!(grants().await?, 4);
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -3,7 +3,7 @@
 use super::{Fake, Stand, stand};
 use crate::oauth::{
     LOGOUT_EVENT,
-    tests::kit::{Answer, HOST, Key, Kit, TABLES, encoded},
+    tests::kit::{Answer, HOST, Key, Kit, TABLES, encoded, query},
 };
 use axum::{Json, Router, body::Body, response::Redirect, routing::get};
 use http::{Request, StatusCode};
@@ -92,6 +92,14 @@ async fn two_factors_are_what_the_provider_states_and_the_clinic_accepts() {
             assert!(who.require_fresh(now).is_err());
             let tomorrow = s.come(&key, &header(), |c| c["auth_time"] = (now / 1000 + 86_400).into()).await;
             assert_eq!(tomorrow.status, StatusCode::UNAUTHORIZED);
+            // Who has nothing else to prove themselves with here is sent there to prove it anew.
+            for (asked, expected) in [("", None), ("?fresh=false", None), ("?fresh=true", Some("login"))] {
+                let path = format!("/api/identity/sso/{}/start{asked}", s.provider);
+                let started = kit.api("POST", &path, "", None).await;
+                let to = query(&started.get("redirect"));
+                assert_eq!(to.get("prompt").map(String::as_str), expected, "{asked}");
+                assert_eq!(to.get("max_age").map(String::as_str), expected.map(|_| "0"), "{asked}");
+            }
             // Values that are none are not taken.
             let settings = json!({"name": "H", "issuer": s.fake.issuer, "client_id": "us", "domains": ["north.example"], "two_factor_amr": ["a b"]});
             let body = json!({"active": true, "settings": settings});
