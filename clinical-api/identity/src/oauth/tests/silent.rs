@@ -307,7 +307,7 @@ async fn asking_again_and_again_adds_no_grants() {
             });
             proves.await?;
             let answer = again(&kit.asks(&client)).await;
-            let id: Value = jsonwebtoken::dangerous::insecure_decode_claims(&answer.get("id_token")).expect("claims");
+            let id: Value = jsonwebtoken::dangerous::insecure_decode_claims(answer.get("id_token")).expect("claims");
             assert_eq!(id["auth_time"], proved / 1000);
             assert_eq!(grants().await?, 4);
             Ok(())
