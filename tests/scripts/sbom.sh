@@ -12,25 +12,32 @@ cargo cyclonedx --quiet --format json --spec-version 1.5 --target x86_64-unknown
   --manifest-path server/Cargo.toml --override-filename medtech-sbom
 mv server/medtech-sbom.json "$to/medtech.cdx.json"
 (cd web-client && npm sbom --sbom-format cyclonedx --sbom-type application --package-lock-only) >"$to/web-client.cdx.json"
-python3 - "$to" <<'CHECK'
-import json, re, sys, tomllib
-to = sys.argv[1]
-bom = json.load(open(f"{to}/medtech.cdx.json"))
-listed = {(c["name"], c["version"]) for c in bom["components"]}
-locked = {(p["name"], p["version"]): p for p in tomllib.load(open("Cargo.lock", "rb"))["package"]}
-strange = [c for c in listed if c not in locked]
-assert not strange, f"not in Cargo.lock: {strange}"
-for name in ["tokio", "axum", "rustls", "aws-lc-rs", "sqlx", "rusqlite", "str0m"]:
-    assert any(n == name for n, _ in listed), f"{name} is missing"
-# Nothing from elsewhere than the registry, our own crates aside.
-for (name, version), package in locked.items():
-    assert package.get("source", "registry+").startswith("registry+"), f"{name} {version}: {package.get('source')}"
-    assert "source" not in package or re.fullmatch("[0-9a-f]{64}", package.get("checksum", "")), f"{name} has no checksum"
-client = json.load(open(f"{to}/web-client.cdx.json"))
-packages = json.load(open("web-client/package-lock.json"))["packages"]
-inside = {(p.get("name") or path.split("node_modules/")[-1], p["version"]) for path, p in packages.items() if path and not p.get("optional")}
-got = {((c.get("group", "") + "/" if c.get("group") else "") + c["name"], c["version"]) for c in client["components"]}
-missing = {c for c in inside if c not in got}
-assert not missing, f"not in the web client's bill: {sorted(missing)[:5]}"
-print(f"{len(listed)} crates, {len(got)} packages of the web client")
+node --input-type=module - "$to" <<'CHECK'
+import { readFileSync } from 'node:fs';
+import assert from 'node:assert';
+const to = process.argv[2];
+const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
+const key = (name, version) => `${name} ${version}`;
+const listed = new Set(json(`${to}/medtech.cdx.json`).components.map((c) => key(c.name, c.version)));
+// Cargo.lock: tables of one-line values, and lists that are of no interest here.
+const locked = new Map();
+for (const table of readFileSync('Cargo.lock', 'utf8').split('[[package]]').slice(1)) {
+  const value = (name) => table.match(new RegExp(`^${name} = "(.*)"$`, 'm'))?.[1];
+  locked.set(key(value('name'), value('version')), { source: value('source'), checksum: value('checksum') });
+}
+assert.deepEqual([...listed].filter((c) => !locked.has(c)), [], 'not in Cargo.lock');
+for (const name of ['tokio', 'axum', 'rustls', 'aws-lc-rs', 'sqlx', 'rusqlite', 'str0m']) {
+  assert([...listed].some((c) => c.startsWith(`${name} `)), `${name} is missing`);
+}
+// Nothing from elsewhere than the registry, our own crates aside.
+for (const [name, { source, checksum }] of locked) {
+  assert((source ?? 'registry+').startsWith('registry+'), `${name}: ${source}`);
+  assert(source === undefined || /^[0-9a-f]{64}$/.test(checksum ?? ''), `${name} has no checksum`);
+}
+const client = json(`${to}/web-client.cdx.json`);
+const got = new Set(client.components.map((c) => key(c.group ? `${c.group}/${c.name}` : c.name, c.version)));
+const inside = Object.entries(json('web-client/package-lock.json').packages).filter(([path, p]) => path !== '' && !p.optional);
+const missing = inside.map(([path, p]) => key(p.name ?? path.split('node_modules/').at(-1), p.version)).filter((c) => !got.has(c));
+assert.deepEqual(missing, [], "not in the web client's bill");
+console.log(`${listed.size} crates, ${got.size} packages of the web client`);
 CHECK
