@@ -10,6 +10,7 @@ use medtech_kernel::{
     Result, Tenant,
     auth::NewSession,
     db::{Script, Sql},
+    policy,
     testkit::{World, on_both_engines},
 };
 use serde_json::{Value, json};
@@ -345,7 +346,7 @@ impl Walk<'_> {
         let absent = with(&absent, "NameXxx", "code-XlinXxx", "code-XhyXxxx", "code-ClinSeay");
         self.members_only(name).await;
         let awake = self.awake(name, &session).await?;
-        self.withdrawn_and_closed(name, awake).await;
+        self.withdrawn_and_closed(name, awake).await?;
         for probe in probes {
             if self.over() {
                 return Ok(());
@@ -410,7 +411,7 @@ impl Walk<'_> {
     }
 
     /// A colleague who treats the patient no more is not let into the room; and who writes single elements writes no others.
-    async fn withdrawn_and_closed(&mut self, name: &'static str, who: Caller) {
+    async fn withdrawn_and_closed(&mut self, name: &'static str, who: Caller) -> Result<()> {
         let blood = |id: &str| {
             json!({"resourceType": "Patient", "id": id, "extension": [{"url": "urn:blood", "valueString": "0"}]})
                 .to_string()
@@ -420,14 +421,35 @@ impl Walk<'_> {
             "locum" => ("POST", "/api/visits/{visit}/media".to_owned(), None),
             "patient" => ("PUT", format!("/fhir/R4/Patient/{near}"), Some(blood(&near))),
             "staff" => ("PUT", "/fhir/R4/Patient/outsider".to_owned(), Some(blood("outsider"))),
-            _ => return,
+            _ => return Ok(()),
         };
+        // Related for the moment: whoever lost what the relation rests on loses it by itself within half a minute.
+        let joined = match name {
+            "locum" => Some((
+                self.house.principal(self.w, self.tenant, &who).await?.subject,
+                format!("visit:{}", self.own.id("visit")),
+            )),
+            _ => None,
+        };
+        if let Some((subject, visit)) = joined.clone() {
+            let related = self.house.clinic.ctx.db.write(self.tenant.id, move |tx| {
+                Box::pin(async move { policy::relate_as(tx, &subject, policy::COLLEAGUE, &visit, "Locum").await })
+            });
+            related.await?;
+        }
         let probe = Probe { method, path, body };
         let ids = self.own.ids.clone();
         let (status, text) = self.ask(&who, &probe, &ids).await;
         if status != 403 {
             self.leak(format!("{name} {} {}: {status} {text}", probe.method, probe.path));
         }
+        if let Some((subject, visit)) = joined {
+            let ended = self.house.clinic.ctx.db.write(self.tenant.id, move |tx| {
+                Box::pin(async move { policy::unrelate(tx, &subject, policy::COLLEAGUE, &visit).await })
+            });
+            ended.await?;
+        }
+        Ok(())
     }
 
     /// A conversation of one's own clinic is for its members, whatever the role.

@@ -125,15 +125,10 @@ impl House {
             token: Some(token),
         };
         stand.callers.push(("locum", caller(token)));
-        // The locum was in the visit as a colleague, and treats the patient no more; whom the visit is about is known.
-        let (subject, visit, about) = (locum.subject(), stand.id("visit").to_owned(), format!("patient:{near}"));
-        let label = format!("Locum {}", stand.mark);
+        // Whom the visit is about is known.
+        let (visit, about) = (stand.id("visit").to_owned(), format!("patient:{near}"));
         let related = self.clinic.ctx.db.write(t, move |tx| {
-            Box::pin(async move {
-                let visit = format!("visit:{visit}");
-                policy::relate(tx, &visit, "about", &about, None).await?;
-                policy::relate_as(tx, &subject, policy::COLLEAGUE, &visit, &label).await
-            })
+            Box::pin(async move { policy::relate(tx, &format!("visit:{visit}"), "about", &about, None).await })
         });
         related.await?;
         // An application the patient's doctor lets read observations of this one patient.
