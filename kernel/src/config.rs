@@ -306,8 +306,8 @@ impl Default for Mail {
     }
 }
 
-/// `MEDTECH_LOG` is read by the log itself, `MEDTECH_TEST_PG` by tests.
-const NOT_KEYS: [&str; 2] = ["log", "test_pg"];
+/// `MEDTECH_LOG` is read by the log itself, `MEDTECH_TEST_PG` and `MEDTECH_TEST_CLAMD` by tests.
+const NOT_KEYS: [&str; 3] = ["log", "test_pg", "test_clamd"];
 /// Keys that hold a password. Each can stand in a file of its own instead, named by the key with `_file` behind it.
 const SECRETS: [(&str, &str); 4] = [
     ("database", "url"),
