@@ -65,7 +65,11 @@ fn every_key_that_the_code_derives_or_wraps_is_on_the_page() {
         }
         for name in ["PURPOSE", "LABEL", "VERIFIER", "PEPPER"] {
             let opening = format!("const {name}: &str = \"");
-            if code.contains("derive(VERIFIER") || code.contains("derive(PEPPER") || code.contains("seal::") || code.contains("seal::open") {
+            if code.contains("derive(VERIFIER")
+                || code.contains("derive(PEPPER")
+                || code.contains("seal::")
+                || code.contains("seal::open")
+            {
                 found.extend(code.split(&opening).skip(1).map(|rest| rest.split('"').next().unwrap()));
             }
         }
