@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { accessible, launch, person } from "../lib/browser.mjs";
+import { bears, fits } from "../lib/look.mjs";
 import { Server, eventually } from "../lib/server.mjs";
 
 const shots = process.env.SCREENSHOTS;
@@ -33,10 +34,11 @@ async function looks(page, name) {
     await page.setViewportSize({ width, height });
     // The colours of an open dialog follow a change of scheme some frames later: what stands is judged.
     await eventually(`${name}, ${scheme}, ${width}`, async () => (await accessible(page, name), true), 8000);
-    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, `${name} sticks out at ${width}`);
+    await fits(page, `${name} at ${width}`);
     if (shots) await page.screenshot({ path: `${shots}/${name}-${scheme}-${width}.png` });
   }
   await page.emulateMedia({ colorScheme: "light" });
+  await bears(page, name);
   await page.setViewportSize({ width: 1280, height: 900 });
 }
 
@@ -219,8 +221,10 @@ test("a patient reads who saw the record, keeps it as a table, lets a carer in, 
   await eventually("the clinician's look stands in plain words", async () => {
     await page.reload();
     await id(page, "log-line").first().waitFor();
-    return /\(a clinician\) looked at: Patient/.test(await page.locator("[aria-label='Who saw my record']").innerText());
+    return /\(a clinician\) looked at: name, birth date/.test(await page.locator("[aria-label='Who saw my record']").innerText());
   });
+  // No name of a type, no code: every line is words.
+  assert.doesNotMatch(await page.locator("[aria-label='Who saw my record']").innerText(), /\b(?:[A-Z][a-z]+){2,}\b|\b[a-z]+[._][a-z]+\b/);
   await looks(page, "privacy");
   const [table] = await Promise.all([page.waitForEvent("download"), id(page, "log-csv").click()]);
   assert.match(await readFile(await table.path(), "utf8"), /^at,who,role,action,what,outcome,emergency\r\n"20/);

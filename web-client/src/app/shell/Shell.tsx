@@ -1,5 +1,5 @@
 // The frame of the signed-in app: navigation by role, the state of the connection, and signing in again in place.
-import { Link, Outlet, useNavigate } from '@tanstack/react-router';
+import { Link, Outlet, useNavigate, useRouterState } from '@tanstack/react-router';
 import { useQuery } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import { identity } from '../../core/api/endpoints';
@@ -22,7 +22,7 @@ import { StepUp } from '../stepup/StepUp';
 import { UserMenu } from './UserMenu';
 
 type Place = '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/admin/people' | '/app/account/privacy';
-interface Entry { to: Place; icon: IconName; label: MessageKey }
+interface Entry { to: Place; icon: IconName; label: MessageKey; /** Pages that belong to it, too. */ near?: readonly string[] }
 const CLINICIAN: readonly Entry[] = [
   { to: '/app/today', icon: 'today', label: 'nav.today' },
   { to: '/app/queue', icon: 'queue', label: 'nav.queue' },
@@ -30,7 +30,7 @@ const CLINICIAN: readonly Entry[] = [
 const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
 const ADMIN: readonly Entry[] = [
   { to: '/app/audit', icon: 'shield', label: 'nav.audit' },
-  { to: '/app/admin/people', icon: 'settings', label: 'nav.admin' },
+  { to: '/app/admin/people', icon: 'settings', label: 'nav.admin', near: ['/app/admin/', '/app/access', '/app/clients'] },
 ];
 const PRIVACY: Entry = { to: '/app/account/privacy', icon: 'shield', label: 'account.privacy' };
 
@@ -42,6 +42,7 @@ export function Shell() {
   const { data: me } = useQuery({ queryKey: ['me'], queryFn: () => identity.me(hub.api), staleTime: Infinity, enabled: user !== null });
   const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? ADMIN : []), ...(has(user, 'patient') ? [PRIVACY] : [])];
 
+  const here = useRouterState({ select: (state) => state.location.pathname });
   const enrol = useStore(hub.enrol);
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
   // Somebody who was asked in first says how they will sign in from now on.
@@ -61,7 +62,7 @@ export function Shell() {
         <ul>
           {entries.map((entry) => (
             <li key={entry.to}>
-              <Link to={entry.to} className="nav-link" title={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5).split('/')[0]}`}>
+              <Link to={entry.to} className="nav-link" title={t(entry.label)} {...(entry.near?.some((path) => here.startsWith(path)) ? { 'aria-current': 'page' } : {})} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5).split('/')[0]}`}>
                 <Icon name={entry.icon} /><span>{t(entry.label)}</span>{entry.to === '/app/queue' ? <WaitingCount /> : null}
               </Link>
             </li>
