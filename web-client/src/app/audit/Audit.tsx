@@ -39,7 +39,7 @@ export function Audit() {
   return (
     <div className="audit">
       <header className="screen-top">
-        <div><h1>{t('nav.audit')}</h1><p className="muted">{t('audit.lead')}</p></div>
+        <div><h1>{t('nav.audit')}</h1><p className="muted">{t('audit.lead')} {t('audit.zone', { zone: zone.replaceAll('_', ' ') })}</p></div>
       </header>
       <Verify />
       <Filters search={search} onChange={show} />

@@ -26,6 +26,11 @@ export function Entries({ entries, people, zone, onPick }: Props) {
   const t = useT();
   const language = useLanguage();
   const time = timeFormat(language, { dateStyle: 'medium', timeStyle: 'medium', timeZone: zone });
+  // What a button says begins with what stands on it.
+  const said = (target: string) => {
+    const { words, id } = thingName(t, target);
+    return people[target]?.name ?? [capital(words), id].filter(Boolean).join(' ');
+  };
   return (
     <table className="audit-table">
       <caption className="sr-only">{t('audit.entries')}</caption>
@@ -40,12 +45,12 @@ export function Entries({ entries, people, zone, onPick }: Props) {
           <tr key={e.seq} data-testid="audit-entry" data-seq={e.seq} data-denied={e.outcome === 'denied' || undefined}>
             <td className="num"><time dateTime={e.at}>{time.format(new Date(e.at))}</time></td>
             <td data-label={t('audit.who')}>
-              <Pick label={t('audit.only', { name: people[e.actor]?.name ?? e.actor })} onPick={() => onPick({ actor: e.actor })}>{people[e.actor]?.name ?? <Thing target={e.actor} />}</Pick>
+              <Pick label={t('audit.only', { name: said(e.actor) })} onPick={() => onPick({ actor: e.actor })}>{people[e.actor]?.name ?? <Thing target={e.actor} />}</Pick>
             </td>
             <td data-label={t('audit.action')}>
               {actionName(t, e.action)}{e.outcome === 'denied' ? <> <span className="chip" data-tone="danger">{t('audit.outcome_denied')}</span></> : null}
             </td>
-            <td data-label={t('audit.what')}><Pick label={t('audit.only', { name: e.target })} onPick={() => onPick({ target: e.target })}>{people[e.target]?.name ?? <Thing target={e.target} />}</Pick></td>
+            <td data-label={t('audit.what')}><Pick label={t('audit.only', { name: said(e.target) })} onPick={() => onPick({ target: e.target })}>{people[e.target]?.name ?? <Thing target={e.target} />}</Pick></td>
             <td data-label={t('audit.patient')} data-empty={!e.patient || undefined}>
               {e.patient ? <Pick label={t('audit.only', { name: `Patient/${e.patient}` })} onPick={() => onPick({ target: `Patient/${e.patient}` })}>{e.patient}</Pick> : null}
             </td>
@@ -60,7 +65,7 @@ export function Entries({ entries, people, zone, onPick }: Props) {
 /** What it is in words, and its name in this house, small. */
 function Thing({ target }: { target: string }) {
   const { words, id } = thingName(useT(), target);
-  return <>{capital(words)}{id === '' ? null : <span className="audit-id">{id}</span>}</>;
+  return <>{capital(words)}{id === '' ? null : <>{' '}<span className="audit-id">{id}</span></>}</>;
 }
 
 /** A transaction names all that it changed: its beginning, and the rest when asked for. */

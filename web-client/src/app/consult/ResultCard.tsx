@@ -32,7 +32,7 @@ export function ResultCard({ report, fresh }: { report: ResultReport; fresh: boo
             {report.observations.map((o) => (
               <tr key={o.name} data-flag={flagTone(o.flag)}>
                 <th scope="row">{o.name}</th>
-                <td className="num"><strong>{o.value}</strong> {o.unit ?? ''}{o.flag && o.flag !== 'N' ? <b className="flag" title={flagWords(t, o.flag)}>{o.flag}<span className="sr-only"> ({flagWords(t, o.flag)})</span></b> : null}</td>
+                <td className="num"><strong>{o.value}</strong> {o.unit ?? ''}{o.flag && o.flag !== 'N' ? <>{' '}<b className="flag" title={flagWords(t, o.flag)}>{o.flag}<span className="sr-only"> ({flagWords(t, o.flag)})</span></b></> : null}</td>
                 <td className="num muted small">{o.range ?? ''}</td>
               </tr>
             ))}

@@ -7,7 +7,7 @@ import type { MessageKey } from '../../core/i18n/i18n';
 import { playTestSound } from '../../core/media/devices';
 import { has } from '../../core/session/hub';
 import { Icon, type IconName } from '../../ui/Icon';
-import { Brand } from '../../ui/parts';
+import { Brand, EmptyState } from '../../ui/parts';
 import { useStore, useT } from '../../ui/store';
 import { account } from '../account/api';
 import { useOwnLook } from './useOwnLook';
@@ -30,8 +30,10 @@ const CLINICIAN: readonly Entry[] = [
 const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
 const ADMIN: readonly Entry[] = [
   { to: '/app/audit', icon: 'shield', label: 'nav.audit' },
-  { to: '/app/admin/people', icon: 'settings', label: 'nav.admin', near: ['/app/admin/', '/app/access', '/app/clients'] },
+  { to: '/app/admin/people', icon: 'settings', label: 'nav.admin', near: ['/app/admin', '/app/access', '/app/clients'] },
 ];
+/** What only administrators have; the server refuses everybody else, and the frame of it is not shown for nothing. */
+const OFFICE = ['/app/admin', '/app/access', '/app/clients', '/app/audit'];
 const PRIVACY: Entry = { to: '/app/account/privacy', icon: 'shield', label: 'account.privacy' };
 
 export function Shell() {
@@ -74,7 +76,9 @@ export function Shell() {
       <div className="shell-main">
         <ConnectionBanner />
         {clinician ? <BackToVisit /> : null}
-        <main id="content" className="content" tabIndex={-1}><Outlet /></main>
+        <main id="content" className="content" tabIndex={-1}>
+          {OFFICE.some((path) => here.startsWith(path)) && !has(user, 'admin') ? <EmptyState icon="shield" title={t('app.no_access')}>{t('app.no_access_text')}</EmptyState> : <Outlet />}
+        </main>
       </div>
       <Reauth />
       <StepUp />

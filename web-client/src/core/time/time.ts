@@ -40,6 +40,11 @@ export function clockTime(at: string | number, locale: string, zone?: string): s
   return timeFormat(locale, { hour: 'numeric', minute: '2-digit', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
 }
 
+/** With the zone it is in, for somebody who may be far from the clinic: "10:20 GMT". */
+export function zonedTime(at: string | number, locale: string): string {
+  return timeFormat(locale, { hour: 'numeric', minute: '2-digit', timeZoneName: 'short' }).format(new Date(at));
+}
+
 export function dayName(at: string | number, locale: string, zone?: string): string {
   return timeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
 }
