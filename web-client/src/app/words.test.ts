@@ -5,8 +5,8 @@ import enCommon from '../../locales/en/common.json';
 import esAdmin from '../../locales/es/admin.json';
 import esCommon from '../../locales/es/common.json';
 import { ApiError } from '../core/api/problem';
-import { translation, translator } from '../core/i18n/i18n';
-import { because, kindName, noticeTitle, problemText, thingName } from './words';
+import { translation, translator, type MessageKey } from '../core/i18n/i18n';
+import { because, elementNames, kindName, noticeTitle, problemText, thingName } from './words';
 
 const en = translator('en', { ...enCommon, ...enAdmin });
 const es = translator('es', { ...esCommon, ...esAdmin });
@@ -35,6 +35,13 @@ describe('what the server names, in words', () => {
     expect(kindName(en, 'AllergyIntolerance')).toBe('allergies');
     expect(kindName(es, 'MedicationRequest')).toBe('recetas');
     expect(kindName(en, 'Basic')).toBe('other entries (Basic)');
+  });
+  it('every element that a rule names has a word, each said once', () => {
+    const table = readFileSync(new URL('../../../kernel/src/policy/table.rs', import.meta.url), 'utf8');
+    const lists = [...table.matchAll(/elements: &\[([^\]]*)\]/g), ...table.matchAll(/HIDDEN[^=]*= \(\s*&\[([^\]]*)\]/g)].map(([, list]) => [...(list ?? '').matchAll(/"(\w+)"/g)].map(([, name]) => name ?? ''));
+    expect(lists.length).toBeGreaterThan(2);
+    for (const t of [en, es]) for (const name of lists.flat()) expect(t(`element.${name}` as MessageKey), name).not.toBe(`element.${name}`);
+    expect(elementNames(en, ['deceasedBoolean', 'deceasedDateTime', 'photo'])).toBe('death, photo');
   });
   it('a thing of the trail is what it is, with the name it is looked for by', () => {
     expect(thingName(en, 'Observation/abc')).toEqual({ words: 'Entry in the record: measurements and results', id: 'Observation/abc' });

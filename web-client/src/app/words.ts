@@ -15,6 +15,11 @@ export function kindName(t: T, type: string): string {
   return known(t, `kind.${type}`) ?? t('kind.other', { type });
 }
 
+/** Elements of a resource, each word once: `deceasedBoolean` and `deceasedDateTime` are both "death". */
+export function elementNames(t: T, elements: readonly string[]): string {
+  return [...new Set(elements.map((name) => known(t, `element.${name}`) ?? name))].join(', ');
+}
+
 /** Why a step of a decision let somebody through, or did not. */
 export function because(t: T, reason: string): string {
   return known(t, `because.${slug(reason)}`) ?? t('because.other');

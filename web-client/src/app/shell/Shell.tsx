@@ -7,7 +7,7 @@ import type { MessageKey } from '../../core/i18n/i18n';
 import { playTestSound } from '../../core/media/devices';
 import { has } from '../../core/session/hub';
 import { Icon, type IconName } from '../../ui/Icon';
-import { Brand, EmptyState } from '../../ui/parts';
+import { Brand } from '../../ui/parts';
 import { useStore, useT } from '../../ui/store';
 import { account } from '../account/api';
 import { useOwnLook } from './useOwnLook';
@@ -16,6 +16,7 @@ import { arrivalSound, useOpenVisits, waitingOf } from '../visits';
 import { BackToVisit } from './BackToVisit';
 import { ConnectionBanner } from './ConnectionBanner';
 import { IdleWarning } from './IdleWarning';
+import { NoAccess } from './NoAccess';
 import { Notices } from './Notices';
 import { Reauth } from './Reauth';
 import { StepUp } from '../stepup/StepUp';
@@ -77,7 +78,7 @@ export function Shell() {
         <ConnectionBanner />
         {clinician ? <BackToVisit /> : null}
         <main id="content" className="content" tabIndex={-1}>
-          {OFFICE.some((path) => here.startsWith(path)) && !has(user, 'admin') ? <EmptyState icon="shield" title={t('app.no_access')}>{t('app.no_access_text')}</EmptyState> : <Outlet />}
+          {OFFICE.some((path) => here.startsWith(path)) && !has(user, 'admin') ? <NoAccess /> : <Outlet />}
         </main>
       </div>
       <Reauth />
