@@ -2,14 +2,16 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import enAdmin from '../../locales/en/admin.json';
 import enCommon from '../../locales/en/common.json';
+import enApp from '../../locales/en/app.json';
 import esAdmin from '../../locales/es/admin.json';
+import esApp from '../../locales/es/app.json';
 import esCommon from '../../locales/es/common.json';
 import { ApiError } from '../core/api/problem';
 import { translation, translator, type MessageKey } from '../core/i18n/i18n';
-import { because, elementNames, kindName, noticeTitle, problemText, thingName } from './words';
+import { because, elementNames, kindName, noticeTitle, problemText, thingName, vitalName } from './words';
 
-const en = translator('en', { ...enCommon, ...enAdmin });
-const es = translator('es', { ...esCommon, ...esAdmin });
+const en = translator('en', { ...enCommon, ...enApp, ...enAdmin });
+const es = translator('es', { ...esCommon, ...esApp, ...esAdmin });
 
 /** The reasons that the server's policy gives, read from where it gives them. */
 function reasons(): string[] {
@@ -48,6 +50,10 @@ describe('what the server names, in words', () => {
     expect(thingName(en, 'oauth_client:1')).toEqual({ words: 'Application', id: 'oauth_client:1' });
     expect(thingName(es, 'sign-in')).toEqual({ words: 'Entrada', id: '' });
     expect(thingName(en, 'something new')).toEqual({ words: 'something new', id: '' });
+  });
+  it('a vital sign is named in the language of the reader, by its code', () => {
+    expect(vitalName(es, '8867-4', 'Heart rate')).toBe('Frecuencia cardíaca');
+    expect(vitalName(es, '0-0', 'Grip strength')).toBe('Grip strength');
   });
   it('a notice is told in the language of the reader', () => {
     expect(noticeTitle(es, 'Critical laboratory result')).toBe('Resultado de laboratorio crítico');

@@ -20,6 +20,11 @@ export function elementNames(t: T, elements: readonly string[]): string {
   return [...new Set(elements.map((name) => known(t, `element.${name}`) ?? name))].join(', ');
 }
 
+/** A vital sign by its LOINC code; others keep the name that the record has. */
+export function vitalName(t: T, code: string, name: string): string {
+  return known(t, `vital.${code}`) ?? name;
+}
+
 /** Why a step of a decision let somebody through, or did not. */
 export function because(t: T, reason: string): string {
   return known(t, `because.${slug(reason)}`) ?? t('because.other');
