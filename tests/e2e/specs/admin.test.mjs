@@ -57,6 +57,9 @@ test("somebody is invited, comes by the mail's link, chooses a password, signs i
   await id(admin, "invite-name").fill("Nina Nowak");
   await id(admin, "invite-email").fill("nina@harbour.example");
   await looks(admin, "people-invite");
+  // A slip of the hand beside the dialog loses nothing.
+  await admin.mouse.click(8, 450);
+  assert.equal(await id(admin, "invite-name").inputValue(), "Nina Nowak");
   await id(admin, "invite-send").click();
   await id(admin, "invited").waitFor();
   await id(admin, "people-search").fill("nina");
@@ -88,6 +91,11 @@ test("somebody is invited, comes by the mail's link, chooses a password, signs i
   await row.getByTestId("person-open").click();
   await id(admin, "person-sheet").getByText("2 sessions open").waitFor();
   await looks(admin, "person");
+  // What cannot be brought back is asked first, and changes nothing until it is answered.
+  await id(admin, "act-reset").click();
+  await id(admin, "act-reset-sure").waitFor();
+  await id(admin, "person-sheet").getByRole("button", { name: "Cancel" }).click();
+  await id(admin, "person-sheet").getByText("2 sessions open").waitFor();
   await id(admin, "act-lock").click();
   // At once, without any click of hers: the live channel has gone with the session.
   await id(nina, "reauth").waitFor({ timeout: 5000 });
