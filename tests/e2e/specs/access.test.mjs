@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { accessible, launch, person } from "../lib/browser.mjs";
+import { bears, fits } from "../lib/look.mjs";
 import { Server, eventually } from "../lib/server.mjs";
 
 const shots = process.env.SCREENSHOTS;
@@ -23,10 +24,11 @@ async function looks(page, name) {
     await page.emulateMedia({ colorScheme: scheme });
     await page.setViewportSize({ width, height });
     await accessible(page, `${name}, ${scheme}, ${width}`);
-    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, `${name} sticks out at ${width}`);
+    await fits(page, `${name} at ${width}`);
     if (shots) await page.screenshot({ path: `${shots}/${name}-${scheme}-${width}.png` });
   }
   await page.emulateMedia({ colorScheme: "light" });
+  await bears(page, name);
   await page.setViewportSize({ width: 1280, height: 900 });
 }
 
@@ -86,6 +88,11 @@ test("emergency access: refused, broken with a reason, told, explained, reviewed
   await id(admin, "sees-patient").selectOption({ index: 1 });
   await id(admin, "sees-ask").click();
   await id(admin, "sees").waitFor();
+  // The decision is told in words: no code, no name of a type, and each reason once.
+  const [reasons, table] = [await admin.locator(".access-steps li").allInnerTexts(), await id(admin, "sees").innerText()];
+  assert.ok(reasons.length > 3 && reasons.some((r) => r.endsWith("It is open as emergency access.")), reasons.join("|"));
+  assert.equal(new Set(reasons).size, reasons.length);
+  for (const text of [...reasons, table]) assert.doesNotMatch(text, /[a-z]+[._][a-z]+|\b(?:[A-Z][a-z]+){2,}\b|Another rule/);
   await looks(admin, "access-sees");
   await id(admin, "review-text").fill("Asked Dr. Marsh: it was so.");
   await id(admin, "review-done").click();

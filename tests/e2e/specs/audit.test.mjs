@@ -89,6 +89,10 @@ test("an administrator sees who did what, filters it by keyboard, and verifies t
   assert.equal(await id(doctor, "nav-audit").count(), 0, "only administrators have the entry");
   await doctor.goto(`${server.url}/app/audit`);
   await id(doctor, "error-state").waitFor();
+  // Nor is there half of an administrators' page, with buttons that would be refused.
+  await doctor.goto(`${server.url}/app/admin/people`);
+  await id(doctor, "error-state").waitFor();
+  assert.equal(await id(doctor, "invite").count(), 0);
 });
 
 /** Runs `medtech audit`. */

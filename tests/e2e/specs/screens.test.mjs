@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { after, before, test } from "node:test";
 import { accessible, launch, person, received } from "../lib/browser.mjs";
+import { fits } from "../lib/look.mjs";
 import { Server, eventually } from "../lib/server.mjs";
 
 let server, browser, token, appointments;
@@ -96,7 +97,7 @@ async function bears(page, what) {
   for (const [width, text] of [[320, "100%"], [390, "200%"]]) {
     await page.setViewportSize({ width, height: 700 });
     await page.evaluate((fontSize) => void (document.documentElement.style.fontSize = fontSize), text);
-    await eventually(`${what} at ${width} px and ${text} fits`, () => page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth), 3000);
+    await fits(page, `${what} at ${width} px and ${text}`);
   }
   await page.evaluate(() => void (document.documentElement.style.fontSize = ""));
   await page.setViewportSize(size);
@@ -271,6 +272,17 @@ test("a critical result reaches the bell, wherever its reader is", async () => {
   await id(clinician, "notices").click();
   const row = id(clinician, "notice").first();
   await row.waitFor();
+  // On a phone the list stands above the bar, whole, and the page below it stays where it is.
+  await clinician.keyboard.press("Escape");
+  await clinician.setViewportSize(PHONE.viewport);
+  await id(clinician, "notices").click();
+  await row.waitFor();
+  await eventually("the list is within the screen", async () => {
+    const box = await id(clinician, "notices-list").boundingBox();
+    return box.x >= 0 && box.y >= 0 && box.x + box.width <= 390 && box.y + box.height <= 844;
+  });
+  assert.deepEqual(await clinician.evaluate(() => [document.documentElement.scrollTop, document.documentElement.scrollHeight - innerHeight]), [0, 0]);
+  await fits(clinician, "notices on a phone");
   assert.ok(!(await row.innerText()).includes("6.9"), "no value in a notice");
   await accessible(clinician, "notices");
   await row.click();

@@ -70,7 +70,7 @@ function Reconnecting({ since }: { since: number }) {
   const t = useT();
   const now = useNow(1000);
   return (
-    <div className="stage-banner" role="status" data-testid="call-reconnecting"><Spinner /><span>{t('call.reconnecting', { seconds: Math.max(0, Math.round((now - since) / 1000)) })}</span></div>
+    <div className="stage-banner" role="status" data-testid="call-reconnecting"><Spinner /><span className="sr-only">{t('call.reconnecting_said')}</span><span aria-hidden="true">{t('call.reconnecting', { seconds: Math.max(0, Math.round((now - since) / 1000)) })}</span></div>
   );
 }
 

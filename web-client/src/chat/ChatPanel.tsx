@@ -13,8 +13,8 @@ import { useUploads } from './uploads';
 import { UploadRow } from './UploadRow';
 import './chat.css';
 
-export function ChatPanel({ thread, title, token, onClose, shown = true }: {
-  thread: Thread; title: string; token: () => string | null; onClose?: () => void; shown?: boolean;
+export function ChatPanel({ thread, title, token, onClose, shown = true, closed = false }: {
+  thread: Thread; title: string; token: () => string | null; onClose?: () => void; shown?: boolean; /** Nobody reads on the other side any more. */ closed?: boolean;
 }) {
   const t = useT();
   const language = useLanguage();
@@ -61,7 +61,7 @@ export function ChatPanel({ thread, title, token, onClose, shown = true }: {
         </ol>
         {typing ? <p className="chat-typing" data-testid="typing"><i /><i /><i /><span>{t('chat.typing', { name: typing })}</span></p> : null}
       </div>
-      <Composer thread={thread} onFiles={uploads.add} />
+      {closed ? <p className="chat-closed" data-testid="chat-closed">{t('chat.closed')}</p> : <Composer thread={thread} onFiles={uploads.add} />}
     </section>
   );
 }

@@ -6,7 +6,7 @@ import { levelOf, reported, troubleOf } from './media/devices';
 import { Draft } from './notes/draft';
 import { browserOf, describeDevice, takeLink } from './session/session';
 import type { Keeper } from './store/keep';
-import { age, isoDay, millis, stopwatch, yearsOld } from './time/time';
+import { age, isoDay, millis, plainDate, regional, stopwatch, yearsOld } from './time/time';
 
 describe('time', () => {
   it('shortens an age to its largest unit, and never shows the future', () => {
@@ -19,6 +19,16 @@ describe('time', () => {
     expect(yearsOld('1984-09-30', new Date(2026, 8, 30))).toBe(42);
     expect(yearsOld('1984', new Date(2026, 0, 1))).toBe(42);
     expect(yearsOld('unknown', new Date())).toBeNull();
+  });
+  it('a date of a record is that day in every zone, and as exact as it was written', () => {
+    expect(plainDate('1968-04-12', 'es')).toBe('12 abr 1968');
+    expect(plainDate('1968-04', 'es')).toBe('abr 1968');
+    expect(plainDate('1968', 'es')).toBe('1968');
+    expect(plainDate('long ago', 'es')).toBe('long ago');
+  });
+  it('a language is written as where the reader lives', () => {
+    expect(regional('en', ['de-CH', 'en-GB', 'en'])).toBe('en-GB');
+    expect(regional('es', ['en-GB'])).toBe('es');
   });
   it('a day is the day of its zone', () => {
     const at = Date.parse('2026-11-21T23:30:00Z');

@@ -1,6 +1,7 @@
 // Small parts that all screens share. Native elements: light enough for the patient's first screen.
 import type { ButtonHTMLAttributes, ReactNode } from 'react';
 import { asApiError } from '../core/api/problem';
+import { translation } from '../core/i18n/i18n';
 import { Icon, type IconName } from './Icon';
 import { useT } from './store';
 import './ui.css';
@@ -85,14 +86,17 @@ export function ErrorState({ error, onRetry }: { error: unknown; onRetry?: () =>
   const t = useT();
   const problem = asApiError(error);
   const text = problem.status === 0 ? t('error.network') : problem.status === 403 ? t('error.forbidden')
-    : problem.status === 404 ? t('error.not_found') : problem.detail || t('error.server');
+    : problem.status === 404 ? t('error.not_found') : problem.status === 410 ? t('error.gone') : problem.status === 429 ? t('error.many')
+    : problem.status < 500 && problem.detail !== '' && translation.get()?.language === 'en' ? problem.detail : t('error.server');
+  // What is not allowed, or not there, is not so a second time either.
+  const again = problem.status !== 403 && problem.status !== 404 && problem.status !== 410;
   return (
     <div className="empty" role="alert" data-testid="error-state">
       <span className="empty-icon" data-tone="warn"><Icon name="alert" size={26} /></span>
       <h2>{t('error.title')}</h2>
       <p>{text}</p>
       {problem.correlation ? <p className="muted small">{t('error.reference', { id: problem.correlation })}</p> : null}
-      {onRetry ? <Button icon="retry" onClick={onRetry}>{t('common.retry')}</Button> : null}
+      {onRetry && again ? <Button icon="retry" onClick={onRetry}>{t('common.retry')}</Button> : null}
     </div>
   );
 }

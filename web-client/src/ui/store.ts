@@ -45,6 +45,15 @@ export function useOnline(): boolean {
   }, () => navigator.onLine);
 }
 
+/** Whether a media query holds, now and as the window changes. */
+export function useMedia(query: string): boolean {
+  return useSyncExternalStore((changed) => {
+    const media = window.matchMedia(query);
+    media.addEventListener('change', changed);
+    return () => media.removeEventListener('change', changed);
+  }, () => window.matchMedia(query).matches);
+}
+
 /** Names the tab. Titles carry no clinical content. */
 export function useTitle(title: string): void {
   useEffect(() => { document.title = title; }, [title]);

@@ -36,11 +36,10 @@ export function ConsentScreen({ visit, clinic, onBack, onAccept }: {
     }
   };
   return (
-    <Page clinic={clinic} step={2} onBack={onBack}
-      action={<Button variant="primary" size="l" busy={busy} disabled={!agreed} onClick={() => void accept()} data-testid="consent-accept">{t('visit.consent.accept')}</Button>}>
+    <Page clinic={clinic} step={2} onBack={onBack} flow
+      action={<>{problem ? <Notice tone="danger">{problem}</Notice> : null}<Button variant="primary" size="l" busy={busy} disabled={!agreed} onClick={() => void accept()} data-testid="consent-accept">{t('visit.consent.accept')}</Button></>}>
       <Heading>{t('visit.consent.title')}</Heading>
       <p className="lead">{t('visit.consent.lead', { name: visit.host.name })}</p>
-      {problem ? <Notice tone="danger">{problem}</Notice> : null}
       <ul className="points">
         {POINTS.map(([icon, title, text]) => (
           <li key={title}><span className="point-icon"><Icon name={icon} /></span><div><h2>{t(title)}</h2><p>{t(text)}</p></div></li>

@@ -4,8 +4,8 @@ import { LanguagePicker } from '../ui/LanguagePicker';
 import { Brand, Spinner } from '../ui/parts';
 import { useT } from '../ui/store';
 
-export function Page({ clinic, children, action, step, onBack }: {
-  clinic: string | null; children: ReactNode; action?: ReactNode; step?: number; onBack?: () => void;
+export function Page({ clinic, children, action, step, onBack, flow = false }: {
+  clinic: string | null; children: ReactNode; action?: ReactNode; step?: number; onBack?: () => void; /** The action stands below what is to be read, and not over it. */ flow?: boolean;
 }) {
   const t = useT();
   return (
@@ -26,7 +26,7 @@ export function Page({ clinic, children, action, step, onBack }: {
         )}
         {children}
       </main>
-      {action ? <footer className="page-action">{action}</footer> : null}
+      {action ? <footer className="page-action" data-flow={flow || undefined}>{action}</footer> : null}
     </div>
   );
 }

@@ -1,7 +1,7 @@
 // The first screen: who expects the patient, and when. One action; for a visit that is still far, a calendar entry.
 import type { Visit } from '../core/api/types';
 import { calendarEntry } from '../core/time/calendar';
-import { clockTime, dayName, millis, relative } from '../core/time/time';
+import { dayName, millis, relative, zonedTime } from '../core/time/time';
 import { guestSession } from '../core/session/session';
 import { Icon } from '../ui/Icon';
 import { Avatar, Button } from '../ui/parts';
@@ -44,7 +44,7 @@ export function Welcome({ visit, clinic, onStart }: { visit: Visit; clinic: stri
           <Icon name="clock" />
           <div>
             <dt className="sr-only">{t('visit.welcome.when')}</dt>
-            <dd><strong>{clockTime(start, language)}</strong> · {dayName(start, language)}</dd>
+            <dd><strong>{zonedTime(start, language)}</strong> · {dayName(start, language)}</dd>
             <dd className="muted">{Math.abs(start - now) < 60_000 ? t('visit.welcome.now') : relative(start - now, language)}</dd>
           </div>
         </dl>

@@ -8,6 +8,7 @@ import { useLanguage, useT } from '../../ui/store';
 import { hub, queries } from '../hub';
 import { lines as permissions, wordOf } from '../authorize/words';
 import { Failed } from '../ui/Failed';
+import { capital, kindName } from '../words';
 import { saveBlob } from '../ui/save';
 import { AccountPages } from './AccountPages';
 import { account, type ConnectedApp, type LogLine } from './api';
@@ -23,8 +24,8 @@ const ROLES: Record<string, MessageKey> = {
 export function sentence(t: T, line: LogLine): string {
   const role = t(ROLES[line.who.role] ?? 'privacy.role_user');
   const who = line.who.you ? t('privacy.you') : line.who.name ? `${line.who.name} (${role})` : role;
-  const text = t(ACTIONS[line.action] ?? 'privacy.execute', { who, what: line.what.join(', ') });
-  return text.charAt(0).toLocaleUpperCase() + text.slice(1);
+  const text = t(ACTIONS[line.action] ?? 'privacy.execute', { who, what: line.what.map((type) => kindName(t, type)).join(', ') });
+  return capital(text);
 }
 
 export function Privacy() {

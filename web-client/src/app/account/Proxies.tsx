@@ -29,7 +29,7 @@ export function Proxies() {
       <Failed error={end.error ?? list.error} />
       {standing?.length === 0 ? <p className="muted">{t('proxy.none')}</p> : null}
       <ul className="things">{(standing ?? []).map((p) => (
-        <Row key={p.id} proxy={p} name={p.name}><Button onClick={() => end.mutate(p.id)} data-testid="proxy-end">{t('proxy.end')}</Button></Row>
+        <Row key={p.id} proxy={p} name={p.name}><Button busy={end.isPending && end.variables === p.id} onClick={() => end.mutate(p.id)} data-testid="proxy-end">{t('proxy.end')}</Button></Row>
       ))}</ul>
       <Sheet open={adding} title={t('proxy.add')} onClose={() => setAdding(false)} testId="proxy-sheet"><Ask onDone={() => setAdding(false)} /></Sheet>
     </section>
@@ -49,8 +49,8 @@ export function ActingFor() {
       <Failed error={accept.error ?? end.error} />
       <ul className="things">{list.data.proxies.map((p) => (
         <Row key={p.id} proxy={p} name={p.patient_name ?? ''}>
-          {p.state === 'asked' ? <Button variant="primary" onClick={() => accept.mutate(p.id)} data-testid="proxy-accept">{t('proxy.accept')}</Button> : null}
-          <Button onClick={() => end.mutate(p.id)}>{t(p.state === 'asked' ? 'proxy.decline' : 'proxy.end')}</Button>
+          {p.state === 'asked' ? <Button variant="primary" busy={accept.isPending && accept.variables === p.id} onClick={() => accept.mutate(p.id)} data-testid="proxy-accept">{t('proxy.accept')}</Button> : null}
+          <Button busy={end.isPending && end.variables === p.id} onClick={() => end.mutate(p.id)}>{t(p.state === 'asked' ? 'proxy.decline' : 'proxy.end')}</Button>
         </Row>
       ))}</ul>
     </section>

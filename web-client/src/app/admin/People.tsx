@@ -63,10 +63,9 @@ function Row({ person, onOpen }: { person: Person; onOpen: () => void }) {
   const { key, tone } = STANDING[person.standing];
   return (
     <li className="thing" data-testid="person" data-email={person.email}>
-      <div><strong>{person.name}</strong><span className="muted small">{person.email} · {person.roles.map((r) => t(ROLE[r as keyof typeof ROLE] ?? 'role.patient')).join(', ')}</span></div>
+      <div className="thing-who"><Avatar name={person.name} size="s" /><strong>{person.name}</strong><span className="muted small">{person.email} · {person.roles.map((r) => t(ROLE[r as keyof typeof ROLE] ?? 'role.patient')).join(', ')}</span></div>
       <div className="thing-acts">
         <span className="chip" data-tone={tone} data-testid="standing">{t(key)}</span>
-        <Avatar name={person.name} size="s" />
         <Button onClick={onOpen} aria-label={t('people.open', { name: person.name })} icon="settings" data-testid="person-open" />
       </div>
     </li>

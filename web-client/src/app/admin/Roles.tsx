@@ -6,6 +6,7 @@ import type { MessageKey } from '../../core/i18n/i18n';
 import { ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT } from '../../ui/store';
 import { hub } from '../hub';
+import { elementNames, kindName } from '../words';
 import { AdminPages } from './AdminPages';
 import { ROLES } from './api';
 import { ROLE } from './People';
@@ -25,7 +26,7 @@ export function Roles() {
             const role = rules.data.roles.find((r) => r.role === name);
             return role ? <OfRole key={name} role={role} title={t(ROLE[name])} t={t} /> : null;
           })}
-          <p className="muted small">{t('roles.hidden', { elements: rules.data.hidden.join(', ') })}</p>
+          <p className="muted small">{t('roles.hidden', { elements: elementNames(t, rules.data.hidden) })}</p>
         </>
       )}
       <Notice>{t('roles.never')}</Notice>
@@ -43,9 +44,9 @@ function OfRole({ role, title, t }: { role: RoleRules; title: string; t: Words }
     <section className="card panel" aria-labelledby={id} data-testid={id}>
       <h2 id={id}>{title}</h2>
       <Rules caption={t('roles.records')} t={t} rows={role.records.map((r) => ({
-        what: word(t, 'class', r.class), may: [...r.letters].map((l) => word(t, 'letter', l)).join(', '), whose: word(t, 'breadth', r.breadth),
+        what: word(t, 'class', r.class), may: [...r.letters].map((l) => word(t, 'letter', l)).join(', '), whose: r.class === 'directory' && r.breadth === 'all' ? t('roles.how_all') : word(t, 'breadth', r.breadth),
       }))} />
-      {role.writes.map((w) => <p key={w.kind} className="small">{t('roles.writes', { kind: w.kind, elements: w.elements.join(', ') })}</p>)}
+      {role.writes.map((w) => <p key={w.kind} className="small">{t('roles.writes', { kind: kindName(t, w.kind), elements: elementNames(t, w.elements) })}</p>)}
       <Rules caption={t('roles.things')} t={t} rows={kinds.map((k) => ({ what: word(t, 'kind', k.kind), may: k.acts.join(', '), whose: word(t, 'how', k.how) }))} />
     </section>
   );

@@ -26,7 +26,7 @@ export function Audit() {
     // Each look is itself an entry: it is asked for when somebody asks, not when the window is touched.
     refetchOnWindowFocus: false, staleTime: 0,
   });
-  const subjects = [...new Set((page.data?.entries ?? []).map((e) => e.actor).filter((a) => a.startsWith('user:')))].toSorted();
+  const subjects = [...new Set((page.data?.entries ?? []).flatMap((e) => [e.actor, e.target]).filter((a) => a.startsWith('user:')))].toSorted();
   const names = useQuery({
     queryKey: ['audit-names', subjects], queryFn: () => identity.names(hub.api, subjects),
     enabled: subjects.length > 0, staleTime: 300_000, refetchOnWindowFocus: false,
@@ -39,7 +39,7 @@ export function Audit() {
   return (
     <div className="audit">
       <header className="screen-top">
-        <div><h1>{t('nav.audit')}</h1><p className="muted">{t('audit.lead')}</p></div>
+        <div><h1>{t('nav.audit')}</h1><p className="muted">{t('audit.lead')} {t('audit.zone', { zone: zone.replaceAll('_', ' ') })}</p></div>
       </header>
       <Verify />
       <Filters search={search} onChange={show} />

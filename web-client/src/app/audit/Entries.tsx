@@ -1,8 +1,10 @@
 // The entries as a table; on a phone each is a card. A person, thing or patient is a button that shows only what concerns it.
+import type { ReactNode } from 'react';
 import type { AuditEntry, AuditPerson } from '../../core/api/types';
 import { timeFormat } from '../../core/time/time';
 import type { MessageKey, T } from '../../core/i18n/i18n';
 import { useLanguage, useT } from '../../ui/store';
+import { capital, thingName } from '../words';
 import type { AuditSearch } from './search';
 
 interface Props {
@@ -24,6 +26,11 @@ export function Entries({ entries, people, zone, onPick }: Props) {
   const t = useT();
   const language = useLanguage();
   const time = timeFormat(language, { dateStyle: 'medium', timeStyle: 'medium', timeZone: zone });
+  // What a button says begins with what stands on it.
+  const said = (target: string) => {
+    const { words, id } = thingName(t, target);
+    return people[target]?.name ?? [capital(words), id].filter(Boolean).join(' ');
+  };
   return (
     <table className="audit-table">
       <caption className="sr-only">{t('audit.entries')}</caption>
@@ -38,12 +45,12 @@ export function Entries({ entries, people, zone, onPick }: Props) {
           <tr key={e.seq} data-testid="audit-entry" data-seq={e.seq} data-denied={e.outcome === 'denied' || undefined}>
             <td className="num"><time dateTime={e.at}>{time.format(new Date(e.at))}</time></td>
             <td data-label={t('audit.who')}>
-              <Pick label={t('audit.only', { name: people[e.actor]?.name ?? e.actor })} onPick={() => onPick({ actor: e.actor })}>{people[e.actor]?.name ?? e.actor}</Pick>
+              <Pick label={t('audit.only', { name: said(e.actor) })} onPick={() => onPick({ actor: e.actor })}>{people[e.actor]?.name ?? <Thing target={e.actor} />}</Pick>
             </td>
             <td data-label={t('audit.action')}>
               {actionName(t, e.action)}{e.outcome === 'denied' ? <> <span className="chip" data-tone="danger">{t('audit.outcome_denied')}</span></> : null}
             </td>
-            <td data-label={t('audit.what')}><Pick label={t('audit.only', { name: e.target })} onPick={() => onPick({ target: e.target })}>{e.target}</Pick></td>
+            <td data-label={t('audit.what')}><Pick label={t('audit.only', { name: said(e.target) })} onPick={() => onPick({ target: e.target })}>{people[e.target]?.name ?? <Thing target={e.target} />}</Pick></td>
             <td data-label={t('audit.patient')} data-empty={!e.patient || undefined}>
               {e.patient ? <Pick label={t('audit.only', { name: `Patient/${e.patient}` })} onPick={() => onPick({ target: `Patient/${e.patient}` })}>{e.patient}</Pick> : null}
             </td>
@@ -55,6 +62,12 @@ export function Entries({ entries, people, zone, onPick }: Props) {
   );
 }
 
+/** What it is in words, and its name in this house, small. */
+function Thing({ target }: { target: string }) {
+  const { words, id } = thingName(useT(), target);
+  return <>{capital(words)}{id === '' ? null : <>{' '}<span className="audit-id">{id}</span></>}</>;
+}
+
 /** A transaction names all that it changed: its beginning, and the rest when asked for. */
 function Detail({ text }: { text: string }) {
   if (text.length <= LONG) return <>{text}</>;
@@ -62,6 +75,6 @@ function Detail({ text }: { text: string }) {
   return <details><summary>{parts[0]}{parts.length > 1 ? ` +${parts.length - 1}` : null}</summary>{parts.slice(1).map((part) => <div key={part}>{part}</div>)}</details>;
 }
 
-function Pick({ label, onPick, children }: { label: string; onPick: () => void; children: string }) {
+function Pick({ label, onPick, children }: { label: string; onPick: () => void; children: ReactNode }) {
   return <button type="button" className="audit-pick" title={label} aria-label={label} onClick={onPick}>{children}</button>;
 }

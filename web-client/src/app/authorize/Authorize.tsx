@@ -9,6 +9,7 @@ import { Icon } from '../../ui/Icon';
 import { LanguagePicker } from '../../ui/LanguagePicker';
 import { Brand, Button, EmptyState, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT, useTitle } from '../../ui/store';
+import { problemText } from '../words';
 import { hub, useUser } from '../hub';
 import { PatientPicker, usePatient } from './Patients';
 import { howLong, lines, ofWhom } from './words';
@@ -84,7 +85,7 @@ function Ask({ request, asked }: { request: string; asked: AuthorizationRequest 
         })}
       </fieldset>
       <p className="small" data-testid="consent-lasts">{t('consent.lasts', { app, time: howLong(t, lasting(asked, off) ? asked.lasts : asked.expires_in) })}</p>
-      {decide.isError ? <Notice tone="danger" testId="consent-error">{asApiError(decide.error).detail || t('error.server')}</Notice> : null}
+      {decide.isError ? <Notice tone="danger" testId="consent-error">{problemText(t, decide.error)}</Notice> : null}
       <p className="small muted">{t('consent.note', { app })}</p>
       <div className="consent-acts">
         <Button size="l" disabled={busy} onClick={() => decide.mutate(false)} data-testid="consent-refuse">{t('consent.refuse')}</Button>

@@ -3,7 +3,8 @@ import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { fhir, type FhirPatient } from '../../core/api/fhir';
 import { Skeleton } from '../../ui/parts';
-import { useT } from '../../ui/store';
+import { plainDate } from '../../core/time/time';
+import { useLanguage, useT } from '../../ui/store';
 import { hub } from '../hub';
 
 export function usePatient(id: string | null) {
@@ -12,6 +13,7 @@ export function usePatient(id: string | null) {
 
 export function PatientPicker({ among, chosen, onChoose }: { among: readonly string[] | undefined; chosen: string | null; onChoose: (id: string) => void }) {
   const t = useT();
+  const language = useLanguage();
   const [text, setText] = useState('');
   const own = useQuery({
     queryKey: ['fhir-own', among], queryFn: () => Promise.all((among ?? []).map((id) => fhir.patient(hub.api, id))), enabled: among !== undefined,
@@ -32,7 +34,7 @@ export function PatientPicker({ among, chosen, onChoose }: { among: readonly str
       {list === undefined ? <Skeleton lines={2} /> : list.map((p) => (
         <label key={p.id} className="consent-line" data-on={p.id === chosen || undefined}>
           <input type="radio" name="patient" value={p.id} checked={p.id === chosen} onChange={() => onChoose(p.id)} data-testid="consent-patient" />
-          <span><strong>{p.name}</strong>{p.birthDate ? <span className="muted">{t('patient.born', { date: p.birthDate })}</span> : null}</span>
+          <span><strong>{p.name}</strong>{p.birthDate ? <span className="muted">{t('patient.born', { date: plainDate(p.birthDate, language) })}</span> : null}</span>
         </label>
       ))}
       {list?.length === 0 && name.length >= 2 ? <p className="muted" role="status">{t('consent.patient_none')}</p> : null}

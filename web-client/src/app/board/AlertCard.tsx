@@ -6,6 +6,7 @@ import { age, clockTime, millis } from '../../core/time/time';
 import { Icon } from '../../ui/Icon';
 import { Button } from '../../ui/parts';
 import { useLanguage, useNow, useT } from '../../ui/store';
+import { noticeTitle } from '../words';
 
 const WORD: Record<Severity, MessageKey> = { critical: 'severity.critical', warning: 'severity.warning', info: 'severity.info' };
 
@@ -32,7 +33,7 @@ export function AlertCard({ alert, busy, onAcknowledge }: { alert: Alert; busy: 
       <div className="alert-text">
         <div role={alert.severity === 'critical' && !done ? 'alert' : undefined}>
           <span className="alert-word">{t(WORD[alert.severity])}<span className="sr-only">: </span></span>
-          <strong>{alert.title}</strong>
+          <strong>{noticeTitle(t, alert.title)}</strong>
         </div>
         {done ? <span className="muted small"><Icon name="check" size={15} /> {t('board.ack_by', { name: displayName(who, t('board.someone')), time: clockTime(alert.acknowledged_at ?? alert.at, language) })}</span> : null}
       </div>

@@ -2,9 +2,9 @@
 import { useMutation } from '@tanstack/react-query';
 import { useState } from 'react';
 import { glass } from '../../core/api/endpoints';
-import { asApiError } from '../../core/api/problem';
 import { Button, Notice } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { problemText } from '../words';
 import { hub, queries } from '../hub';
 import './breakglass.css';
 
@@ -29,7 +29,7 @@ export function BreakGlass({ patient, onOpen }: { patient: string; onOpen: () =>
       <label className="field"><span className="field-label">{t('glass.text')}</span>
         <textarea className="field-input" value={text} rows={3} minLength={10} maxLength={1000} required onChange={(event) => setText(event.target.value)} data-testid="glass-text" />
       </label>
-      {open.isError ? <Notice tone="danger">{asApiError(open.error).detail || t('error.server')}</Notice> : null}
+      {open.isError ? <Notice tone="danger">{problemText(t, open.error)}</Notice> : null}
       <Button type="submit" variant="danger" icon="alert" busy={open.isPending} data-testid="glass-open">{t('glass.open')}</Button>
     </form>
   );

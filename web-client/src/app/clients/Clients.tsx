@@ -2,13 +2,13 @@
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { oauth } from '../../core/api/endpoints';
-import { asApiError } from '../../core/api/problem';
 import type { OAuthClient } from '../../core/api/types';
 import type { MessageKey } from '../../core/i18n/i18n';
 import { CopyButton } from '../../ui/CopyButton';
 import { Icon } from '../../ui/Icon';
 import { Button, EmptyState, ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { problemText } from '../words';
 import { hub, queries } from '../hub';
 import { Sheet } from '../ui/Sheet';
 import { Toggle } from '../ui/Toggle';
@@ -76,7 +76,7 @@ function Row({ client, onMade }: { client: OAuthClient; onMade: (client: OAuthCl
         {client.redirect_uris ? <div><dt>{t('clients.redirects')}</dt><dd>{client.redirect_uris.map((uri) => <code key={uri}>{uri}</code>)}</dd></div> : null}
         <div><dt>{t('clients.scopes')}</dt><dd>{client.scope.split(' ').map((s) => <code key={s}>{s}</code>)}</dd></div>
       </dl>
-      {problem ? <Notice tone="danger">{asApiError(problem).detail || t('error.server')}</Notice> : null}
+      {problem ? <Notice tone="danger">{problemText(t, problem)}</Notice> : null}
       <div className="client-acts">
         {kind === 'secret' ? <Button size="s" icon="retry" busy={renew.isPending} onClick={() => renew.mutate()} data-testid="client-renew">{t('clients.renew')}</Button> : null}
         <Button size="s" variant="ghost" icon="close" onClick={() => setAsking(true)} data-testid="client-remove">{t('clients.remove')}</Button>

@@ -2,12 +2,12 @@
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { useState, type FormEvent } from 'react';
 import { sso } from '../../core/api/endpoints';
-import { asApiError } from '../../core/api/problem';
 import type { SsoProvider, SsoSettings } from '../../core/api/types';
 import { CopyButton } from '../../ui/CopyButton';
 import { Icon } from '../../ui/Icon';
 import { Button, Notice } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { problemText } from '../words';
 import { hub, queries } from '../hub';
 import { Sheet } from '../ui/Sheet';
 import { Toggle } from '../ui/Toggle';
@@ -53,7 +53,7 @@ function Row({ provider }: { provider: SsoProvider }) {
         <div><dt>{t('sso.redirect')}</dt><dd><code>{provider.redirect_uri}</code><CopyButton text={provider.redirect_uri} label={t('sso.copy_redirect')} testId="sso-copy" /></dd></div>
         <div><dt>{t('sso.logout')}</dt><dd><code data-testid="sso-logout">{provider.backchannel_logout_uri}</code><CopyButton text={provider.backchannel_logout_uri} label={t('sso.copy_logout')} testId="sso-copy-logout" /></dd></div>
       </dl>
-      {problem ? <Notice tone="danger">{asApiError(problem).detail || t('error.server')}</Notice> : null}
+      {problem ? <Notice tone="danger">{problemText(t, problem)}</Notice> : null}
       <div className="client-acts"><Button size="s" variant="ghost" icon="close" busy={remove.isPending} onClick={() => remove.mutate()} data-testid="sso-remove">{t('clients.remove')}</Button></div>
     </li>
   );
@@ -99,7 +99,7 @@ function Add({ onDone, onCancel }: { onDone: () => void; onCancel: () => void })
           <label className="field"><span className="field-label">{t('sso.amr')}</span><input className="field-input" name="amr" autoComplete="off" placeholder="mfa" data-testid="sso-amr" /></label>
         </>
       )}
-      {add.isError ? <Notice tone="danger" testId="sso-add-error">{asApiError(add.error).detail || t('error.server')}</Notice> : null}
+      {add.isError ? <Notice tone="danger" testId="sso-add-error">{problemText(t, add.error)}</Notice> : null}
       <div className="dialog-acts">
         <Button onClick={onCancel}>{t('common.cancel')}</Button>
         <Button type="submit" variant="primary" busy={add.isPending} data-testid="sso-submit">{t('sso.add')}</Button>

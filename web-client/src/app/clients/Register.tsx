@@ -2,11 +2,11 @@
 import { useMutation } from '@tanstack/react-query';
 import { useState, type FormEvent } from 'react';
 import { oauth } from '../../core/api/endpoints';
-import { asApiError } from '../../core/api/problem';
 import type { OAuthClient } from '../../core/api/types';
 import type { MessageKey } from '../../core/i18n/i18n';
 import { Button, Notice } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { problemText } from '../words';
 import { hub } from '../hub';
 import { Toggle } from '../ui/Toggle';
 import { DEFAULT_SCOPES, metadataOf, type Fields, type Kind } from './form';
@@ -61,7 +61,7 @@ export function Register({ onCancel, onDone }: { onCancel: () => void; onDone: (
         <textarea className="field-input client-text" value={f.scope} required rows={3} spellCheck={false} onChange={(e) => set({ scope: e.target.value })} data-testid="client-scopes" /></label>
       <Toggle on={f.bound} onChange={(bound) => set({ bound })}>{t('clients.bound')}</Toggle>
       {wrongKeys ? <Notice tone="danger">{t('clients.keys_wrong')}</Notice> : null}
-      {create.isError ? <Notice tone="danger" testId="client-error">{asApiError(create.error).detail || t('error.server')}</Notice> : null}
+      {create.isError ? <Notice tone="danger" testId="client-error">{problemText(t, create.error)}</Notice> : null}
       <div className="dialog-acts">
         <Button onClick={onCancel}>{t('common.cancel')}</Button>
         <Button type="submit" variant="primary" busy={create.isPending} data-testid="client-submit">{t('clients.add')}</Button>

@@ -6,10 +6,11 @@ import { asApiError } from '../../core/api/problem';
 import type { Coded, ResultReport } from '../../core/api/types';
 import type { PatientEvent } from '../../core/live/events';
 import { add, liveFirst, mergeChart, type Series } from '../../core/vitals/series';
-import { yearsOld } from '../../core/time/time';
+import { plainDate, yearsOld } from '../../core/time/time';
+import type { T } from '../../core/i18n/i18n';
 import { Icon, type IconName } from '../../ui/Icon';
 import { ErrorState, Skeleton } from '../../ui/parts';
-import { useT } from '../../ui/store';
+import { useLanguage, useT } from '../../ui/store';
 import { BreakGlass } from '../breakglass/BreakGlass';
 import { GlassBanner } from '../breakglass/GlassBanner';
 import { hub, queries, useChannel } from '../hub';
@@ -19,6 +20,7 @@ import { VitalTile } from './VitalTile';
 
 export function Chart({ patient, name }: { patient: string | null; name: string }) {
   const t = useT();
+  const language = useLanguage();
   const key = ['chart', patient] as const;
   const chart = useQuery({ queryKey: key, queryFn: () => records.chart(hub.api, patient ?? ''), enabled: patient !== null });
   const [series, setSeries] = useState<readonly Series[]>([]);
@@ -45,7 +47,7 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
   const data = chart.data;
   const birth = data?.patient.birth_date;
   const facts = [
-    birth ? t('patient.born', { date: birth }) : null,
+    birth ? t('patient.born', { date: plainDate(birth, language) }) : null,
     birth ? t('patient.age', { count: yearsOld(birth) ?? 0 }) : null,
     data?.patient.sex ? t(sexKey(data.patient.sex)) : null,
   ].filter(Boolean);
@@ -87,24 +89,27 @@ export function Chart({ patient, name }: { patient: string | null; name: string 
 
 function Allergies({ list }: { list: readonly Coded[] | undefined }) {
   const t = useT();
+  const language = useLanguage();
   if (!list) return null;
   return (
     <div className="allergies" data-none={list.length === 0 || undefined} data-testid="allergies">
       <Icon name={list.length === 0 ? 'check' : 'alert'} size={18} />
       <strong>{t('chart.allergies')}</strong>
       {list.length === 0 ? <span>{t('chart.no_allergies')}</span> : (
-        <ul>{list.map((a) => <li key={nameOf(a)}>{nameOf(a)}{detailOf(a) ? <span> ({detailOf(a)})</span> : null}</li>)}</ul>
+        <ul>{list.map((a) => <li key={nameOf(a)}>{nameOf(a)}{detailOf(a, t, language) ? <span> ({detailOf(a, t, language)})</span> : null}</li>)}</ul>
       )}
     </div>
   );
 }
 
 function List({ icon, title, items, empty }: { icon: IconName; title: string; items: readonly Coded[]; empty: string }) {
+  const t = useT();
+  const language = useLanguage();
   return (
     <div>
       <h3><Icon name={icon} size={16} />{title}</h3>
       {items.length === 0 ? <p className="muted small">{empty}</p> : (
-        <ul className="plain">{items.map((item) => <li key={nameOf(item)}><strong>{nameOf(item)}</strong>{detailOf(item) ? <span className="muted small">{detailOf(item)}</span> : null}</li>)}</ul>
+        <ul className="plain">{items.map((item) => <li key={nameOf(item)}><strong>{nameOf(item)}</strong>{detailOf(item, t, language) ? <span className="muted small">{detailOf(item, t, language)}</span> : null}</li>)}</ul>
       )}
     </div>
   );
@@ -113,6 +118,9 @@ function List({ icon, title, items, empty }: { icon: IconName; title: string; it
 function nameOf(item: Coded): string {
   return typeof item === 'string' ? item : (item.name ?? item.text ?? item.display ?? '');
 }
-function detailOf(item: Coded): string | null {
-  return typeof item === 'string' ? null : (item.detail ?? item.severity ?? null);
+/** When it began comes as "since" and a date of the record. */
+function detailOf(item: Coded, t: T, language: string): string | null {
+  const text = typeof item === 'string' ? null : (item.detail ?? item.severity ?? null);
+  const since = /^since (\d{4}\S*)$/.exec(text ?? '')?.[1];
+  return since === undefined ? text : t('chart.since', { date: plainDate(since, language) });
 }

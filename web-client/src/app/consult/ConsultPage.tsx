@@ -1,5 +1,5 @@
 // The consultation on the clinician's side: picture and note on the left, chart beside it, chat when wanted.
-import { useParams } from '@tanstack/react-router';
+import { Link, useParams } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
 import { bareId } from '../../core/live/events';
 import { CallStage } from '../../call/CallStage';
@@ -89,7 +89,7 @@ function Consultation({ id }: { id: string }) {
           left={
             <div className="cs-left">
               <div className="cs-video">
-                {over ? <div className="cs-over"><p>{t('consult.ended')}</p></div> : !talks ? (
+                {over ? <div className="cs-over"><p>{t('consult.ended')}</p><Link className="btn" data-variant="secondary" to="/app/today" data-testid="to-today">{t('consult.to_today')}</Link></div> : !talks ? (
                   <Colleague visit={visit} mayJoin={may.includes('join')} busy={colleague.isPending} failed={colleague.isError} onJoin={() => colleague.mutate({})} />
                 ) : (
                   <>
@@ -107,7 +107,7 @@ function Consultation({ id }: { id: string }) {
           right={<Chart patient={patient} name={visit.guest.name} />} />
         {chat ? (
           <aside className="cs-chat">
-            {thread ? <ChatPanel thread={thread} title={visit.guest.name} token={hub.token} onClose={() => setChat(false)} /> : <Skeleton />}
+            {thread ? <ChatPanel thread={thread} title={visit.guest.name} token={hub.token} onClose={() => setChat(false)} closed={over} /> : <Skeleton />}
           </aside>
         ) : null}
       </div>

@@ -1,5 +1,6 @@
 // A laboratory result. A critical one says so in words, by shape and by colour.
 import type { ResultReport } from '../../core/api/types';
+import type { MessageKey, T } from '../../core/i18n/i18n';
 import { clockTime, dayName } from '../../core/time/time';
 import { useLanguage, useNow, useT } from '../../ui/store';
 import { SeverityMark } from '../board/AlertCard';
@@ -31,7 +32,7 @@ export function ResultCard({ report, fresh }: { report: ResultReport; fresh: boo
             {report.observations.map((o) => (
               <tr key={o.name} data-flag={flagTone(o.flag)}>
                 <th scope="row">{o.name}</th>
-                <td className="num"><strong>{o.value}</strong> {o.unit ?? ''}{o.flag && o.flag !== 'N' ? <b className="flag">{o.flag}</b> : null}</td>
+                <td className="num"><strong>{o.value}</strong> {o.unit ?? ''}{o.flag && o.flag !== 'N' ? <>{' '}<b className="flag" title={flagWords(t, o.flag)}>{o.flag}<span className="sr-only"> ({flagWords(t, o.flag)})</span></b></> : null}</td>
                 <td className="num muted small">{o.range ?? ''}</td>
               </tr>
             ))}
@@ -40,6 +41,11 @@ export function ResultCard({ report, fresh }: { report: ResultReport; fresh: boo
       ) : null}
     </li>
   );
+}
+
+/** A flag said aloud; one that we have no word for stays a letter. */
+function flagWords(t: T, flag: string): string {
+  return /^(?:HH?|LL?|AA?)$/.test(flag) ? t(`flag.${flag}` as MessageKey) : flag;
 }
 
 /** HL7 interpretation codes: doubled letters are critical. */

@@ -18,12 +18,12 @@ export function VisitBar({ visit, can, busy, onAct, onEnd, onKeys }: {
       <Link to="/app/queue" className="icon-btn" aria-label={t('consult.back')}><Icon name="back" /></Link>
       <div className="visit-who">
         <h1>{visit.guest.name}</h1>
-        <span className="muted small">{visit.title}</span>
+        <span className="muted small">{t('visit.with', { name: visit.host.name })}</span>
       </div>
       <VisitState state={visit.state} />
       {visit.state === 'waiting' ? <WaitTime since={visit.arrived_at} /> : null}
       {visit.state === 'ended' ? null : (
-        <span className="visit-online small" data-on={online || undefined} data-testid="guest-online" data-online={online}><i className="mark" />{online ? t('queue.online') : t('queue.away')}</span>
+        <span className="visit-online small" data-on={online || undefined} data-testid="guest-online" data-online={online}><i className="mark" />{t(online ? 'consult.patient_online' : 'consult.patient_away')}</span>
       )}
       <span className="visit-acts">
         <button type="button" className="icon-btn" onClick={onKeys} aria-label={t('keys.title')} title={t('keys.title')} data-testid="keys"><Icon name="keyboard" /></button>

@@ -3,6 +3,7 @@ import { age } from '../../core/time/time';
 import { freshness, tracePath, type Series } from '../../core/vitals/series';
 import { Icon } from '../../ui/Icon';
 import { useLanguage, useNow, useT } from '../../ui/store';
+import { vitalName } from '../words';
 
 export function VitalTile({ series }: { series: Series }) {
   const t = useT();
@@ -16,7 +17,7 @@ export function VitalTile({ series }: { series: Series }) {
   const ago = t('chart.ago', { age: age(now - last.at, language) });
   return (
     <li className="tile" data-state={state} data-testid="vital" data-code={series.code} data-value={last.value}>
-      <span className="tile-name">{series.name}{state === 'live' ? <i className="tile-live mark" title={t('chart.live')} /> : null}</span>
+      <span className="tile-name">{vitalName(t, series.code, series.name)}{state === 'live' ? <i className="tile-live mark" title={t('chart.live')} /> : null}</span>
       <span className="tile-value num"><strong>{value}</strong> <span>{unitWords(series.unit)}</span></span>
       {path ? <svg className="tile-trace" viewBox="-2 -3 104 30" preserveAspectRatio="none" aria-hidden="true"><path d={path} vectorEffect="non-scaling-stroke" /></svg> : <span className="tile-trace" />}
       <span className="tile-age num">{state === 'stale' ? <><Icon name="alert" size={13} />{t('chart.stale', { ago })}</> : ago}</span>

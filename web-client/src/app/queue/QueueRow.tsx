@@ -21,7 +21,7 @@ export function QueueRow({ visit, place, picked, busy, onPick, onAdmit, onOpen }
       <span className="row-face"><Avatar name={visit.guest.name} /><i className="presence mark" data-on={online || undefined} /></span>
       <span className="row-who">
         <strong>{visit.guest.name}</strong>
-        <span className="muted small">{visit.title} · <span className="num">{clockTime(visit.start, language)}</span>
+        <span className="muted small">{t('visit.with', { name: visit.host.name })} · <span className="num">{clockTime(visit.start, language)}</span>
           <span className="sr-only"> {online ? t('queue.online') : t('queue.away')}</span>{online ? null : <em> · {t('queue.away')}</em>}</span>
       </span>
       <span className="row-mid">

@@ -21,8 +21,9 @@ export function ConnectionBanner() {
   }
   if (state?.at === 'reconnecting' && now - state.since > QUIET_MS) {
     return (
+      // The seconds are for the eye: said aloud each second they would drown everything else.
       <div className="conn" data-state="reconnecting" role="status" data-testid="connection-banner">
-        <Spinner />{t('conn.reconnecting', { age: age(now - state.since, language) })}{changes}
+        <Spinner /><span className="sr-only">{t('call.reconnecting_said')}</span><span aria-hidden="true">{t('conn.reconnecting', { age: age(now - state.since, language) })}</span>{changes}
       </div>
     );
   }

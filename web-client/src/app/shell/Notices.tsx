@@ -7,8 +7,9 @@ import type { Notice } from '../../core/api/types';
 import { age, clockTime, millis } from '../../core/time/time';
 import { Icon } from '../../ui/Icon';
 import { Button, EmptyState, ErrorState, Skeleton } from '../../ui/parts';
-import { useLanguage, useNow, useT } from '../../ui/store';
+import { useLanguage, useMedia, useNow, useT } from '../../ui/store';
 import { markRead, useNotices, wayOf } from '../notices';
+import { noticeTitle } from '../words';
 
 const SHOWN_MS = 12_000;
 
@@ -16,6 +17,8 @@ export function Notices() {
   const t = useT();
   const router = useRouter();
   const [open, setOpen] = useState(false);
+  // The bar is at the foot of a phone, and there is no room beside the bell.
+  const narrow = useMedia('(max-width: 760px)');
   const { query, list, unread, latest, putAway } = useNotices();
   const here = useRouterState({ select: (state) => state.location.pathname });
   // On the very page that it leads to, the matter itself has just appeared.
@@ -34,7 +37,7 @@ export function Notices() {
           <Icon name="bell" /><span aria-hidden="true">{t('notices.title')}</span><span className="sr-only">{t('notices.bell', { count: unread })}</span>
           {unread > 0 ? <b className="nav-count num" aria-hidden="true" data-testid="notices-unread">{unread}</b> : null}
         </AriaButton>
-        <Popover className="popover notices" placement="right top">
+        <Popover className="popover notices" placement={narrow ? 'top' : 'right top'}>
           <Dialog className="notices-box" data-testid="notices-list">
             <header>
               <Heading slot="title">{t('notices.title')}</Heading>
@@ -60,8 +63,8 @@ function Row({ notice, onFollow }: { notice: Notice; onFollow: () => void }) {
     <li>
       <button type="button" className="notices-row" data-new={!notice.read_at || undefined} onClick={onFollow} data-testid="notice" data-notice={notice.id}>
         <i className="mark" aria-hidden="true" />
-        <span>{notice.read_at ? null : <span className="sr-only">{t('notices.new')}: </span>}{notice.title}</span>
-        <span className="muted small num">{age(now - (millis(notice.at) ?? now), language)}</span>
+        <span>{notice.read_at ? null : <span className="sr-only">{t('notices.new')}: </span>}{noticeTitle(t, notice.title)}</span>
+        <span className="muted small num">{t('notices.ago', { age: age(now - (millis(notice.at) ?? now), language) })}</span>
       </button>
     </li>
   );
@@ -82,7 +85,7 @@ function Arrival({ notice, onFollow, onClose }: { notice: Notice | null; onFollo
       {notice ? (
         <div className="arrival card" data-testid="notice-arrived" onPointerEnter={() => setHeld(true)} onPointerLeave={() => setHeld(false)} onFocus={() => setHeld(true)} onBlur={() => setHeld(false)}>
           <Icon name="bell" />
-          <div><strong>{notice.title}</strong><span className="muted small num">{clockTime(notice.at, language)}</span></div>
+          <div><strong>{noticeTitle(t, notice.title)}</strong><span className="muted small num">{clockTime(notice.at, language)}</span></div>
           {wayOf(notice) ? <Button size="s" onClick={() => onFollow(notice)}>{t('notices.open')}</Button> : null}
           <button type="button" className="icon-btn" onClick={onClose} aria-label={t('notices.put_away')}><Icon name="close" size={18} /></button>
         </div>

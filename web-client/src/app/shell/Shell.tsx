@@ -1,5 +1,5 @@
 // The frame of the signed-in app: navigation by role, the state of the connection, and signing in again in place.
-import { Link, Outlet, useNavigate } from '@tanstack/react-router';
+import { Link, Outlet, useNavigate, useRouterState } from '@tanstack/react-router';
 import { useQuery } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import { identity } from '../../core/api/endpoints';
@@ -16,13 +16,14 @@ import { arrivalSound, useOpenVisits, waitingOf } from '../visits';
 import { BackToVisit } from './BackToVisit';
 import { ConnectionBanner } from './ConnectionBanner';
 import { IdleWarning } from './IdleWarning';
+import { NoAccess } from './NoAccess';
 import { Notices } from './Notices';
 import { Reauth } from './Reauth';
 import { StepUp } from '../stepup/StepUp';
 import { UserMenu } from './UserMenu';
 
 type Place = '/app/today' | '/app/queue' | '/app/board' | '/app/audit' | '/app/admin/people' | '/app/account/privacy';
-interface Entry { to: Place; icon: IconName; label: MessageKey }
+interface Entry { to: Place; icon: IconName; label: MessageKey; /** Pages that belong to it, too. */ near?: readonly string[] }
 const CLINICIAN: readonly Entry[] = [
   { to: '/app/today', icon: 'today', label: 'nav.today' },
   { to: '/app/queue', icon: 'queue', label: 'nav.queue' },
@@ -30,8 +31,10 @@ const CLINICIAN: readonly Entry[] = [
 const BOARD: Entry = { to: '/app/board', icon: 'board', label: 'nav.board' };
 const ADMIN: readonly Entry[] = [
   { to: '/app/audit', icon: 'shield', label: 'nav.audit' },
-  { to: '/app/admin/people', icon: 'settings', label: 'nav.admin' },
+  { to: '/app/admin/people', icon: 'settings', label: 'nav.admin', near: ['/app/admin', '/app/access', '/app/clients'] },
 ];
+/** What only administrators have; the server refuses everybody else, and the frame of it is not shown for nothing. */
+const OFFICE = ['/app/admin', '/app/access', '/app/clients', '/app/audit'];
 const PRIVACY: Entry = { to: '/app/account/privacy', icon: 'shield', label: 'account.privacy' };
 
 export function Shell() {
@@ -42,6 +45,7 @@ export function Shell() {
   const { data: me } = useQuery({ queryKey: ['me'], queryFn: () => identity.me(hub.api), staleTime: Infinity, enabled: user !== null });
   const entries = [...(clinician ? CLINICIAN : []), ...(has(user, 'clinician', 'staff', 'admin') ? [BOARD] : []), ...(has(user, 'admin') ? ADMIN : []), ...(has(user, 'patient') ? [PRIVACY] : [])];
 
+  const here = useRouterState({ select: (state) => state.location.pathname });
   const enrol = useStore(hub.enrol);
   useEffect(() => { if (!user) void navigate({ to: '/' }); }, [user, navigate]);
   // Somebody who was asked in first says how they will sign in from now on.
@@ -61,7 +65,7 @@ export function Shell() {
         <ul>
           {entries.map((entry) => (
             <li key={entry.to}>
-              <Link to={entry.to} className="nav-link" title={t(entry.label)} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5).split('/')[0]}`}>
+              <Link to={entry.to} className="nav-link" title={t(entry.label)} {...(entry.near?.some((path) => here.startsWith(path)) ? { 'aria-current': 'page' } : {})} activeProps={{ 'aria-current': 'page' }} data-testid={`nav-${entry.to.slice(5).split('/')[0]}`}>
                 <Icon name={entry.icon} /><span>{t(entry.label)}</span>{entry.to === '/app/queue' ? <WaitingCount /> : null}
               </Link>
             </li>
@@ -73,7 +77,9 @@ export function Shell() {
       <div className="shell-main">
         <ConnectionBanner />
         {clinician ? <BackToVisit /> : null}
-        <main id="content" className="content" tabIndex={-1}><Outlet /></main>
+        <main id="content" className="content" tabIndex={-1}>
+          {OFFICE.some((path) => here.startsWith(path)) && !has(user, 'admin') ? <NoAccess /> : <Outlet />}
+        </main>
       </div>
       <Reauth />
       <StepUp />

@@ -2,10 +2,10 @@
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { ApiClient } from '../../core/api/client';
 import { sso } from '../../core/api/endpoints';
-import { asApiError } from '../../core/api/problem';
 import { tab } from '../../core/store/keep';
 import { Button, Notice } from '../../ui/parts';
 import { useT } from '../../ui/store';
+import { problemText } from '../words';
 
 /** Stays in this tab: the provider's answer is taken here and nowhere else. */
 export const BROWSER = 'medtech.sso';
@@ -26,7 +26,7 @@ export function Sso({ fresh = false, onLeave }: { fresh?: boolean; onLeave?: () 
   if (providers.length === 0) return null;
   return (
     <div className="sso">
-      {start.isError ? <Notice tone="danger" testId="sso-error">{asApiError(start.error).detail || t('error.server')}</Notice> : null}
+      {start.isError ? <Notice tone="danger" testId="sso-error">{problemText(t, start.error)}</Notice> : null}
       {providers.map((p) => (
         <Button key={p.id} size="l" icon="door" busy={(start.isPending || start.isSuccess) && start.variables === p.id} disabled={start.isPending || start.isSuccess}
           onClick={() => start.mutate(p.id)} data-testid="sso-start">{t('signin.with', { name: p.name })}</Button>

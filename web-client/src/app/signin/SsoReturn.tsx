@@ -9,6 +9,7 @@ import { Icon } from '../../ui/Icon';
 import { Brand, Spinner } from '../../ui/parts';
 import { useT, useTitle } from '../../ui/store';
 import { hub } from '../hub';
+import { problemText } from '../words';
 import { BROWSER } from './Sso';
 
 /** Outside the component: an effect may run twice, an answer is good once. */
@@ -48,7 +49,7 @@ export function SsoReturn() {
           <div className="empty" role="alert" data-testid="sso-failed" data-code={error.code}>
             <span className="empty-icon" data-tone="warn"><Icon name="alert" size={26} /></span>
             <h1>{t('sso.failed')}</h1>
-            <p>{error.status === 0 ? t('error.network') : error.detail || t('sso.failed_text')}</p>
+            <p>{error.code === 'sso.declined' ? t('sso.failed_text') : problemText(t, error)}</p>
             <a className="btn" data-variant="primary" href="/">{t('enter.sign_in')}</a>
           </div>
         ) : <div className="opening" role="status"><Spinner />{t('enter.opening')}</div>}

@@ -5,6 +5,8 @@ import { Icon } from '../../ui/Icon';
 import { useLanguage, useT } from '../../ui/store';
 import { VisitState } from '../ui/VisitState';
 import { WaitTime } from '../ui/WaitTime';
+import { subjectOf } from '../../core/session/hub';
+import { useUser } from '../hub';
 import { inviteOf } from './invite';
 import { isDone, type Slot } from './Today';
 
@@ -14,6 +16,9 @@ export function DayRow({ slot, index, current, past, onOpen, onFocus }: {
   const t = useT();
   const language = useLanguage();
   const { appointment, visit } = slot;
+  // Who has no appointments of their own sees those of all: whose they are stands beside.
+  const user = useUser();
+  const own = user ? subjectOf(user) : null;
   const invite = inviteOf(appointment);
   const age = appointment.patient.birth_date ? yearsOld(appointment.patient.birth_date) : null;
   return (
@@ -23,7 +28,7 @@ export function DayRow({ slot, index, current, past, onOpen, onFocus }: {
         <span className="day-time num"><strong>{clockTime(appointment.start, language)}</strong><span>{clockTime(appointment.end, language)}</span></span>
         <span className="day-who">
           <strong>{appointment.patient.name}{age === null ? null : <span className="muted num"> · {t('patient.age', { count: age })}</span>}</strong>
-          <span className="muted">{appointment.reason ?? t('today.no_reason')}</span>
+          <span className="muted">{appointment.reason ?? t('today.no_reason')}{visit && visit.host.subject !== own ? ` · ${t('visit.with', { name: visit.host.name })}` : ''}</span>
         </span>
         <span className="day-state">
           {visit?.state === 'waiting' ? <WaitTime since={visit.arrived_at} /> : null}

@@ -1,5 +1,5 @@
-// A dialog: closes with Esc or outside, and gives the focus back.
-import type { ReactNode } from 'react';
+// A dialog: closes with Esc, or outside as long as nothing was typed, and gives the focus back.
+import { useEffect, useState, type ReactNode } from 'react';
 import './pages.css';
 import { Dialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
 import { Icon } from '../../ui/Icon';
@@ -9,8 +9,16 @@ export function Sheet({ open, title, onClose, children, testId, alert = false, f
   open: boolean; title: string; onClose: () => void; children: ReactNode; testId: string; alert?: boolean; /** Only its buttons close it: what it shows is not shown again. */ firm?: boolean;
 }) {
   const t = useT();
+  // A slip of the hand beside the dialog does not throw away what was typed into it.
+  const [typed, setTyped] = useState(false);
+  useEffect(() => {
+    if (!open) return;
+    const note = () => setTyped(true);
+    document.addEventListener('input', note);
+    return () => { document.removeEventListener('input', note); setTyped(false); };
+  }, [open]);
   return (
-    <ModalOverlay className="overlay" isOpen={open} onOpenChange={(now) => { if (!now) onClose(); }} isDismissable={!firm} isKeyboardDismissDisabled={firm}>
+    <ModalOverlay className="overlay" isOpen={open} onOpenChange={(now) => { if (!now) onClose(); }} isDismissable={!firm && !typed} isKeyboardDismissDisabled={firm}>
       <Modal className="modal">
         <Dialog className="dialog" role={alert ? 'alertdialog' : 'dialog'} data-testid={testId}>
           <header className="sheet-head">

@@ -19,15 +19,20 @@ export function setChosenTime(now: typeof chosen): void {
   chosen = now;
 }
 
+/** The language as it is written where the reader lives: `en` on a British device is `en-GB`. */
+export function regional(language: string, asked: readonly string[] = globalThis.navigator?.languages ?? []): string {
+  return asked.find((tag) => tag.split('-')[0] === language) ?? language;
+}
+
 /** A format of dates and times as the person likes them. A zone that is named goes before theirs. */
 export function timeFormat(locale: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
   const clock: Intl.DateTimeFormatOptions = chosen.clock === 'auto' ? {} : { hourCycle: chosen.clock === '12' ? 'h12' : 'h23' };
   const zone: Intl.DateTimeFormatOptions = chosen.zone === null ? {} : { timeZone: chosen.zone };
   try {
-    return new Intl.DateTimeFormat(locale, { ...clock, ...zone, ...options });
+    return new Intl.DateTimeFormat(regional(locale), { ...clock, ...zone, ...options });
   } catch {
     // A zone that this browser does not know.
-    return new Intl.DateTimeFormat(locale, { ...clock, ...options });
+    return new Intl.DateTimeFormat(regional(locale), { ...clock, ...options });
   }
 }
 
@@ -35,8 +40,22 @@ export function clockTime(at: string | number, locale: string, zone?: string): s
   return timeFormat(locale, { hour: 'numeric', minute: '2-digit', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
 }
 
+/** With the zone it is in, for somebody who may be far from the clinic: "10:20 GMT". */
+export function zonedTime(at: string | number, locale: string): string {
+  return timeFormat(locale, { hour: 'numeric', minute: '2-digit', timeZoneName: 'short' }).format(new Date(at));
+}
+
 export function dayName(at: string | number, locale: string, zone?: string): string {
   return timeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', ...(zone ? { timeZone: zone } : {}) }).format(new Date(at));
+}
+
+/** A date of a record, without a time and perhaps without a day or a month: "12 Apr 1968", "Apr 1968", "1968". */
+export function plainDate(date: string, locale: string): string {
+  const found = /^(\d{4})(?:-(\d\d)(?:-(\d\d))?)?/.exec(date);
+  if (!found) return date;
+  const [, year, month, day] = found;
+  const parts: Intl.DateTimeFormatOptions = { year: 'numeric', ...(month ? { month: 'short' } : {}), ...(day ? { day: 'numeric' } : {}) };
+  return new Intl.DateTimeFormat(regional(locale), { ...parts, timeZone: 'UTC' }).format(Date.UTC(Number(year), Number(month ?? 1) - 1, Number(day ?? 1)));
 }
 
 /** Short age: "12 s", "4 min", "2 h", "3 d". */
