@@ -104,9 +104,8 @@ test("by a page where that is chosen; a name that leads elsewhere is told, asked
   assert.ok(!authority.log.slice(before.length).includes("elsewhere.example"), "a second order");
 });
 
-test("servers on one database share certificates, and each answers the authority", { skip: !postgres && "MEDTECH_TEST_PG is not set" }, async (t) => {
+test("servers on one database share the sealed certificates", { skip: !postgres && "MEDTECH_TEST_PG is not set" }, async (t) => {
   const db = await database();
-  // The authority looks at the second server, which asks for nothing itself before the first does.
   const all = await standing(t, db, "north.example");
   if (!all) return;
   const { server, web, authority, issued, look } = all;
