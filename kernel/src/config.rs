@@ -63,11 +63,36 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// Pairs `NAME.crt` (or `.pem`) and `NAME.key`, chosen by the name that the client asks for.
     pub directory: Option<PathBuf>,
+    /// `https://...` of the directory of an ACME authority (RFC 8555), from which certificates are obtained and renewed.
+    pub acme_directory: Option<String>,
+    /// PEM file of the authorities that vouch for that server, instead of the system's.
+    pub acme_root_cert: Option<PathBuf>,
+    /// Mail addresses that the authority may write to.
+    pub acme_contact: Vec<String>,
+    /// How names are proven, the first first. Empty: `tls-alpn-01`, and `http-01` where `http.bind` has port 80.
+    pub acme_challenges: Vec<AcmeChallenge>,
+}
+
+/// A way to prove that a name leads here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum AcmeChallenge {
+    /// By a handshake on the port with TLS, which the authority reaches at port 443 (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// By a page of the port without TLS, which it reaches at port 80 (RFC 8555, 8.3).
+    #[serde(rename = "http-01")]
+    Http01,
 }
 
 impl Tls {
     #[must_use]
     pub fn is_on(&self) -> bool {
+        self.has_files() || self.acme_directory.is_some()
+    }
+
+    /// Are certificates read from files?
+    #[must_use]
+    pub fn has_files(&self) -> bool {
         self.cert.is_some() || self.key.is_some() || self.directory.is_some()
     }
 }
@@ -429,7 +454,7 @@ fn value(section: &str, name: &str, text: &str) -> toml::Value {
         ("", "demo") | ("database", "allow_privileged_role") | (_, "allow_plain") => {
             text.parse::<bool>().map_or_else(|_| text.into(), toml::Value::from)
         }
-        ("media", "advertise") | ("http", "trusted_proxies") => text
+        ("media", "advertise") | ("http", "trusted_proxies") | ("tls", "acme_contact" | "acme_challenges") => text
             .split(',')
             .map(str::trim)
             .filter(|t| !t.is_empty())
@@ -459,12 +484,15 @@ mod tests {
             ("MEDTECH_TLS_CERT", "/etc/m/tls.crt"),
             ("MEDTECH_HTTP_TLS_BIND", "127.0.0.1:9443"),
             ("MEDTECH_MQTT_ALLOW_PLAIN", "true"),
+            ("MEDTECH_TLS_ACME_CHALLENGES", "http-01, tls-alpn-01"),
             ("HOME", "/x"),
         ])?;
         assert_eq!(c.data_dir, Path::new("/srv/m"));
         assert_eq!(c.public_url(), "https://localhost:9443");
         assert!(c.mqtt.allow_plain && !c.http.allow_plain && c.tls.is_on());
         assert_eq!((c.media.udp_port, c.media.advertise.len(), c.demo), (0, 2, true));
+        assert_eq!(c.tls.acme_challenges, [AcmeChallenge::Http01, AcmeChallenge::TlsAlpn01]);
+        assert!(env(&[("MEDTECH_TLS_ACME_CHALLENGES", "dns-01")]).is_err());
         Ok(())
     }
 

@@ -247,6 +247,52 @@ async fn rows_of_an_older_release_are_sealed_beside_the_work_and_cut_off_begun_a
     .await;
 }
 
+/// Before texts that begin like sealed ones were told from them, they went in as they were.
+#[tokio::test]
+async fn an_old_text_that_only_begins_like_a_sealed_one_is_read_and_swept() {
+    both(|w| {
+        Box::pin(async move {
+            let north = w.north.id;
+            let long = format!("sealed2:{} ", "a".repeat(60));
+            let texts = [
+                "sealed2:",
+                "sealed2:a",
+                "sealed2:Quillfeather, Ada of the long corridor, north wing",
+                &long,
+            ];
+            for (n, text) in (1..).zip(texts) {
+                let mail = format!("blind1:{n}@quill.example");
+                let row = vec![Uuid::from_u128(n).into(), text.into(), text.into(), mail.into()];
+                w.forge(north, CLEAR, row).await?;
+            }
+            let read = async || -> Result<()> {
+                for (n, text) in (1..).zip(texts) {
+                    let mail = format!("blind1:{n}@quill.example");
+                    let found = find(w, north, &mail).await?;
+                    assert_eq!(found, Some((text.into(), Some(text.into()), mail)), "{text}");
+                }
+                Ok(())
+            };
+            read().await?;
+            if w.ctx.db.engine() == Engine::Sqlite {
+                return Ok(());
+            }
+            // In a column that is not sealed, too.
+            let rows = w.ctx.db.query(north, RAW, &[]).await?;
+            assert_eq!(rows[1].text(0)?, "sealed2:a");
+            assert_eq!(vault::sweep(&w.ctx.db, north, SHEETS).await?, 4);
+            assert_eq!(vault::sweep(&w.ctx.db, north, SHEETS).await?, 0, "nothing is left");
+            read().await?;
+            assert_eq!(
+                legible(&w.columns().await?, &["Quillfeather", "quill.example", "sealed2:a "]),
+                Vec::<String>::new()
+            );
+            Ok(())
+        })
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_row_whose_blinded_twin_stands_beside_it_stops_no_sweep() {
     both(|w| {

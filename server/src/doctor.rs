@@ -2,7 +2,7 @@
 
 use crate::{
     app, keys, say,
-    tls::{certificates::Certificates, examine, exposure},
+    tls::{acme, certificates::Certificates, examine, exposure},
 };
 use medtech_kernel::{Ctx, Result, TenantId, config::Config};
 use std::{
@@ -88,7 +88,7 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
             "check MEDTECH_DATABASE_URL, or the rights on the data directory",
         )),
     }
-    findings.extend(certificates(config, clinics.as_ref()));
+    findings.extend(certificates(config, clinics.as_ref()).await?);
     let mut healthy = true;
     for finding in &findings {
         match &finding.mend {
@@ -149,19 +149,24 @@ fn connections(config: &Config) -> Vec<Finding> {
 }
 
 /// The certificates, for the names by which people come.
-fn certificates(config: &Config, ctx: Option<&Ctx>) -> Vec<Finding> {
+async fn certificates(config: &Config, ctx: Option<&Ctx>) -> Result<Vec<Finding>> {
     if !config.tls.is_on() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let certificates = match Certificates::load(&config.tls) {
         Ok(certificates) => certificates,
         Err(e) => {
-            return vec![wrong(
+            return Ok(vec![wrong(
                 e.message,
                 "put the certificate's chain and its own key there, in PEM",
-            )];
+            )]);
         }
     };
+    let mut found = Vec::new();
+    if let Some(ctx) = ctx.filter(|_| config.tls.acme_directory.is_some()) {
+        acme::load(ctx, &certificates).await?;
+        found = examine::issued(&acme::store::hosts(&ctx.db).await?, &acme::Names::of(ctx));
+    }
     let url = config.public_url();
     let mut names = vec![url.clone()];
     for tenant in ctx.iter().flat_map(|ctx| ctx.tenants.all()) {
@@ -170,7 +175,9 @@ fn certificates(config: &Config, ctx: Option<&Ctx>) -> Vec<Finding> {
     let hosts = names
         .iter()
         .filter_map(|name| url::Url::parse(name).ok()?.host_str().map(str::to_owned));
-    examine::certificates(&certificates, hosts.collect(), medtech_kernel::Clock::system().now_ms())
+    let now = medtech_kernel::Clock::system().now_ms();
+    found.extend(examine::certificates(&certificates, hosts.collect(), now));
+    Ok(found)
 }
 
 /// Reads every page of every database file. (While a server runs it does so itself, once a day; `/metrics` tells.)

@@ -1,6 +1,10 @@
 //! What operators look at: liveness, readiness, metrics, and the description of the API.
 
-use crate::{doctor::free_bytes, gateway::Peer, tls::certificates::Certificates};
+use crate::{
+    doctor::free_bytes,
+    gateway::Peer,
+    tls::{acme, certificates::Certificates},
+};
 use axum::{
     Extension, Json, Router,
     extract::{MatchedPath, Request, State},
@@ -45,6 +49,7 @@ pub(crate) struct Metrics {
     panics: Counter<u64, AtomicU64>,
     certificates: Option<Arc<Certificates>>,
     expiry: Family<CertificateLabels, Gauge>,
+    failing: Family<CertificateLabels, Gauge>,
     refusals: Family<RefusalLabels, Counter<u64, AtomicU64>>,
     pages_read: Gauge,
     pages_refused: Gauge,
@@ -116,6 +121,12 @@ impl Metrics {
             "Unix time at which a certificate ends",
             expiry.clone(),
         );
+        let failing = Family::default();
+        registry.register(
+            "tls_certificate_failures",
+            "How often in a row a certificate was asked for and not issued; of those where it was, the names",
+            failing.clone(),
+        );
         let refusals = Family::<RefusalLabels, Counter<u64, AtomicU64>>::default();
         registry.register(
             "http_refusals",
@@ -125,6 +136,7 @@ impl Metrics {
         Arc::new(Self {
             certificates,
             expiry,
+            failing,
             refusals,
             registry,
             requests,
@@ -159,6 +171,15 @@ impl Metrics {
             let names = pair.names.join(" ");
             let ends = i64::try_from(pair.ends).unwrap_or(i64::MAX);
             self.expiry.get_or_create(&CertificateLabels { names }).set(ends);
+        }
+        self.failing.clear();
+        if self.ctx.config.tls.acme_directory.is_some() {
+            for host in acme::store::hosts(&self.ctx.db).await? {
+                if host.failures > 0 {
+                    let labels = CertificateLabels { names: host.host };
+                    self.failing.get_or_create(&labels).set(host.failures);
+                }
+            }
         }
         let scrubbed = self.ctx.db.scrubbed();
         for (gauge, count) in [

@@ -1,6 +1,11 @@
 //! `medtech serve`: every service in this process, until it is told to stop.
 
-use crate::{app, demo, gateway, gateway::Door, links, ops, say, sealed, tls::Tls};
+use crate::{
+    app, demo, gateway,
+    gateway::Door,
+    links, ops, say, sealed, tls,
+    tls::{Gate, Tls},
+};
 use medtech_kernel::{
     Ctx, Error, Result,
     config::Config,
@@ -11,7 +16,6 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
 };
-use tokio_rustls::TlsAcceptor;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -22,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(8);
 
 pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let _lock = lock(&config.data_dir)?;
+    let hangup = tls::hangup()?;
     let tls = Tls::open(&config)?;
     let mut ports = Ports::open(&mut config, tls.as_ref())?;
     let demo = config.demo;
@@ -47,10 +52,9 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let certificates = tls.as_ref().map(|tls| tls.certificates.clone());
     let (metrics, running) = (
-        ops::Metrics::new(ctx.clone(), certificates),
+        ops::Metrics::new(ctx.clone(), certificates.clone()),
         app::start(&clinic, tls.as_ref(), stopped.clone()).await?,
     );
-    let watch = tls.as_ref().map(|tls| tls.keep(stopped.clone())).transpose()?;
     if demo {
         demo::ensure(&clinic).await?;
     }
@@ -62,6 +66,12 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
         gateway::PATIENCE,
         stopped.clone(),
     ));
+
+    let acme = match &tls {
+        Some(tls) => tls.on_ground(&ctx).await?,
+        None => None,
+    };
+    let watch = tls::keep(certificates, acme, hangup, stopped.clone());
 
     say(&format!("\nMedTech is ready at {}", ctx.config.public_url()));
     if demo {
@@ -82,9 +92,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     tracing::info!("stopping");
     let _ = stop.send(true);
     running.stop().await;
-    if let Some(watch) = watch {
-        let _ = watch.await;
-    }
+    watch.join_all().await;
     // Whoever has not finished by then is cut: clients resume, and nothing that was acknowledged is lost.
     if tokio::time::timeout(GRACE, server).await.is_err() {
         tracing::info!("connections were still open after the grace period");
@@ -126,7 +134,7 @@ async fn ground(ports: &mut Ports, config: Config) -> Result<Option<Ctx>> {
 /// The web ports, open from the start to the end.
 struct Ports {
     plain: TcpListener,
-    secured: Option<(TcpListener, TlsAcceptor)>,
+    secured: Option<(TcpListener, Gate)>,
 }
 
 impl Ports {
@@ -139,7 +147,7 @@ impl Ports {
             Some(tls) => {
                 let listener = listen(config.http.tls_bind)?;
                 config.http.tls_bind.set_port(listener.local_addr().map_err(io)?.port());
-                Some((listener, TlsAcceptor::from(tls.web.clone())))
+                Some((listener, tls.web.clone()))
             }
         };
         Ok(Self { plain, secured })

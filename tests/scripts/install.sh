@@ -9,6 +9,8 @@ command -v curl >/dev/null || want+=(curl)
 command -v mosquitto_pub >/dev/null || want+=(mosquitto-clients)
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want+=(mosquitto)
 [ -n "$(ls /usr/lib/*/faketime/libfaketime.so.1 2>/dev/null)" ] || want+=(libfaketime)
+command -v pebble >/dev/null || [ -x "${PEERS_DIR:-}/pebble" ] || want+=(pebble)
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || want+=(nginx-light)
 [ ${#want[@]} = 0 ] && exit 0
 echo "installing for the tests: ${want[*]}"
 as_root=()

@@ -3,7 +3,7 @@
 //! [`Field::open`] on both; the door does the rest.
 //!
 //! Nobody can write one but the door: a text from outside that begins like it goes in as `plain1:sealed2:...` and comes
-//! out as it was.
+//! out as it was. What an older release stored in clear and only begins like one has not its form, and is a text as well.
 //!
 //! A sealed text is `sealed2:` and the base64 of `epoch | nonce | ciphertext | tag`. Authenticated with it: the tenant,
 //! the table, the column and the row, so that a text copied to another place does not open there. What is looked up by
@@ -34,6 +34,23 @@ const PLAIN: &str = "plain1:";
 const SPELL: Millis = 30 * 24 * 3_600_000;
 /// Keys of columns kept at hand for a tenant; past that they are derived anew.
 const AT_HAND: usize = 512;
+
+/// The fewest characters behind a mark, of base64 without padding: an epoch, a nonce and a tag are 32 bytes, as a blinded
+/// text is.
+const SHORTEST: usize = 43;
+
+/// The form of what stands behind a mark, as PostgreSQL's regular expressions and [`has_form`] know it. A text of
+/// somebody's own that has it too must be a copy of a real one: nothing else begins with its mark and goes on so.
+pub(crate) fn form(mark: &str) -> String {
+    format!("^{mark}[A-Za-z0-9+/]{{{SHORTEST},}}$")
+}
+
+/// Is this text sealed, and not one that only begins so?
+pub(crate) fn has_form(mark: &str, text: &str) -> bool {
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
+    text.strip_prefix(mark)
+        .is_some_and(|rest| rest.len() >= SHORTEST && rest.bytes().all(is_base64))
+}
 
 /// A column of texts that are sealed one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -244,7 +261,7 @@ pub(crate) fn coming_out(engine: Engine, vault: Option<&Vault>, tenant: TenantId
     };
     for value in rows.iter_mut().flat_map(|row| &mut row.0) {
         let Val::Text(text) = value else { continue };
-        if text.starts_with(SEALED) {
+        if has_form(SEALED, text) {
             *value = Val::Sealed(Arc::new(SealedText {
                 vault: vault.clone(),
                 tenant,

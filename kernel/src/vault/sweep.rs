@@ -3,7 +3,7 @@
 
 use super::{
     Blind, Field,
-    column::{BLIND, SEALED},
+    column::{BLIND, SEALED, form, has_form},
 };
 use crate::{
     Db, Error, Result, Row, TenantId, Tx, Val,
@@ -31,9 +31,10 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Whether anything of a row is not sealed (null where it has nothing to be sealed).
+    /// Whether anything of a row is not sealed (null where it has nothing to be sealed). In the words of PostgreSQL: only
+    /// there is anything swept.
     fn is_open(&self) -> String {
-        let one = |cell: &Cell| format!("{} NOT LIKE '{}%'", cell.column(), cell.mark());
+        let one = |cell: &Cell| format!("{} !~ '{}'", cell.column(), form(cell.mark()));
         self.cells.iter().map(one).collect::<Vec<_>>().join(" OR ")
     }
 
@@ -214,7 +215,7 @@ async fn mend(tx: &mut Tx, sheet: &'static Sheet, row: &Row) -> Result<bool> {
     let (mut set, mut args, mut whole) = (Vec::new(), key.clone(), true);
     for (at, cell) in (width..).zip(sheet.cells) {
         let Some(Val::Text(text)) = row.get(at) else { continue };
-        if text.starts_with(cell.mark()) {
+        if has_form(cell.mark(), text) {
             continue;
         }
         let mut put = |column: &str, value: Val| {

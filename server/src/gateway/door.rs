@@ -1,6 +1,7 @@
 //! The accept loops: connections without and with TLS, which may not take for ever.
 
 use super::Peer;
+use crate::tls::Gate;
 use axum::{Router, body::Body};
 use http::Request;
 use hyper::body::Incoming;
@@ -16,7 +17,6 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 /// Bytes of a request's line and headers.
@@ -31,7 +31,7 @@ pub(crate) struct Secure;
 /// A port.
 pub(crate) struct Door {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Gate>,
 }
 
 impl Door {
@@ -39,7 +39,7 @@ impl Door {
         Self { listener, tls: None }
     }
 
-    pub(crate) fn secured(listener: TcpListener, tls: TlsAcceptor) -> Self {
+    pub(crate) fn secured(listener: TcpListener, tls: Gate) -> Self {
         Self {
             listener,
             tls: Some(tls),
@@ -90,7 +90,7 @@ async fn accept(door: Door, router: Router, patience: Duration, mut stop: watch:
                     }
                 }
                 Some(tls) => {
-                    let Ok(Ok(mut stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else {
+                    let Ok(Some(mut stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else {
                         return;
                     };
                     if let Ok(Ok(_)) = timeout(patience, stream.fill_buf()).await {

@@ -8,7 +8,10 @@ mod origin;
 mod plain;
 mod query;
 
-use crate::ops::{self, Metrics};
+use crate::{
+    ops::{self, Metrics},
+    tls::acme::answer,
+};
 pub(crate) use address::Peer;
 use axum::{
     Extension, Json, Router,
@@ -36,6 +39,7 @@ pub(crate) fn around(routes: Router, metrics: Arc<Metrics>, ctx: Ctx) -> Router 
     let limits = limits::Limits::new(&ctx.config.limits, ctx.config.http.trusted_proxies.clone());
     routes
         .merge(ops::routes(metrics.clone()))
+        .merge(answer::routes(ctx.clone()))
         .layer(middleware::from_fn(query::once))
         .layer(middleware::from_fn(origin::own_pages))
         .layer(middleware::from_fn_with_state(limits, limits::limit))

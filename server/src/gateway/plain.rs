@@ -2,6 +2,7 @@
 //! refused: nothing is served to them in clear, unless the operator says so (`http.allow_plain`).
 
 use super::{Peer, door::Secure};
+use crate::tls::acme::answer::PAGES;
 use axum::{
     Router,
     extract::{Request, State},
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 use medtech_kernel::{Error, config::Config};
 use std::sync::Arc;
 
-/// What probes ask, from wherever they come; it tells nobody anything.
+/// What probes ask, from wherever they come; it tells nobody anything. Pages that prove a name ([`PAGES`]) are the same.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Who is served in clear, and where the others are sent.
@@ -42,7 +43,7 @@ impl Rule {
     /// May this request be answered in clear?
     fn is_served(&self, peer: Peer, path: &str, headers: &HeaderMap) -> bool {
         let address = peer.0.ip().to_canonical();
-        if self.allowed || PROBES.contains(&path) {
+        if self.allowed || PROBES.contains(&path) || path.starts_with(PAGES) {
             return true;
         }
         if self.trusted.iter().any(|net| net.contains(&address)) {
@@ -206,7 +207,7 @@ mod tests {
             .0,
             200
         );
-        for path in PROBES {
+        for path in PROBES.into_iter().chain(["/.well-known/acme-challenge/token"]) {
             assert_eq!(answer(&own, Asked { path, ..STRANGER }).await.0, 200, "{path}");
         }
         assert_eq!(answer(&[("HTTP_ALLOW_PLAIN", "true")], STRANGER).await.0, 200);

@@ -1,4 +1,5 @@
-//! Certificates and their keys: read from files, chosen by the name that a client asks for, exchanged while all runs.
+//! Certificates and their keys: read from files or issued by an authority, chosen by the name that a client asks for,
+//! exchanged while all runs.
 
 use medtech_kernel::{Error, Result, config, id};
 use rustls::{
@@ -19,12 +20,14 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-/// What the files hold now. Clones of the inner set are what connections under way keep.
+/// What the files hold now, and what was issued. Clones of the inner sets are what connections under way keep.
 pub(crate) struct Certificates {
     files: config::Tls,
     now: RwLock<Arc<Set>>,
+    issued: RwLock<Arc<Set>>,
 }
 
+#[derive(Default)]
 struct Set {
     pairs: Vec<Arc<Pair>>,
     by_name: HashMap<String, Arc<Pair>>,
@@ -36,10 +39,13 @@ struct Set {
 pub(crate) struct Pair {
     /// DNS names, in small letters; `*.` before a name stands for one label.
     pub(crate) names: Vec<String>,
-    /// Unix seconds after which it is not valid.
+    /// Unix seconds from which on it is valid.
+    pub(crate) begins: u64,
+    /// Unix seconds after which it is not.
     pub(crate) ends: u64,
     pub(crate) place: PathBuf,
-    pub(crate) key_place: PathBuf,
+    /// The key's own file, where it lies in one.
+    pub(crate) key_place: Option<PathBuf>,
     /// Taken where no name fits.
     is_default: bool,
     pub(crate) certified: Arc<CertifiedKey>,
@@ -55,6 +61,7 @@ impl Certificates {
     pub(crate) fn load(files: &config::Tls) -> Result<Self> {
         Ok(Self {
             now: RwLock::new(Arc::new(read(files)?)),
+            issued: RwLock::default(),
             files: files.clone(),
         })
     }
@@ -72,27 +79,70 @@ impl Certificates {
         }
     }
 
-    pub(crate) fn pairs(&self) -> Vec<Arc<Pair>> {
-        self.set().pairs.clone()
+    /// Takes over what an authority has issued, if it is something else than before.
+    pub(crate) fn take_issued(&self, pairs: Vec<Pair>, print: [u8; 32]) {
+        tracing::info!(certificates = pairs.len(), "tls: issued certificates are in use");
+        *self.issued.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Set::new(pairs, print));
     }
 
-    /// The one for a name, or for a client that names none.
+    /// What tells the issued ones of now from others.
+    pub(crate) fn issued_print(&self) -> [u8; 32] {
+        self.issued().print
+    }
+
+    /// All of them, those of files first.
+    pub(crate) fn pairs(&self) -> Vec<Arc<Pair>> {
+        let mut all = self.set().pairs.clone();
+        all.extend(self.issued().pairs.iter().cloned());
+        all
+    }
+
+    /// The one for a name, or for a client that names none. Files go before what was issued.
     pub(crate) fn of(&self, name: Option<&str>) -> Option<Arc<Pair>> {
-        let set = self.set();
+        let (set, issued) = (self.set(), self.issued());
         let fallback = || set.pairs.iter().find(|p| p.is_default);
         match name.map(str::to_ascii_lowercase) {
-            None => fallback().or_else(|| set.pairs.first()),
-            Some(name) => {
-                let wild = || name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
-                let found = set.by_name.get(&name);
-                found.or_else(|| set.by_name.get(&wild()?)).or_else(fallback)
-            }
+            None => fallback()
+                .or_else(|| set.pairs.first())
+                .or_else(|| issued.pairs.first()),
+            Some(name) => set.named(&name).or_else(|| issued.named(&name)).or_else(fallback),
         }
         .cloned()
     }
 
+    /// Does a file hold one for this name?
+    pub(crate) fn is_in_files(&self, name: &str) -> bool {
+        self.set().named(name).is_some()
+    }
+
     fn set(&self) -> Arc<Set> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn issued(&self) -> Arc<Set> {
+        self.issued.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Set {
+    fn new(pairs: Vec<Pair>, print: [u8; 32]) -> Self {
+        let pairs: Vec<Arc<Pair>> = pairs.into_iter().map(Arc::new).collect();
+        let mut by_name: HashMap<String, Arc<Pair>> = HashMap::new();
+        for pair in &pairs {
+            for name in &pair.names {
+                // Of two for one name the one that lasts longer.
+                let better = by_name.get(name).is_none_or(|other| other.ends < pair.ends);
+                if better {
+                    by_name.insert(name.clone(), pair.clone());
+                }
+            }
+        }
+        Self { pairs, by_name, print }
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<Pair>> {
+        let wild = || name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        self.by_name.get(name).or_else(|| self.by_name.get(&wild()?))
     }
 }
 
@@ -115,25 +165,10 @@ fn read(files: &config::Tls) -> Result<Set> {
             pairs.push(pair(&cert, &key, false, &mut bytes)?);
         }
     }
-    if pairs.is_empty() {
+    if pairs.is_empty() && files.acme_directory.is_none() {
         return Err(wrong("tls.directory holds no certificate with its key"));
     }
-    let pairs: Vec<Arc<Pair>> = pairs.into_iter().map(Arc::new).collect();
-    let mut by_name: HashMap<String, Arc<Pair>> = HashMap::new();
-    for pair in &pairs {
-        for name in &pair.names {
-            // Of two for one name the one that lasts longer.
-            let better = by_name.get(name).is_none_or(|other| other.ends < pair.ends);
-            if better {
-                by_name.insert(name.clone(), pair.clone());
-            }
-        }
-    }
-    Ok(Set {
-        pairs,
-        by_name,
-        print: id::sha256(&bytes),
-    })
+    Ok(Set::new(pairs, id::sha256(&bytes)))
 }
 
 /// Pairs of a directory, by name: `NAME.crt` or `.pem` beside `NAME.key`; or a folder with `fullchain.pem` and
@@ -161,34 +196,49 @@ fn places(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
 fn pair(cert: &Path, key: &Path, is_default: bool, seen: &mut Vec<u8>) -> Result<Pair> {
     let load = |path: &Path| std::fs::read(path).map_err(|e| wrong(format!("{}: {e}", path.display())));
     let (cert_pem, key_pem) = (load(cert)?, zeroize::Zeroizing::new(load(key)?));
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&cert_pem)
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|e| wrong(format!("{}: {e}", cert.display())))?;
-    let end = chain
-        .first()
-        .ok_or_else(|| wrong(format!("{} holds no certificate in PEM", cert.display())))?;
-    let (names, ends) = facts(end).ok_or_else(|| wrong(format!("{}: not an X.509 certificate", cert.display())))?;
-    let private = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|e| wrong(format!("{}: {e}", key.display())))?;
-    let certified = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).map_err(|e| {
-        let (cert, key) = (cert.display(), key.display());
-        wrong(format!(
-            "{key} is not the key of {cert}, or one of them cannot be used: {e}"
-        ))
-    })?;
     seen.extend_from_slice(&id::sha256(&cert_pem));
     seen.extend_from_slice(&id::sha256(&key_pem));
-    Ok(Pair {
-        names,
-        ends,
-        place: cert.to_owned(),
-        key_place: key.to_owned(),
-        is_default,
-        certified: Arc::new(certified),
-    })
+    let mut pair = Pair::of_pem(cert, key, &cert_pem, &key_pem)?;
+    (pair.key_place, pair.is_default) = (Some(key.to_owned()), is_default);
+    Ok(pair)
 }
 
-/// Names and end.
-fn facts(der: &[u8]) -> Option<(Vec<String>, u64)> {
+impl Pair {
+    /// A certificate and its key that belong together; `cert` and `key` are what they are called when they do not.
+    pub(crate) fn of_pem(cert: &Path, key: &Path, cert_pem: &[u8], key_pem: &[u8]) -> Result<Self> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert_pem)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|e| wrong(format!("{}: {e}", cert.display())))?;
+        let end = chain
+            .first()
+            .ok_or_else(|| wrong(format!("{} holds no certificate in PEM", cert.display())))?;
+        let facts = facts(end).ok_or_else(|| wrong(format!("{}: not an X.509 certificate", cert.display())))?;
+        let private = PrivateKeyDer::from_pem_slice(key_pem).map_err(|e| wrong(format!("{}: {e}", key.display())))?;
+        let certified = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).map_err(|e| {
+            let (cert, key) = (cert.display(), key.display());
+            wrong(format!(
+                "{key} is not the key of {cert}, or one of them cannot be used: {e}"
+            ))
+        })?;
+        Ok(Self {
+            names: facts.names,
+            begins: facts.begins,
+            ends: facts.ends,
+            place: cert.to_owned(),
+            key_place: None,
+            is_default: false,
+            certified: Arc::new(certified),
+        })
+    }
+}
+
+struct Facts {
+    names: Vec<String>,
+    begins: u64,
+    ends: u64,
+}
+
+fn facts(der: &[u8]) -> Option<Facts> {
     let certificate = Certificate::from_der(der).ok()?;
     let body = certificate.tbs_certificate();
     let names = match body.get_extension::<SubjectAltName>().ok()? {
@@ -201,7 +251,12 @@ fn facts(der: &[u8]) -> Option<(Vec<String>, u64)> {
             })
             .collect(),
     };
-    Some((names, body.validity().not_after.to_unix_duration().as_secs()))
+    let validity = body.validity();
+    Some(Facts {
+        names,
+        begins: validity.not_before.to_unix_duration().as_secs(),
+        ends: validity.not_after.to_unix_duration().as_secs(),
+    })
 }
 
 fn wrong(what: impl Into<String>) -> Error {
@@ -295,7 +350,7 @@ mod tests {
             let files = config::Tls {
                 cert: cert.map(Path::to_owned),
                 key: key.map(Path::to_owned),
-                directory: None,
+                ..config::Tls::default()
             };
             Certificates::load(&files)
                 .err()

@@ -1,6 +1,9 @@
 //! What `medtech doctor` says of the certificates: would a browser believe them, for these names, and how long?
 
-use super::certificates::{Certificates, Pair};
+use super::{
+    acme::{self, store::Host},
+    certificates::{Certificates, Pair},
+};
 use crate::doctor::{Finding, ok, wrong};
 use medtech_kernel::clock::{Millis, rfc3339};
 use rustls::{
@@ -19,11 +22,47 @@ pub(crate) fn certificates(all: &Certificates, hosts: BTreeSet<String>, now: Mil
     let mut found: Vec<Finding> = all
         .pairs()
         .iter()
-        .flat_map(|pair| [ending(pair, now), key(&pair.key_place)])
+        .flat_map(|pair| std::iter::once(ending(pair, now)).chain(pair.key_place.as_deref().map(key)))
         .collect();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     found.extend(hosts.iter().map(|host| chain(all, host, &roots, now)));
+    found
+}
+
+/// How it stands with the names that an authority is asked for.
+pub(crate) fn issued(hosts: &[Host], names: &acme::Names) -> Vec<Finding> {
+    let one = |host: &Host| match (host.failures, host.issued_at) {
+        (0, 0) => ok(format!("certificate of {}: not asked for yet", host.host)),
+        (0, _) => ok(format!(
+            "certificate of {}: renewed from {}",
+            host.host,
+            rfc3339(host.next_at)
+        )),
+        (n, _) => wrong(
+            format!(
+                "certificate of {}: not issued, {n} times in a row: {}; asked for again at {}",
+                host.host,
+                host.why,
+                rfc3339(host.next_at)
+            ),
+            "the name must lead here: port 443 to http.tls_bind (tls-alpn-01), or port 80 to http.bind (http-01); and this \
+             machine must reach tls.acme_directory",
+        ),
+    };
+    let mut found: Vec<Finding> = hosts.iter().map(one).collect();
+    if names.left_out > 0 {
+        found.push(wrong(
+            format!("{} names more than {} get no certificate", names.left_out, acme::MOST),
+            "put certificates of theirs into tls.directory",
+        ));
+    }
+    if names.wanted.is_empty() {
+        found.push(wrong(
+            "tls.acme_directory is set, and there is no name to ask for",
+            "set public_url to the https:// address by which people come, or give clinics their domains",
+        ));
+    }
     found
 }
 

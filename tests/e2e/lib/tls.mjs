@@ -6,20 +6,20 @@ import { join } from "node:path";
 
 const openssl = (...args) => execFileSync("openssl", args, { stdio: ["ignore", "pipe", "pipe"] });
 
-/** Files `ca` and, for each name, `{name}.crt` and `{name}.key` by `issue(name, ...names)`. */
-export function authority(title = "Authority of the test") {
+/** Files `ca` and, for each name, `{name}.crt` and `{name}.key` by `issue(name, ...names)`; `issueToClient` the same for who calls. */
+export function authority(title = "Authority of the test", days = 1) {
   const dir = mkdtempSync(join(tmpdir(), "medtech-ca-"));
   const at = (file) => join(dir, file);
-  openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", `/CN=${title}`, "-keyout", at("ca.key"), "-out", at("ca.pem"));
-  const issue = (stem, ...names) => {
+  openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", String(days + 1), "-subj", `/CN=${title}`, "-keyout", at("ca.key"), "-out", at("ca.pem"));
+  const issueFor = (usage) => (stem, ...names) => {
     const [cert, key, request, extensions] = ["crt", "key", "csr", "ext"].map((end) => at(`${stem}.${end}`));
     openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", `/CN=${names[0]}`, "-keyout", key, "-out", request);
     const all = names.map((n) => `${/^[\d.]+$/.test(n) ? "IP" : "DNS"}:${n}`).join(",");
-    writeFileSync(extensions, `subjectAltName=${all}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n`);
-    openssl("x509", "-req", "-in", request, "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "1", "-extfile", extensions, "-out", cert);
+    writeFileSync(extensions, `subjectAltName=${all}\nextendedKeyUsage=${usage}\nbasicConstraints=CA:FALSE\n`);
+    openssl("x509", "-req", "-in", request, "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", String(days), "-extfile", extensions, "-out", cert);
     return { cert, key };
   };
-  return { dir, ca: at("ca.pem"), pem: () => readFileSync(at("ca.pem"), "utf8"), issue };
+  return { dir, ca: at("ca.pem"), pem: () => readFileSync(at("ca.pem"), "utf8"), issue: issueFor("serverAuth"), issueToClient: issueFor("clientAuth") };
 }
 
 /** SHA-256 of a certificate's key, as Chromium's list of pardoned keys wants it. */

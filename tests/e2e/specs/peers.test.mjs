@@ -14,14 +14,14 @@ let ours, foreign;
 before(() => ([ours, foreign] = [authority(), authority("Another authority")]));
 after(() => [ours, foreign].forEach((a) => a && rmSync(a.dir, { recursive: true, force: true })));
 
-/** A private PostgreSQL that takes connections by TLS alone. */
-async function postgres() {
+/** A private PostgreSQL that takes connections by TLS alone; `way` is how who calls is known: `trust`, or `cert` of ours. */
+async function postgres(way = "trust") {
   const version = readdirSync("/usr/lib/postgresql").sort((a, b) => a - b).at(-1);
   const bin = `/usr/lib/postgresql/${version}/bin`;
   const dir = mkdtempSync(join(tmpdir(), "medtech-pg-"));
   const port = await freePort();
   const { cert, key } = ours.issue("database", "localhost");
-  const files = [cert, key].map((from, i) => (copyFileSync(from, join(dir, `server.${i}`)), join(dir, `server.${i}`)));
+  const files = [cert, key, ours.ca].map((from, i) => (copyFileSync(from, join(dir, `server.${i}`)), join(dir, `server.${i}`)));
   const root = process.getuid() === 0;
   const number = (flag) => (root ? Number(execFileSync("id", [flag, "postgres"])) : undefined);
   files.forEach((file) => chmodSync(file, 0o600));
@@ -29,8 +29,8 @@ async function postgres() {
   const run = (name, ...args) => execFileSync(join(bin, name), args, { stdio: "ignore", cwd: dir, ...(root ? { uid: number("-u"), gid: number("-g") } : {}) });
   const data = join(dir, "data");
   run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "--locale=C", "-E", "UTF8");
-  execFileSync("sh", ["-c", `echo 'hostssl all all 127.0.0.1/32 trust' > ${data}/pg_hba.conf`]);
-  const options = `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=${dir} -c fsync=off -c ssl=on -c ssl_cert_file=${files[0]} -c ssl_key_file=${files[1]}`;
+  execFileSync("sh", ["-c", `echo 'hostssl all all 127.0.0.1/32 ${way}' > ${data}/pg_hba.conf`]);
+  const options = `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=${dir} -c fsync=off -c ssl=on -c ssl_cert_file=${files[0]} -c ssl_key_file=${files[1]} -c ssl_ca_file=${files[2]}`;
   run("pg_ctl", "-D", data, "-w", "-l", join(dir, "log"), "-o", options, "start");
   return {
     port,
@@ -65,6 +65,21 @@ test("the database is reached by TLS whose certificate and name are checked", { 
     const clear = await migrate({ MEDTECH_DATABASE_URL: url("localhost", "disable") });
     assert.notEqual(clear.code, 0, "the server itself takes TLS alone");
     const right = await migrate({ MEDTECH_DATABASE_URL: url("localhost", "verify-full"), MEDTECH_DATABASE_ROOT_CERT: ours.ca });
+    assert.equal(right.code, 0, right.said);
+  } finally {
+    db.stop();
+  }
+});
+
+test("to the database the server proves itself by a client certificate of its own, without any password", { timeout: 240_000 }, async () => {
+  const db = await postgres("cert");
+  try {
+    const url = ({ cert, key } = {}) => `postgres://postgres@localhost:${db.port}/postgres?sslmode=verify-full${cert ? `&sslcert=${encodeURIComponent(cert)}&sslkey=${encodeURIComponent(key)}` : ""}`;
+    const by = (pair) => migrate({ MEDTECH_DATABASE_URL: url(pair), MEDTECH_DATABASE_ROOT_CERT: ours.ca });
+    for (const [what, pair] of [["none", undefined], ["of another authority", foreign.issueToClient("app", "postgres")], ["of another name", ours.issueToClient("other", "somebody")], ["of a server", ours.issue("web", "postgres")]]) {
+      assert.notEqual((await by(pair)).code, 0, `a certificate ${what}`);
+    }
+    const right = await by(ours.issueToClient("app", "postgres"));
     assert.equal(right.code, 0, right.said);
   } finally {
     db.stop();
