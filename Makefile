@@ -7,14 +7,19 @@ run: web
 	cargo build --package medtech
 	MEDTECH_DEMO=true target/debug/medtech serve
 
-# Installs what only tests need when it is missing, runs every test, stops what it started.
+# Installs what only tests need when it is missing, runs every test, stops what it started. The browser's tests drive the
+# program as it is delivered, so it is put aside before the others build it again with what only they need. One build has
+# the bugs that the last of them switches on by itself, one after the other.
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+TESTS = cargo test --workspace --features medtech/seeded-bugs
 test: web tests/e2e/node_modules/.stamp
 	tests/scripts/install.sh
 	cargo build --package medtech
+	cp $(TARGET)/debug/medtech $(TARGET)/debug/medtech-delivered
 	cd web-client && npm run lint && npm run types && npm test
-	tests/scripts/clamd.sh tests/scripts/postgres.sh cargo test --workspace
-	cargo test --package medtech --features seeded-bugs every_seeded_bug
-	tests/scripts/postgres.sh npm --prefix tests/e2e test
+	tests/scripts/clamd.sh tests/scripts/postgres.sh $(TESTS) -- --skip every_seeded_bug
+	$(TESTS) --bin medtech every_seeded_bug
+	E2E_SERVER=$(abspath $(TARGET))/debug/medtech-delivered tests/scripts/postgres.sh npm --prefix tests/e2e test
 
 # The server on its own, and the client rebuilt at every change.
 dev:

@@ -1,8 +1,9 @@
 //! Time as a dependency: everything that needs "now" is handed a [`Clock`].
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior},
 };
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -15,7 +16,7 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    Manual(Arc<AtomicI64>),
+    Manual(Arc<watch::Sender<Millis>>),
 }
 
 impl Clock {
@@ -28,21 +29,69 @@ impl Clock {
     /// A clock that stands still until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(start: Millis) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(start))))
+        Self(Source::Manual(Arc::new(watch::Sender::new(start))))
     }
 
     #[must_use]
     pub fn now_ms(&self) -> Millis {
         match &self.0 {
             Source::System => jiff::Timestamp::now().as_millisecond(),
-            Source::Manual(at) => at.load(Ordering::SeqCst),
+            Source::Manual(at) => *at.borrow(),
         }
     }
 
     /// Moves a manual clock; does nothing to the machine's.
     pub fn advance(&self, by: Millis) {
         if let Source::Manual(at) = &self.0 {
-            at.fetch_add(by, Ordering::SeqCst);
+            at.send_modify(|now| *now += by);
+        }
+    }
+
+    /// Beats of this clock for work that is done again and again: the first at once, each later one no sooner than `period`
+    /// after the one before was taken. Needs a runtime with time.
+    #[must_use]
+    pub fn every(&self, period: Duration) -> Beats {
+        Beats(match &self.0 {
+            Source::System => Beat::System({
+                let mut beats = tokio::time::interval(period);
+                beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                beats
+            }),
+            Source::Manual(at) => Beat::Manual {
+                now: at.subscribe(),
+                due: Millis::MIN,
+                period: Millis::try_from(period.as_millis()).unwrap_or(Millis::MAX),
+            },
+        })
+    }
+}
+
+/// See [`Clock::every`].
+#[derive(Debug)]
+pub struct Beats(Beat);
+
+#[derive(Debug)]
+enum Beat {
+    System(Interval),
+    Manual {
+        now: watch::Receiver<Millis>,
+        due: Millis,
+        period: Millis,
+    },
+}
+
+impl Beats {
+    /// Waits for the next beat. Nothing is lost when it is not awaited to its end.
+    pub async fn next(&mut self) {
+        match &mut self.0 {
+            Beat::System(beats) => {
+                beats.tick().await;
+            }
+            Beat::Manual { now, due, period } => match now.wait_for(|now| *now >= *due).await.map(|now| *now) {
+                Ok(now) => *due = now.saturating_add(*period),
+                // Nobody can move that clock any more.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 }
@@ -101,6 +150,25 @@ pub mod serde_rfc3339 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_clock_that_stands_still_beats_when_it_is_moved() {
+        let clock = Clock::manual(0);
+        let mut beats = clock.every(Duration::from_secs(30));
+        let beat = async |beats: &mut Beats| {
+            // Polled once: what is not there now comes only by moving the clock.
+            tokio::select! { biased; () = beats.next() => true, () = std::future::ready(()) => false }
+        };
+        assert!(beat(&mut beats).await, "the first is at once");
+        clock.advance(29_999);
+        assert!(!beat(&mut beats).await);
+        clock.advance(1);
+        assert!(beat(&mut beats).await);
+        // What was missed is made up by one.
+        clock.advance(300_000);
+        assert!(beat(&mut beats).await);
+        assert!(!beat(&mut beats).await);
+    }
 
     #[test]
     fn rfc3339_round_trip_keeps_milliseconds() {

@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
+use crate::common::{Looks, with_upload};
 use axum::{Extension, Router, body::Body};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use medtech_kernel::{
@@ -19,7 +19,7 @@ use medtech_messaging::{
     model::{Draft, DraftBody, DraftFile},
 };
 use serde_json::Value;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -146,20 +146,7 @@ impl Scene {
     }
 
     async fn upload(&self, name: &str, kind: &str, bytes: Vec<u8>) -> String {
-        let pairs = [
-            ("filename", name.to_owned()),
-            ("filetype", kind.to_owned()),
-            ("conversation", self.conversation.to_string()),
-        ];
-        let metadata: Vec<String> = pairs
-            .iter()
-            .map(|(k, v)| format!("{k} {}", STANDARD.encode(v)))
-            .collect();
-        let headers = [
-            ("upload-length", bytes.len().to_string()),
-            ("upload-metadata", metadata.join(",")),
-            ("content-type", "application/offset+octet-stream".to_owned()),
-        ];
+        let headers = with_upload(name, kind, self.conversation, bytes.len());
         let headers: Vec<(&str, &str)> = headers.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let made = self.ask("POST", "/files", &headers, bytes).await;
         assert_eq!(made.status(), StatusCode::CREATED);
@@ -177,16 +164,16 @@ impl Scene {
         (status, code.unwrap_or_default(), bytes)
     }
 
-    /// The download once the scanner has had its say, which a bounded number of looks waits for.
+    /// The download once the scanner has had its say.
     async fn settled(&self, path: &str) -> (u16, String, Vec<u8>) {
-        for _ in 0..600 {
+        let looks = Looks::for_("the scanner has had its say");
+        loop {
             let got = self.get(path).await;
             if !["file.checking", "file.scanner_away"].contains(&got.1.as_str()) {
                 return got;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            looks.again().await;
         }
-        panic!("{path} stays unchecked");
     }
 
     async fn say(&self, path: &str) -> Value {
@@ -291,11 +278,9 @@ fn without_the_scanner_files_wait_and_say_so_and_go_on_when_it_is_back() {
             };
             let new = s.upload("new.txt", "text/plain", b"new".to_vec()).await;
             assert_eq!(s.say(&new).await, "waiting");
-            for _ in 0..600 {
-                if s.get(&new).await.1 == "file.scanner_away" {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            let looks = Looks::for_("the scanner is found away");
+            while s.get(&new).await.1 != "file.scanner_away" {
+                looks.again().await;
             }
             for path in [&old, &new] {
                 let (status, code, _) = s.get(path).await;
@@ -359,11 +344,9 @@ fn harmful_bytes_that_a_crash_has_left_go_at_the_next_start() {
             let objects = (w.ctx.config.data_dir).join(format!("files/tenant-{}/object", w.north.id));
             let object = objects.join(id_of(&bad).to_string());
             // The worker deletes after the verdict is known.
-            for _ in 0..600 {
-                if !object.exists() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            let looks = Looks::for_("it is deleted");
+            while object.exists() {
+                looks.again().await;
             }
             s.stop.send_replace(true);
             for scanner in [Some(scanner.as_str()), None] {

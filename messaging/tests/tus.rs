@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
+use crate::common::with_upload;
 use axum::{Extension, Router, body::Body};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -607,7 +608,6 @@ fn a_tampered_swapped_or_cut_file_is_refused_and_a_shredded_one_is_gone() {
 /// What a browser would do with a file is decided by its bytes and its name, never by its sender's word.
 #[test]
 fn a_lying_type_is_served_as_unknown_bytes_and_a_hostile_name_stays_a_name() {
-    use base64::{Engine, engine::general_purpose::STANDARD};
     both(|w| {
         Box::pin(async move {
             let s = Scene::new(w).await?;
@@ -690,20 +690,7 @@ fn a_lying_type_is_served_as_unknown_bytes_and_a_hostile_name_stays_a_name() {
                     "attachment; filename=\"x.csv\"; filename*=UTF-8''x.csv",
                 ),
             ] {
-                let pairs = [
-                    ("filename", name.to_owned()),
-                    ("filetype", claimed.to_owned()),
-                    ("conversation", s.conversation.to_string()),
-                ];
-                let metadata: Vec<String> = pairs
-                    .iter()
-                    .map(|(k, v)| format!("{k} {}", STANDARD.encode(v)))
-                    .collect();
-                let headers = [
-                    ("upload-length", content.len().to_string()),
-                    ("upload-metadata", metadata.join(",")),
-                    ("content-type", "application/offset+octet-stream".to_owned()),
-                ];
+                let headers = with_upload(name, claimed, s.conversation, content.len());
                 let headers: Vec<(&str, &str)> = headers.iter().map(|(k, v)| (*k, v.as_str())).collect();
                 let made = s.tus("POST", "/files", &headers, content).await;
                 assert_eq!(made.status(), StatusCode::CREATED, "{name}");

@@ -7,10 +7,8 @@
     reason = "a failed test panics; another process is polled"
 )]
 
-mod common;
-
+use crate::common::{Server, medtech};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use common::{Server, medtech};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -7,9 +7,7 @@
     reason = "a failed test panics; another process is polled"
 )]
 
-mod common;
-
-use common::{Server, medtech};
+use crate::common::{Server, medtech};
 use std::{
     os::unix::fs::PermissionsExt,
     process::Stdio,

@@ -8,9 +8,7 @@
     reason = "tests"
 )]
 
-mod common;
-
-use common::{Answer, Client, Site, site};
+use crate::common::{Answer, Client, Site, site};
 use medtech_fhir::MIGRATIONS;
 use medtech_kernel::{
     Migration, Result,

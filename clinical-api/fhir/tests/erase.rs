@@ -1,9 +1,7 @@
 //! Bodies lie sealed, each in its place; an erased patient's record is gone, and nobody else's.
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
-mod common;
-
-use common::site;
+use crate::common::site;
 use http::StatusCode;
 use medtech_kernel::{
     Result,
@@ -26,7 +24,7 @@ async fn erased(world: &World) -> Result<()> {
     let site = site(world);
     let (ctx, north) = (&world.ctx, world.north.id);
     let c = site.client(world, &world.north, Role::Clinician).await?;
-    let id = |answer: common::Answer| answer.at("/id").as_str().unwrap().to_owned();
+    let id = |answer: crate::common::Answer| answer.at("/id").as_str().unwrap().to_owned();
     let (anna, bert) = (
         id(c.post("Patient", &patient("Quillfeather", "4711")).await),
         id(c.post("Patient", &patient("Obermoser", "4712")).await),

@@ -2,9 +2,7 @@
 //! of view and every way in which a resource is somebody's.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod common;
-
-use common::site;
+use crate::common::site;
 use medtech_fhir::MIGRATIONS;
 use medtech_kernel::{
     Migration, Result,

@@ -7,9 +7,7 @@
     reason = "tests"
 )]
 
-mod common;
-
-use common::site;
+use crate::common::site;
 use medtech_kernel::{
     Result, audit,
     auth::Role,
@@ -455,7 +453,7 @@ async fn a_patient_sees_the_own_record_and_a_guest_none() {
 }
 
 /// What the trail says about a patient, sorted: reads are written a moment after writes.
-async fn told(world: &World, site: &common::Site, patient: &str) -> Result<Vec<String>> {
+async fn told(world: &World, site: &crate::common::Site, patient: &str) -> Result<Vec<String>> {
     site.fhir.flush_audit().await;
     let found = audit::about(&world.ctx.db, world.north.id, patient, None, 1000).await?;
     let mut lines: Vec<String> = found

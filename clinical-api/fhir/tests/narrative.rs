@@ -1,9 +1,7 @@
 //! A narrative that could run or fetch something is refused at every door that writes, and nothing of it is kept.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod common;
-
-use common::site;
+use crate::common::site;
 use medtech_kernel::{
     Result,
     auth::Role,

@@ -7,9 +7,7 @@
     reason = "tests"
 )]
 
-mod common;
-
-use common::{Client, population, site};
+use crate::common::{Client, population, site};
 use medtech_kernel::{
     Result,
     auth::Role,

@@ -7,9 +7,9 @@
     reason = "a failed test panics"
 )]
 
-mod common;
-
-use common::{Dice, MARKER, add, check, contains, count, crash_copy, files, fresh, log_of, ring, seal_of, writer};
+use crate::common::{
+    Dice, MARKER, add, check, contains, count, crash_copy, files, fresh, log_of, ring, seal_of, writer,
+};
 use medtech_pages::{Form, store};
 use std::{
     fs,
@@ -66,7 +66,12 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let mut acknowledged = 0_i64;
     for round in 0..rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "writes_until_it_is_killed", "--nocapture"])
+            .args([
+                "--ignored",
+                "--exact",
+                "crash::writes_until_it_is_killed",
+                "--nocapture",
+            ])
             .env("MEDTECH_PAGES_CHILD", &path)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -135,7 +140,7 @@ fn a_plain_file_survives_a_kill_at_any_moment_of_its_sealing() {
     for round in 0..12 {
         let path = crash_copy(&plain, &dir.path().join(format!("round {round}")));
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "seals_a_plain_file", "--nocapture"])
+            .args(["--ignored", "--exact", "crash::seals_a_plain_file", "--nocapture"])
             .env("MEDTECH_PAGES_CHILD", &path)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

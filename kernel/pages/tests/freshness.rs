@@ -7,9 +7,7 @@
     reason = "a failed test panics"
 )]
 
-mod common;
-
-use common::{Dice, Taken, add, check, count, fresh, log_of, ring, seal_of, writer};
+use crate::common::{Dice, Taken, add, check, count, fresh, log_of, ring, seal_of, writer};
 use medtech_pages::{Refusal, Ring, Standing, freshness, rekey, scrub::Scrub, store};
 use rusqlite::{Connection, OpenFlags};
 use std::{
@@ -275,7 +273,7 @@ fn history(ring: &Ring, path: &Path, dice: &mut Dice, steps: usize) -> Vec<(Take
             }
             5 => {
                 // A reader that keeps the log from being taken in whole.
-                let reader = common::reader(ring, path);
+                let reader = crate::common::reader(ring, path);
                 command(&reader, "BEGIN");
                 let _ = count(&reader);
                 idle = Some(reader);

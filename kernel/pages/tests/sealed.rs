@@ -7,9 +7,7 @@
     reason = "a failed test panics"
 )]
 
-mod common;
-
-use common::{MARKER, add, check, contains, count, files, fresh, log_of, reader, ring, writer};
+use crate::common::{MARKER, add, check, contains, count, files, fresh, log_of, reader, ring, writer};
 use medtech_pages::{Form, Ring, rekey, store};
 use rusqlite::{Connection, OpenFlags};
 use std::{collections::BTreeSet, fs, path::Path};
@@ -194,7 +192,7 @@ fn a_plain_file_of_an_earlier_build_is_sealed_once() {
     add(&old, 300);
     // As a kill leaves it: rows in the log only, and pieces of an earlier attempt.
     let crashed = dir.path().join("crashed");
-    let path = common::crash_copy(&path, &crashed);
+    let path = crate::common::crash_copy(&path, &crashed);
     drop(old);
     for junk in [".sealing", ".sealing-wal"] {
         let mut name = path.as_os_str().to_owned();

@@ -7,9 +7,7 @@
     reason = "a failed test panics"
 )]
 
-mod common;
-
-use common::{Dice, Taken, add, check, count, crash_copy, fresh, log_of, reader, writer};
+use crate::common::{Dice, Taken, add, check, count, crash_copy, fresh, log_of, reader, writer};
 use medtech_pages::{Refusal, Ring, store, take_refused};
 use rusqlite::{Connection, OpenFlags};
 use std::{
@@ -103,7 +101,7 @@ fn a_page_in_another_place_is_refused() {
     }
     // The same place in the file of somebody else.
     let other = tempfile::tempdir().unwrap();
-    let (foreign, keys) = (other.path().join("foreign.db"), common::ring(2));
+    let (foreign, keys) = (other.path().join("foreign.db"), crate::common::ring(2));
     store::create(&keys, &foreign).unwrap();
     let conn = writer(&keys, &foreign);
     add(&conn, 200);
@@ -214,7 +212,7 @@ fn damage_under_a_running_server_is_refused_when_it_is_read() {
 #[test]
 fn a_wrong_key_is_told_and_harms_nothing() {
     let (_dir, path, ring, _) = crashed(3, 20);
-    let wrong = common::ring(2);
+    let wrong = crate::common::ring(2);
     let none = Ring::new("test.db", |_| None);
     for keys in [&wrong, &none] {
         for _ in 0..2 {

@@ -35,7 +35,7 @@ pub enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 4] = [Self::Patient, Self::File, Self::Conversation, Self::Tenant];
+    pub(super) const ALL: [Self; 4] = [Self::Patient, Self::File, Self::Conversation, Self::Tenant];
 
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -94,6 +94,13 @@ impl Purpose {
     }
 }
 
+/// For tests: what the keys of clinics and of data are called.
+#[cfg(feature = "testkit")]
+pub fn key_names() -> impl Iterator<Item = &'static str> {
+    let of_clinics = Purpose::ALL.into_iter().map(Purpose::name);
+    of_clinics.chain(Class::ALL.into_iter().map(Class::name))
+}
+
 const ALL: &str = "SELECT owner, purpose, version, wrapped FROM vault_key WHERE tenant = $1 AND wrapped IS NOT NULL";
 const OF: &str = "SELECT purpose FROM vault_key WHERE tenant = $1 AND owner = $2";
 const ADD: &str = "INSERT INTO vault_key (tenant, owner, purpose, version, wrapped, made_at, changed_at)

@@ -1,4 +1,11 @@
 //! The real program on a free port, and requests to it over a plain socket.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed test panics; another process is polled"
+)]
 
 use std::{
     io::{Read, Write},

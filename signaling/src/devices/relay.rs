@@ -8,6 +8,7 @@ use rustls::{
 };
 use std::{
     fs::{self, DirBuilder},
+    io,
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::Arc,
@@ -19,7 +20,7 @@ use tokio::{
     task::AbortHandle,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A broker that has not finished its handshake by then is left.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -39,12 +40,10 @@ impl Drop for Relay {
 
 impl Relay {
     pub(super) fn open(config: &Config, host: &str, port: u16) -> Result<Self> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|e| Error::bad("config.invalid", format!("mqtt.broker: {e}")))?;
-        let tls = TlsConnector::from(Arc::new(client(config.mqtt.broker_root_cert.as_ref())?));
+        let way = Way::to(config, host, port)?;
         let folder = config.data_dir.join("run");
         let socket = folder.join("broker.sock");
-        let failed = |e: std::io::Error| {
+        let failed = |e: io::Error| {
             let what = format!(
                 "{} cannot be opened (a path of at most 100 bytes): {e}",
                 socket.display()
@@ -64,10 +63,9 @@ impl Relay {
             .to_str()
             .ok_or_else(|| Error::bad("config.invalid", "data_dir is not UTF-8"))?
             .to_owned();
-        let target = (host.to_owned(), port);
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(carry(near, tls.clone(), name.clone(), target.clone()));
+                tokio::spawn(way.clone().carry(near));
             }
         });
         let task = task.abort_handle();
@@ -79,19 +77,43 @@ impl Relay {
     }
 }
 
-async fn carry(mut near: UnixStream, tls: TlsConnector, name: ServerName<'static>, target: (String, u16)) {
-    let connect = async {
-        let far = TcpStream::connect(target).await?;
-        far.set_nodelay(true)?;
-        tls.connect(name, far).await
-    };
-    match timeout(CONNECT_WITHIN, connect).await {
-        Ok(Ok(mut far)) => {
-            // How it ends, its two ends notice.
-            let _ = copy_bidirectional(&mut near, &mut far).await;
+/// Where the broker is, and whom we believe that it is.
+#[derive(Clone)]
+pub(super) struct Way {
+    tls: TlsConnector,
+    name: ServerName<'static>,
+    target: (String, u16),
+}
+
+impl Way {
+    pub(super) fn to(config: &Config, host: &str, port: u16) -> Result<Self> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| Error::bad("config.invalid", format!("mqtt.broker: {e}")))?;
+        Ok(Self {
+            tls: TlsConnector::from(Arc::new(client(config.mqtt.broker_root_cert.as_ref())?)),
+            name,
+            target: (host.to_owned(), port),
+        })
+    }
+
+    /// A connection to the broker that it is; fails with what is wrong with the network, or with who answered.
+    pub(super) async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
+        let connect = async {
+            let far = TcpStream::connect(self.target.clone()).await?;
+            far.set_nodelay(true)?;
+            self.tls.connect(self.name.clone(), far).await
+        };
+        timeout(CONNECT_WITHIN, connect).await?
+    }
+
+    async fn carry(self, mut near: UnixStream) {
+        match self.connect().await {
+            Ok(mut far) => {
+                // How it ends, its two ends notice.
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            }
+            Err(e) => tracing::warn!(error = %e, "mqtt broker: no connection by TLS"),
         }
-        Ok(Err(e)) => tracing::warn!(error = %e, "mqtt broker: no connection by TLS"),
-        Err(_) => tracing::warn!("mqtt broker: no connection by TLS in time"),
     }
 }
 

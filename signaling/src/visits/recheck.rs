@@ -55,11 +55,10 @@ impl Visits {
     }
 
     pub(super) async fn recheck_until(self, mut stop: watch::Receiver<bool>) {
-        let mut every = tokio::time::interval(EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut every = self.0.ctx.clock.every(EVERY);
         loop {
             let tenants: Vec<TenantId> = tokio::select! {
-                _ = every.tick() => self.0.ctx.tenants.all().into_iter().map(|t| t.id).collect(),
+                () = every.next() => self.0.ctx.tenants.all().into_iter().map(|t| t.id).collect(),
                 () = self.0.recheck.wake.notified() => {
                     let mut waiting = self.0.recheck.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                     std::mem::take(&mut *waiting).into_iter().collect()

@@ -6,7 +6,8 @@ import { accessSync, constants, writeFileSync } from "node:fs";
 import { get } from "node:https";
 import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
-import { eventually, freePort } from "./server.mjs";
+import { freePort } from "./ports.mjs";
+import { eventually } from "./server.mjs";
 import { authority } from "./tls.mjs";
 
 /** Where it is: in PEERS_DIR or on the path; undefined where it is not. */

@@ -2,24 +2,14 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePort } from "./ports.mjs";
 import { database } from "./postgres.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
 export const binary = process.env.E2E_SERVER ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/medtech");
-
-export const freePort = () =>
-  new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
 
 /** One installation: its directory and ports stay the same over restarts. */
 export class Server {

@@ -7,7 +7,8 @@ import { test } from "node:test";
 import { connect } from "node:tls";
 import { authorityByAcme } from "../lib/acme.mjs";
 import { database, postgres, sql } from "../lib/postgres.mjs";
-import { Server, binary, eventually, freePort } from "../lib/server.mjs";
+import { freePort } from "../lib/ports.mjs";
+import { Server, binary, eventually } from "../lib/server.mjs";
 
 /** What is shown for a name: the certificate, if a client of the authority's root believes it; else why not. */
 function shown(port, name, ca, options = {}) {

@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { cluster } from "../lib/cluster.mjs";
+import { freePort } from "../lib/ports.mjs";
 import { Server, eventually } from "../lib/server.mjs";
 import { arrive } from "../lib/visit.mjs";
 
@@ -31,22 +31,23 @@ test("the database goes away in the middle and comes back: refusals say when to 
     for (const mode of ["fast", "immediate"]) {
       // Requests under way while it goes.
       const under = Array.from({ length: 20 }, (_, n) => say(`${mode} ${n}`));
-      pg.stop(mode);
-      for (const answer of await Promise.all(under)) {
-        assert.ok([200, 201, 503].includes(answer.status), `${answer.status} ${JSON.stringify(answer.body)}`);
-      }
+      await pg.stop(mode);
       // At once: each may wait as long as a connection is waited for.
-      await Promise.all([["GET", `${path}?after=0`], ["POST", path], ["GET", "/fhir/R4/Patient"], ["GET", "/api/identity/me"]].map(async ([method, at]) => {
+      const refused = [["GET", `${path}?after=0`], ["POST", path], ["GET", "/fhir/R4/Patient"], ["GET", "/api/identity/me"]].map(async ([method, at]) => {
         const answer = await server.api(clinician, method, at, method === "POST" ? { client_id: randomUUID(), body: { text: "lost" } } : undefined);
         assert.equal(answer.status, 503, `${method} ${at}: ${JSON.stringify(answer.body)}`);
         assert.match(answer.headers.get("retry-after") ?? "", /^[1-9]\d*$/, `${method} ${at}`);
         assert.doesNotMatch(JSON.stringify(answer.body), /postgres|127\.0\.0\.1|refused|sqlx|terminat/i);
-      }));
-      const ready = await fetch(server.url + "/readyz");
-      assert.equal(ready.status, 503);
-      assert.equal((await ready.json()).database, false);
-      assert.equal((await fetch(server.url + "/healthz")).status, 200, "the process lives");
-      pg.start();
+      });
+      const ready = async () => {
+        const answer = await fetch(server.url + "/readyz");
+        assert.equal(answer.status, 503);
+        assert.equal((await answer.json()).database, false);
+        assert.equal((await fetch(server.url + "/healthz")).status, 200, "the process lives");
+      };
+      const [answers] = await Promise.all([Promise.all(under), ready(), ...refused]);
+      for (const answer of answers) assert.ok([200, 201, 503].includes(answer.status), `${answer.status} ${JSON.stringify(answer.body)}`);
+      await pg.start();
       await eventually("it is ready again", async () => (await fetch(server.url + "/readyz")).status === 200, 90_000);
       await eventually("messages go through again", async () => (await say(`after ${mode} ${randomUUID()}`)).status === 201, 60_000);
     }
@@ -60,17 +61,9 @@ test("the database goes away in the middle and comes back: refusals say when to 
     for (const line of server.log.trim().split("\n")) assert.doesNotThrow(() => JSON.parse(line), line);
   } finally {
     await server.stop();
-    pg.remove();
+    await pg.remove();
   }
 });
-
-const freePort = () =>
-  new Promise((resolve) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
 
 test("the broker goes away and comes back: readings flow again, and everything else goes on meanwhile", { timeout: 120_000 }, async () => {
   const dir = mkdtempSync(join(tmpdir(), "medtech-broker-"));

@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { TLSSocket, createSecureContext } from "node:tls";
-import { Server, binary, eventually, freePort } from "../lib/server.mjs";
+import { freePort } from "../lib/ports.mjs";
+import { Server, binary, eventually } from "../lib/server.mjs";
 import { authority } from "../lib/tls.mjs";
 
 let ours, foreign;

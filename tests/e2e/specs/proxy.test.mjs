@@ -9,7 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { attacks, hidden, wire } from "../lib/framing.mjs";
-import { Server, eventually, freePort } from "../lib/server.mjs";
+import { freePort } from "../lib/ports.mjs";
+import { Server, eventually } from "../lib/server.mjs";
 import { arrive } from "../lib/visit.mjs";
 
 const nginx = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"].find((path) => {

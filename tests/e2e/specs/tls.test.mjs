@@ -10,7 +10,8 @@ import { after, before, test } from "node:test";
 import { connect as secure } from "node:tls";
 import { launch, person, received } from "../lib/browser.mjs";
 import { attacks, hidden, wire } from "../lib/framing.mjs";
-import { Server, binary, eventually, freePort } from "../lib/server.mjs";
+import { freePort } from "../lib/ports.mjs";
+import { Server, binary, eventually } from "../lib/server.mjs";
 import { authority, spki } from "../lib/tls.mjs";
 
 let server, ours, foreign, web, devices, directory;
@@ -198,7 +199,10 @@ test("where a message ends is never in doubt: each attack is refused once, with 
   const port = Number(new URL(server.url).port);
   const ways = { plain: () => connect(port, "127.0.0.1"), tls: () => secure({ port: web, host: "localhost", servername: "localhost", ca: ours.pem() }) };
   for (const [way, open] of Object.entries(ways)) {
-    const good = await wire(open, hidden.replace("/metrics", "/healthz") + hidden.replace("/metrics", "/healthz"));
+    const one = hidden.replace("/metrics", "/healthz");
+    // The second says that it is the last, so that the server closes and nobody waits for silence.
+    const good = await wire(open, one + one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    assert.ok(good.closed, `${way}: the server closes where it was asked to`);
     assert.deepEqual(good.statuses, [200, 200], `${way}: two requests in a row are two`);
     for (const [name, bytes] of Object.entries(attacks)) {
       const { statuses, got } = await wire(open, bytes);

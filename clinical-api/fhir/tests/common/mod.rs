@@ -1,6 +1,5 @@
 //! A server without a socket: the engine's router, driven by requests, on each engine.
 #![allow(
-    dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -1,5 +1,4 @@
 //! Sealed files in a temporary directory.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use medtech_pages::{Ring, store};
 use rusqlite::{Connection, OpenFlags};

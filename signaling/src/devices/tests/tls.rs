@@ -1,9 +1,10 @@
 //! By TLS: devices that come to our port, and our way to a broker. The other side is Mosquitto with OpenSSL.
 
 use super::*;
-use crate::devices::relay::Relay;
+use crate::devices::relay::{Relay, Way};
+use medtech_kernel::config::Config;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use rustls::{CertificateError, ServerConfig, pki_types::PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
 
@@ -100,37 +101,60 @@ async fn an_external_broker_is_reached_by_tls_that_checks_it() -> Result<()> {
     let broker = Command::new("mosquitto").arg("-c").arg(&conf).stderr(quiet).spawn();
     let _broker = Stopped(broker.expect("mosquitto is installed"));
 
-    // What comes back through a relay when a client says CONNECT.
-    let connack = async |roots: &Path, host: &str| {
+    let reached_with = |roots: &Path| {
         let mut config = (*world.ctx.config).clone();
         config.data_dir = dir.to_owned();
         config.mqtt.broker_root_cert = Some(roots.to_owned());
-        let relay = Relay::open(&config, host, port)?;
+        config
+    };
+    // The broker is up when it can be reached by who believes its authority.
+    let way = Way::to(&reached_with(&ours), "localhost", port)?;
+    let up = timeout(Duration::from_secs(30), async {
+        while let Err(e) = way.connect().await {
+            assert_eq!(e.kind(), std::io::ErrorKind::ConnectionRefused, "{e}");
+            tokio::task::yield_now().await;
+        }
+    });
+    up.await.expect("the broker answers");
+    // Who is not reached, and why; and that nothing then comes back through the relay, which closes before or after what is
+    // said to it.
+    let connack = async |config: &Config, host: &str| {
+        let relay = Relay::open(config, host, port)?;
         let mut stream = UnixStream::connect(relay.place()).await.expect("the relay");
-        // While the broker is not up the relay closes, before or after what is said to it.
         let said = stream.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01r").await;
         let mut got = [0_u8; 4];
         let heard = said.is_ok() && stream.read_exact(&mut got).await.is_ok();
         Ok::<_, Error>(heard.then_some(got))
     };
-    let up = timeout(Duration::from_secs(30), async {
-        while connack(&ours, "localhost").await?.is_none() {
-            tokio::task::yield_now().await;
-        }
-        Ok::<_, Error>(())
-    });
-    up.await.expect("the broker answers")?;
     assert_eq!(
-        connack(&foreign, "localhost").await?,
-        None,
-        "an authority we were not told of"
+        connack(&reached_with(&ours), "localhost").await?,
+        Some(*b"\x20\x02\0\0")
     );
-    assert_eq!(
-        connack(&ours, "127.0.0.1").await?,
-        None,
-        "a name that the certificate has not"
+    let refused = async |roots: &Path, host: &str| {
+        let config = reached_with(roots);
+        let why = Way::to(&config, host, port)?.connect().await.err();
+        assert_eq!(connack(&config, host).await?, None, "{host}");
+        Ok::<_, Error>(why.and_then(|e| e.get_ref()?.downcast_ref::<rustls::Error>().cloned()))
+    };
+    let unknown = refused(&foreign, "localhost").await?;
+    assert!(
+        matches!(
+            unknown,
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+        ),
+        "an authority we were not told of: {unknown:?}"
     );
-    assert!(connack(&dir.join("none.ca"), "localhost").await.is_err());
+    let name = refused(&ours, "127.0.0.1").await?;
+    assert!(
+        matches!(
+            name,
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForNameContext { .. }
+            ))
+        ),
+        "a name that the certificate has not: {name:?}"
+    );
+    assert!(Way::to(&reached_with(&dir.join("none.ca")), "localhost", port).is_err());
 
     // The whole way, from a device to the record.
     let mut ctx = world.ctx.clone();
