@@ -81,10 +81,11 @@ impl Error {
         }
     }
 
-    /// A tenant's database file is refused as a whole or in part: damaged, changed from outside, or put back.
+    /// A tenant's database file is refused as a whole or in part: damaged, changed from outside, or put back; or it is gone,
+    /// since the tenant is being deleted. Nothing to keep the other tenants from being served.
     #[must_use]
     pub fn is_refused_file(&self) -> bool {
-        matches!(self.code, "db.page_refused" | "db.page_stale")
+        matches!(self.code, "db.page_refused" | "db.page_stale" | "db.tenant_erased")
     }
 
     #[must_use]

@@ -15,6 +15,8 @@ const IDEMPOTENCY_MS: Millis = 7 * DAY;
 const CONSUMED_MS: Millis = 30 * DAY;
 /// A session that ended is kept a month for the list of sessions.
 const SESSION_MS: Millis = 30 * DAY;
+/// A relation that ended stands a while longer, so that every look for what has ended still finds it.
+const RELATION_MS: Millis = 3_600_000;
 const DAY: Millis = 24 * 3_600_000;
 
 const OLD_ANSWERS: &str = "DELETE FROM idempotency WHERE tenant = $1 AND at < $2";
@@ -101,7 +103,7 @@ pub async fn tidy(db: &Db, tenant: TenantId) -> Result<u64> {
         (OLD_ANSWERS, IDEMPOTENCY_MS),
         (OLD_EVENTS, CONSUMED_MS),
         (OLD_SESSIONS, SESSION_MS),
-        (OLD_RELATIONS, 0),
+        (OLD_RELATIONS, RELATION_MS),
     ] {
         gone += db
             .write(tenant, move |tx| {

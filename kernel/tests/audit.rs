@@ -344,3 +344,68 @@ async fn checkpoints_themselves_are_watched() {
     })
     .await;
 }
+
+/// Two servers on one database, each with a data directory of its own.
+#[tokio::test]
+async fn a_checkpoint_of_another_server_is_learnt_and_no_sign_of_tampering() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let north = w.north.id;
+            let theirs = tempfile::tempdir().unwrap();
+            let other = medtech_kernel::Ctx {
+                config: std::sync::Arc::new(medtech_kernel::config::Config {
+                    data_dir: theirs.path().to_owned(),
+                    ..medtech_kernel::config::Config::default()
+                }),
+                ..w.ctx.clone()
+            };
+            for round in 0..3 {
+                for ctx in [&w.ctx, &other] {
+                    fill(w, north, 10).await?;
+                    let made = audit::checkpoint(ctx, north, true).await?;
+                    assert!(matches!(made, Outcome::Written(_)), "{made:?}");
+                    // Before the other has looked, but for the very first time, and after.
+                    for ctx in [&w.ctx, &other].into_iter().filter(|_| round > 0) {
+                        let report = audit::examine(ctx, north).await?;
+                        assert!(report.intact && report.beyond_file <= 1, "round {round}: {report:?}");
+                    }
+                    for ctx in [&w.ctx, &other] {
+                        assert_eq!(audit::checkpoint(ctx, north, false).await?, Outcome::NothingDue);
+                        let report = audit::examine(ctx, north).await?;
+                        let told = format!("round {round}: {report:?}");
+                        assert!(report.intact && report.findings.is_empty(), "{told}");
+                        assert_eq!(Some(report.vouched), Some(report.entries), "{told}");
+                    }
+                }
+            }
+            // Each file ends up with what the other has signed, and a line taken out of either is still missed.
+            let name = format!("audit/checkpoints-{north}.log");
+            let path = w.ctx.config.data_dir.join(name);
+            let text = std::fs::read_to_string(&path).unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines.len(), 6, "{text}");
+            std::fs::write(&path, format!("{}\n{}\n", lines[0], lines[2..].join("\n"))).unwrap();
+            let report = audit::examine(&w.ctx, north).await?;
+            assert_eq!(report.findings, [Finding::CheckpointGoneFromFile { seq: 20 }]);
+            assert!(audit::examine(&other, north).await?.intact);
+            // Nor does one learn what another key has signed.
+            std::fs::write(&path, &text).unwrap();
+            fill(w, w.south.id, 61).await?;
+            audit::checkpoint(&w.ctx, w.south.id, true).await?;
+            let foreign = w.ctx.db.query(w.south.id, POINTS, &[]).await?;
+            fill(w, north, 1).await?;
+            run(
+                w,
+                north,
+                POINT,
+                (0..4).map(|i| foreign[0].get(i).cloned().unwrap()).collect(),
+            )
+            .await?;
+            let refused = audit::checkpoint(&w.ctx, north, true).await?;
+            assert!(matches!(refused, Outcome::Refused(_)), "{refused:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -79,13 +79,21 @@ fn files(dir: &Path, name: &str) -> Result<Vec<PathBuf>> {
 
 /// What somebody with the disk in hand can copy, and put back: a clinic's files, all of them.
 fn take(dir: &Path, name: &str) -> Result<Copy> {
-    let read = |path: PathBuf| Ok((path.clone(), fs::read(path).map_err(io)?));
-    files(dir, name)?.into_iter().map(read).collect()
+    let read = |path: PathBuf| match fs::read(&path) {
+        Ok(bytes) => Some(Ok((path, bytes))),
+        // A log goes away when its writer's thread has ended.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(e) => Some(Err(io(e))),
+    };
+    files(dir, name)?.into_iter().filter_map(read).collect()
 }
 
 fn put_back(dir: &Path, name: &str, taken: &[(PathBuf, Vec<u8>)]) -> Result<()> {
     for path in files(dir, name)? {
-        fs::remove_file(path).map_err(io)?;
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+            _ => {}
+        }
     }
     for (path, bytes) in taken {
         fs::write(path, bytes).map_err(io)?;
@@ -224,5 +232,99 @@ fn a_scrub_names_the_pages_that_are_damaged_before_anybody_reads_them() -> Resul
         assert_eq!(found.bad, 0);
         assert!(found.pages > 10 && found.places.is_empty());
         Ok(())
+    })
+}
+
+/// A deletion that was killed between the file's end and the register's: it can be asked for again, and harms nobody.
+#[test]
+fn a_clinic_whose_file_is_gone_already_can_be_erased_to_the_end() -> Result<()> {
+    let dir = tempfile::tempdir().map_err(io)?;
+    two_clinics(dir.path())?;
+    put_back(dir.path(), "tenant-1.db", &[])?;
+    visit(dir.path(), async |db| {
+        for _ in 0..2 {
+            assert!(db.erase_tenant(ONE).await?.is_empty());
+            let refused = count(&db, ONE).await.err();
+            assert!(refused.is_some_and(|e| e.code == "db.tenant_erased" && e.is_refused_file()));
+        }
+        assert!(!db.erase_tenant(TWO).await?.is_empty());
+        assert!(db.erase_tenant(TWO).await?.is_empty());
+        db.anchor().await?;
+        db.settle().await
+    })?;
+    // Nor is an empty file made in the place of either later.
+    visit(dir.path(), async |db| {
+        for tenant in [ONE, TWO] {
+            assert_eq!(code(count(&db, tenant).await), Some("db.tenant_erased"));
+            assert!(db.erase_tenant(tenant).await?.is_empty());
+        }
+        Ok(())
+    })?;
+    assert!(files(dir.path(), "tenant-")?.is_empty());
+    Ok(())
+}
+
+/// SQLite ends the whole transaction when a page cannot be read. What the group did before is lost and said so; what comes
+/// after is not committed behind the back of whoever was told that it failed.
+#[test]
+fn a_damaged_page_in_a_group_leaves_nobody_told_the_opposite_of_what_is() -> Result<()> {
+    let dir = tempfile::tempdir().map_err(io)?;
+    two_clinics(dir.path())?;
+    let path = dir.path().join("tenant-1.db");
+    let mut bytes = fs::read(&path).map_err(io)?;
+    // In the middle: rows come and go at the end.
+    let page = bytes.len() / 4096 - 8;
+    bytes[page * 4096 + 77] ^= 1;
+    fs::write(&path, bytes).map_err(io)?;
+    visit(dir.path(), async |db| {
+        let (begun, started) = std::sync::mpsc::channel();
+        let (go, wait) = std::sync::mpsc::channel();
+        // Holds the writer until the others wait in line, so that they are one group.
+        let holder = tokio::spawn({
+            let db = db.clone();
+            async move {
+                db.write(ONE, move |_| {
+                    Box::pin(async move {
+                        let _ = begun.send(());
+                        let _ = wait.recv();
+                        Ok(())
+                    })
+                })
+                .await
+            }
+        });
+        while started.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        let hooks = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let put = |id: i64| {
+            let hooks = hooks.clone();
+            db.write(ONE, move |tx| {
+                Box::pin(async move {
+                    tx.after_commit(move || hooks.lock().unwrap().push(id));
+                    tx.exec(ADD, &[id.into(), "x".into()]).await
+                })
+            })
+        };
+        let read = db.write(ONE, |tx| {
+            Box::pin(async move {
+                tx.query("SELECT SUM(LENGTH(body)) FROM note WHERE tenant = $1", &[])
+                    .await
+            })
+        });
+        let (before, damaged, after, later, _) = tokio::join!(biased; put(-1), read, put(-2), put(-3), async {
+            let _ = go.send(());
+        });
+        holder.await.map_err(|e| Error::internal("test.task", e))??;
+        let told = (code(damaged), before.is_err(), after.is_ok(), later.is_ok());
+        for (id, told) in [(-1, before), (-2, after), (-3, later)] {
+            let there = "SELECT COUNT(*) FROM note WHERE tenant = $1 AND id = $2";
+            let there = db.query_one(ONE, there, &[id.into()]).await?.i64(0)? == 1;
+            assert_eq!(there, told.is_ok(), "{id}: {told:?}");
+            assert_eq!(there, hooks.lock().unwrap().contains(&id), "{id}");
+        }
+        // Whose doing it was is told why; what was done before it goes with it; what comes after is a transaction of its own.
+        assert_eq!(told, (Some("db.page_refused"), true, true, true));
+        add(&db, ONE, -9..-8).await
     })
 }

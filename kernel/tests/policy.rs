@@ -222,3 +222,68 @@ async fn one_is_not_the_other(w: &World) -> Result<()> {
 async fn what_is_kept_is_one_principals() {
     on_both_engines(&[], |w| Box::pin(one_is_not_the_other(w))).await;
 }
+
+/// Nobody writes anything when a time comes or a setting is chosen; channels that are open must be asked for again all the same.
+#[tokio::test]
+async fn what_ends_by_time_or_by_a_setting_is_noticed_at_the_next_look() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let (ctx, north) = (&w.ctx, w.north.id);
+            let now = ctx.clock.now_ms();
+            let at = |minutes: i64| medtech_kernel::clock::rfc3339(now + minutes * MINUTE);
+            // A refusal that begins in five minutes, and an exception for one person that ends in ten.
+            let consent = json!({"resourceType": "Consent", "status": "active", "patient": {"reference": "Patient/p1"},
+                "provision": {"type": "deny", "period": {"start": at(5)}, "provision": [
+                    {"type": "permit", "period": {"end": at(10)}, "actor": [{"reference": {"reference": "Practitioner/d"}}]}]}});
+            ctx.db
+                .write(north, move |tx| {
+                    Box::pin(async move { consent::replace(tx, "c1", Some(&consent)).await })
+                })
+                .await?;
+            let relation = ctx.db.write(north, move |tx| {
+                Box::pin(async move {
+                    policy::relate(tx, "user:1", "treats", "patient:p1", Some(now + 15 * MINUTE)).await
+                })
+            });
+            relation.await?;
+            let mut last = ctx.policy.epoch(north, None).await?.0;
+            let mut look = async || -> Result<bool> {
+                let (now, changed) = ctx.policy.epoch(north, Some(last)).await?;
+                last = now;
+                Ok(changed)
+            };
+            assert!(!look().await?, "nothing has changed");
+            for (minutes, told, expected) in [
+                (4, "before", false),
+                (2, "the refusal begins", true),
+                (3, "between", false),
+                (2, "the exception ends", true),
+                (3, "between", false),
+            ] {
+                ctx.clock.advance(minutes * MINUTE);
+                assert_eq!(look().await?, expected, "{told}");
+            }
+            // The row of a relation that ended stands until everybody has looked.
+            ctx.clock.advance(2 * MINUTE);
+            medtech_kernel::upkeep::tidy(&ctx.db, north).await?;
+            assert!(look().await?, "the relation has ended");
+            assert!(!look().await?);
+            ctx.clock.advance(61 * MINUTE);
+            assert_eq!(medtech_kernel::upkeep::tidy(&ctx.db, north).await?, 1);
+            // What a clinic chooses.
+            for (two, related) in [(false, false), (true, false), (true, true)] {
+                let settings = Settings {
+                    require_two_factors: two,
+                    relationship_required: related,
+                    ..Settings::default()
+                };
+                ctx.tenants.set_settings(north, &settings).await?;
+                assert!(look().await?, "two factors {two}, relationship {related}");
+                assert!(!look().await?);
+            }
+            assert!(!ctx.policy.epoch(w.south.id, Some(ctx.policy.epoch(w.south.id, None).await?.0)).await?.1);
+            Ok(())
+        })
+    })
+    .await;
+}

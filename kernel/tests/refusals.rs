@@ -151,3 +151,62 @@ async fn below_two_factors_every_clinical_kind_is_refused() {
     })
     .await;
 }
+
+const POISON: &str = "INSERT INTO audit (tenant, seq, at, actor, action, target, outcome, detail, hash)
+    VALUES ($1, 9223372036854775807, 0, '', '', '', '', '', $2)";
+const CURE: &str = "DELETE FROM audit WHERE tenant = $1 AND seq = 9223372036854775807 AND hash = $2";
+
+#[tokio::test]
+async fn refusals_whose_write_failed_are_written_later_and_past_a_bound_counted() {
+    on_both_engines(&[], |w| {
+        Box::pin(async move {
+            let (who, _) = w.sign_in(&w.north, "user:curious", Role::Staff).await?;
+            let own = Resource::new("tenant", "own");
+            let mark = || vec![vec![0_u8; 32].into()];
+            // The trail takes nothing for a while.
+            w.forge(w.north.id, POISON, mark()).await?;
+            for _ in 0..3 {
+                assert!(w.ctx.policy.require(&who, Action::Read, &own).await.is_err());
+                w.ctx.policy.refusals().flush().await;
+            }
+            // Somebody else's go on meanwhile, and the list of what waits is bounded.
+            for n in 0..3000 {
+                w.ctx.policy.refusals().note(audit::Refusal {
+                    tenant: w.north.id,
+                    actor: &format!("user:{}", n % 1000),
+                    session: None,
+                    act: "read",
+                    kind: "tenant",
+                    id: "own",
+                    why: "policy.denied",
+                });
+                if n % 1000 == 999 {
+                    w.ctx.policy.refusals().flush().await;
+                }
+            }
+            w.forge(w.north.id, CURE, mark()).await?;
+            w.ctx.policy.refusals().flush().await;
+            let sql = "SELECT actor, detail FROM audit WHERE tenant = $1 AND outcome = 'denied'";
+            let rows = w.ctx.db.query(w.north.id, sql, &[]).await?;
+            let mut all = Vec::new();
+            for row in &rows {
+                all.push((row.string(0)?, row.string(1)?));
+            }
+            let hers = all.iter().filter(|(actor, _)| actor == "user:curious");
+            assert_eq!(hers.count(), 3, "{rows:?}");
+            let lost: Vec<_> = all.iter().filter(|(_, d)| d.contains("could not be kept")).collect();
+            let kept = rows.len() - 1;
+            assert!((1000..3003).contains(&kept), "{kept}");
+            assert!(
+                lost.len() == 1 && lost[0].1.starts_with(&format!("{} ", 3003 - kept)),
+                "{lost:?} {kept}"
+            );
+            // Nothing is written twice.
+            let before = audit::verify(&w.ctx.db, w.north.id).await?;
+            w.ctx.policy.refusals().flush().await;
+            assert_eq!(audit::verify(&w.ctx.db, w.north.id).await?, before);
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -68,6 +68,9 @@ async fn verify(ctx: &Ctx, slug: Option<&str>) -> Result<ExitCode> {
         if report.file_begins_late {
             say("       the file of checkpoints was begun anew: older ones stand in the table alone");
         }
+        if report.beyond_file > 0 {
+            say("       the newest checkpoints stand in the table alone: another server's, or not in this file yet");
+        }
     }
     Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

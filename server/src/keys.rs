@@ -191,6 +191,8 @@ async fn accept_restored(config: Config, tenant: Option<String>) -> Result<ExitC
             (tenant, ctx.db.accept_restored(tenant).await?)
         }
     };
+    // Now that it can be read: keys it brought back are destroyed before anybody is served from it.
+    ctx.vault.erase_again(&ctx.db).await?;
     if !done {
         return Err(Error::conflict("db.no_files", "PostgreSQL keeps no files of ours."));
     }

@@ -323,3 +323,79 @@ fn keys_rotate_at_the_machine_and_an_erased_patient_stays_erased_in_a_restored_c
     assert!(log.contains("erased again what a restore had brought back"));
     server.stop();
 }
+
+/// One clinic's file is put back to an earlier time, after it had erased a patient: the others are served, and it is mended by
+/// the command that is there for it.
+#[test]
+fn a_clinics_refused_file_keeps_neither_the_server_from_starting_nor_the_command_that_mends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let of_clinic = || -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        files(&db, &mut all);
+        all.retain(|p| {
+            p.file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("tenant-"))
+        });
+        all
+    };
+    let mut server = Server::start(dir.path(), DEMO);
+    server.until("/readyz", 200);
+    let clinician = Person {
+        server: &server,
+        token: token(dir.path(), "clinician"),
+    };
+    let (patient, _) = plant(&clinician);
+    server.stop();
+    let old: Vec<_> = of_clinic()
+        .into_iter()
+        .map(|p| (std::fs::read(&p).unwrap(), p))
+        .collect();
+
+    let mut server = Server::start(dir.path(), DEMO);
+    server.until("/readyz", 200);
+    let admin = Person {
+        server: &server,
+        token: token(dir.path(), "admin"),
+    };
+    admin.done("POST", "/api/operations/erasures", &json!({"patient": patient}));
+    server.stop();
+
+    for path in of_clinic() {
+        std::fs::remove_file(path).unwrap();
+    }
+    for (bytes, path) in &old {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let mut server = Server::start(dir.path(), &[]);
+    server.until("/readyz", 200);
+    server.until("/metrics", 200);
+    server.stop();
+    let log = std::fs::read_to_string(dir.path().join("server.log")).unwrap();
+    assert!(log.contains("db.page_stale"));
+
+    let mended = medtech(dir.path(), &[])
+        .args(["keys", "accept-restored", "--tenant", "demo"])
+        .output()
+        .unwrap();
+    assert!(mended.status.success(), "{}", String::from_utf8_lossy(&mended.stderr));
+    // The key that came back with it is destroyed before anybody is served.
+    let trail = run(dir.path(), &["audit", "export", "--tenant", "demo"]);
+    let target = format!("key:patient/{patient}");
+    assert_eq!(
+        trail.lines().filter(|line| line.contains(&target)).count(),
+        1,
+        "{trail}"
+    );
+    let mut server = Server::start(dir.path(), DEMO);
+    server.until("/readyz", 200);
+    let clinician = Person {
+        server: &server,
+        token: token(dir.path(), "clinician"),
+    };
+    assert_eq!(
+        clinician.ask("GET", &format!("/fhir/R4/Patient/{patient}"), None).0,
+        404
+    );
+    server.stop();
+}

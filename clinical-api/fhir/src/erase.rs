@@ -39,7 +39,8 @@ impl Fhir {
         let scope = Scope::patient(patient);
         let unknown = || Error::from(Failure::not_found("Patient", patient));
         let rid = self.row_of(tenant, patient).await?.ok_or_else(unknown)?;
-        ctx.vault.announce(&ctx.db, tenant, scope).await?;
+        // Held to the end: whoever looks after the ledger must not destroy the key under the work.
+        let _under_way = ctx.vault.announce(&ctx.db, tenant, scope).await?;
         let gone = self.take_away(tenant, rid, actor).await?;
         ctx.vault.shred(&ctx.db, tenant, scope, actor).await?;
         Ok(gone)

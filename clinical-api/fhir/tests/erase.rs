@@ -144,3 +144,49 @@ async fn erased(world: &World) -> Result<()> {
 async fn an_erased_patient_is_gone_and_nobody_else() {
     on_both_engines(&[medtech_fhir::MIGRATIONS], |w| Box::pin(erased(w))).await;
 }
+
+/// Whoever looks after the keys does so all the time, in the middle of the work too.
+#[tokio::test]
+async fn a_long_erasure_is_the_same_whoever_looks_after_the_keys_meanwhile() {
+    on_both_engines(&[medtech_fhir::MIGRATIONS], |w| {
+        Box::pin(async move {
+            let site = site(w);
+            let north = w.north.id;
+            let anna = site
+                .fhir
+                .create(north, "system", patient("Quillfeather", "4711"))
+                .await?;
+            let anna = anna.id.to_string();
+            // More than one transaction takes away.
+            for n in 0..120 {
+                site.fhir
+                    .create(north, "system", observation(&anna, &format!("finding {n}")))
+                    .await?;
+            }
+            let erasing = site.fhir.erase_patient(north, &anna, "user:admin");
+            let watching = async {
+                loop {
+                    // What another process has erased calls for a look at the ledger, again and again.
+                    w.ctx.vault.erase_again(&w.ctx.db).await.unwrap();
+                    w.ctx.vault.refresh(&w.ctx.db).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let gone = tokio::select! {
+                gone = erasing => gone?,
+                () = watching => unreachable!(),
+            };
+            assert_eq!(gone, 121);
+            // Each of them is in the trail, by whoever asked.
+            let filter = medtech_kernel::audit::Filter {
+                action: Some("delete".into()),
+                ..Default::default()
+            };
+            let trail = medtech_kernel::audit::page(&w.ctx.db, north, &filter, 500).await?;
+            assert_eq!(trail.len(), 122, "121 resources and the key");
+            assert!(trail.iter().all(|e| e.actor == "user:admin"));
+            Ok(())
+        })
+    })
+    .await;
+}

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
     fs,
-    io::Write,
+    io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -109,10 +109,15 @@ pub async fn checkpoint(ctx: &Ctx, tenant: TenantId, now: bool) -> Result<Outcom
         && (last.seq..last.seq + EVERY_ENTRIES).contains(&head)
         && (head == last.seq || time - last.at < EVERY)
     {
+        // What another server has signed meanwhile stands in a file here, too.
+        if last.is_ours(&ctx.root, tenant) && !log.has_at_end(last.seq)? {
+            learn(ctx, tenant, &log).await?;
+        }
         return Ok(Outcome::NothingDue);
     }
+    learn(ctx, tenant, &log).await?;
     let file = log.read()?;
-    let in_file = file.checkpoints.last();
+    let in_file = file.checkpoints.iter().max_by_key(|c| c.seq);
     let last = match (&stored, in_file) {
         (Some(s), Some(f)) if f.seq > s.seq => Some(f),
         (Some(s), _) => Some(s),
@@ -142,13 +147,41 @@ pub async fn checkpoint(ctx: &Ctx, tenant: TenantId, now: bool) -> Result<Outcom
     if last.is_some_and(|l| l.seq == walk.seq) {
         return Ok(Outcome::NothingDue);
     }
-    if stored.is_some() && !file.exists {
-        tracing::error!(%tenant, "the file of audit checkpoints was gone; a new one begins");
-    }
     let made = Checkpoint::sign(&ctx.root, tenant, walk.seq, time, walk.hash)?;
     log.append(tenant, &made, &public_key(&ctx.root, tenant)?)?;
     insert(ctx, tenant, made.clone()).await?;
+    // One that signed at the same time.
+    learn(ctx, tenant, &log).await?;
     Ok(Outcome::Written(made))
+}
+
+/// Takes over from the table what another server has signed, or what the file has lost: only what carries our signature and
+/// vouches for an entry as it stands. A file that is not there begins with the newest, and [`super::Report`] says that it
+/// begins late.
+async fn learn(ctx: &Ctx, tenant: TenantId, log: &Log) -> Result<()> {
+    let table = in_table(ctx, tenant).await?;
+    let file = log.read()?;
+    let begins = match file.checkpoints.first() {
+        Some(first) => first.seq,
+        None => table.last().map_or(0, |c| c.seq),
+    };
+    if !file.exists && !table.is_empty() {
+        tracing::error!(%tenant, "the file of audit checkpoints is not here; a new one begins");
+    }
+    let missing = table
+        .iter()
+        .filter(|t| t.seq >= begins && !file.checkpoints.iter().any(|f| f.seq == t.seq));
+    for checkpoint in missing.filter(|c| c.is_ours(&ctx.root, tenant)) {
+        if !Walk::from(checkpoint.seq, checkpoint.hash)
+            .confirms(&ctx.db, tenant)
+            .await?
+        {
+            continue;
+        }
+        tracing::info!(%tenant, seq = checkpoint.seq, "a checkpoint that the file lacked was taken over from the table");
+        log.append(tenant, checkpoint, &public_key(&ctx.root, tenant)?)?;
+    }
+    Ok(())
 }
 
 async fn newest(ctx: &Ctx, tenant: TenantId) -> Result<Option<Checkpoint>> {
@@ -224,6 +257,9 @@ fn message(tenant: TenantId, seq: i64, at: Millis, hash: &[u8; 32]) -> Vec<u8> {
     bytes
 }
 
+/// No line is longer.
+const LINE: u64 = 1024;
+
 /// A tenant's file of checkpoints: one JSON object a line, only ever appended to.
 pub(super) struct Log(PathBuf);
 
@@ -253,6 +289,23 @@ impl Log {
     pub(super) fn of(ctx: &Ctx, tenant: TenantId) -> Self {
         let dir = ctx.config.data_dir.join("audit");
         Self(dir.join(format!("checkpoints-{tenant}.log")))
+    }
+
+    /// Is the last line that of entry `seq`, or of a later one? Reads the end of the file alone.
+    fn has_at_end(&self, seq: i64) -> Result<bool> {
+        let failed = |e| Error::internal("audit.checkpoints_unreadable", e);
+        let mut file = match fs::File::open(&self.0) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(failed(e)),
+        };
+        let length = file.metadata().map_err(failed)?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LINE)))
+            .map_err(failed)?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end).map_err(failed)?;
+        let last = end.split(|b| *b == b'\n').rev().find(|line| !line.is_empty());
+        Ok(last.and_then(parse).is_some_and(|c| c.seq >= seq))
     }
 
     pub(super) fn read(&self) -> Result<InFile> {
@@ -325,7 +378,6 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 fn ends_with_newline(file: &mut fs::File) -> std::io::Result<bool> {
-    use std::io::{Read, Seek, SeekFrom};
     if file.metadata()?.len() == 0 {
         return Ok(true);
     }

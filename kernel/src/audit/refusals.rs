@@ -15,6 +15,8 @@ use uuid::Uuid;
 pub const NAMED: usize = 8;
 /// Sessions and acts of a clinic remembered at once. Beyond it its refusals are counted together.
 const MOST: usize = 1024;
+/// Lines of a clinic that wait after their write failed. Beyond it they are counted.
+const WAITING: usize = 1024;
 /// How soon the first of a kind stands in the trail.
 const TURN: Duration = Duration::from_secs(1);
 /// After so many turns the rest is counted, and names are taken anew.
@@ -51,6 +53,13 @@ struct Seen {
     turns: u32,
 }
 
+#[derive(Default)]
+struct Unwritten {
+    lines: Vec<Line>,
+    /// Of those beyond [`WAITING`].
+    more: usize,
+}
+
 /// Refusals on their way into the trail. Clones share it.
 #[derive(Clone)]
 pub struct Refusals(Arc<Inner>);
@@ -58,6 +67,8 @@ pub struct Refusals(Arc<Inner>);
 struct Inner {
     db: Db,
     seen: Mutex<HashMap<TenantId, HashMap<Key, Seen>>>,
+    /// What could not be written, to be written before anything newer.
+    unwritten: Mutex<HashMap<TenantId, Unwritten>>,
     running: std::sync::atomic::AtomicBool,
 }
 
@@ -67,12 +78,17 @@ impl Refusals {
         Self(Arc::new(Inner {
             db,
             seen: Mutex::default(),
+            unwritten: Mutex::default(),
             running: false.into(),
         }))
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<TenantId, HashMap<Key, Seen>>> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, HashMap<TenantId, Unwritten>> {
+        self.0.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a refusal in. Never waits; it is written within [`TURN`] by a task that ends when nothing is left to do.
@@ -145,7 +161,7 @@ impl Refusals {
                 tokio::time::sleep(TURN).await;
                 this.write(false).await;
                 let all = this.seen();
-                if all.is_empty() {
+                if all.is_empty() && this.unwritten().is_empty() {
                     // Under the lock: whoever notes next starts the task again.
                     this.0.running.store(false, std::sync::atomic::Ordering::Release);
                     return;
@@ -169,21 +185,49 @@ impl Refusals {
             });
             !clinic.is_empty()
         });
+        // Taken out for the time of the write, so that two that write at once write nothing twice.
+        let mut lost: HashMap<TenantId, usize> = HashMap::new();
+        for (tenant, mut before) in std::mem::take(&mut *self.unwritten()) {
+            let lines = out.entry(tenant).or_default();
+            before.lines.append(lines);
+            *lines = before.lines;
+            lost.insert(tenant, before.more);
+        }
         for (tenant, lines) in out.into_iter().filter(|(_, lines)| !lines.is_empty()) {
-            let count = lines.len();
+            let again = lost.remove(&tenant);
+            let (lines, more) = (Arc::new(lines), again.unwrap_or(0));
+            let ours = Arc::clone(&lines);
             let written = self.0.db.write(tenant, move |tx| {
                 Box::pin(async move {
-                    let entries: Vec<_> = lines.iter().map(|l| (l.entry(), None)).collect();
+                    let counted = (more > 0).then(|| Line::lost(more));
+                    let entries: Vec<_> = ours.iter().chain(&counted).map(|l| (l.entry(), None)).collect();
                     write_all(tx, &entries).await
                 })
             });
-            if let Err(e) = written.await {
-                tracing::error!(%tenant, count, code = e.code, "refusals could not be written into the trail");
+            match written.await {
+                Ok(()) => {}
+                // With the clinic its trail went.
+                Err(e) if e.code == "db.tenant_erased" => {}
+                Err(e) => {
+                    if again.is_none() {
+                        tracing::error!(%tenant, count = lines.len(), code = e.code, "refusals could not be written into the trail yet");
+                    }
+                    self.keep(tenant, &lines, more);
+                }
             }
         }
     }
+
+    fn keep(&self, tenant: TenantId, lines: &[Line], more: usize) {
+        let mut all = self.unwritten();
+        let waiting = all.entry(tenant).or_default();
+        let room = WAITING.saturating_sub(waiting.lines.len());
+        waiting.lines.extend(lines.iter().take(room).cloned());
+        waiting.more += more + lines.len().saturating_sub(room);
+    }
 }
 
+#[derive(Clone)]
 struct Line {
     actor: String,
     act: &'static str,
@@ -211,6 +255,16 @@ impl Line {
             act: key.act,
             target,
             detail,
+        }
+    }
+
+    /// So many that waited for the trail were more than could wait.
+    fn lost(count: usize) -> Self {
+        Self {
+            actor: "several".to_owned(),
+            act: "execute",
+            target: "*:*".to_owned(),
+            detail: format!("{count} refusals could not be kept until the trail took them"),
         }
     }
 

@@ -81,6 +81,8 @@ pub struct Report {
     pub vouched_at: Option<Millis>,
     /// True where the file begins later than the table: it was lost, or put aside, and begun anew.
     pub file_begins_late: bool,
+    /// Checkpoints of the table behind the end of this server's file: of another server, and taken over at the next look.
+    pub beyond_file: usize,
 }
 
 /// Walks a tenant's chain and holds it against every checkpoint.
@@ -136,12 +138,18 @@ pub async fn examine(ctx: &Ctx, tenant: TenantId) -> Result<Report> {
             (Some(t), Some(f)) => f.seq > t.seq,
             _ => false,
         },
+        beyond_file: table.iter().filter(|c| is_beyond(c, &file.checkpoints)).count(),
         findings,
     })
 }
 
-/// Table and file must hold the same, but for what a stop between their two writings explains, and for what is older than
-/// a file that was begun anew.
+/// Behind the end of this server's file: it was signed elsewhere. Where there is no line nothing is.
+fn is_beyond(c: &Checkpoint, file: &[Checkpoint]) -> bool {
+    file.iter().map(|f| f.seq).max().is_some_and(|end| c.seq > end)
+}
+
+/// Table and file must hold the same, but for what a stop between their two writings explains, for what is older than a file
+/// that was begun anew, and for what another server has signed since this one looked.
 fn differences(table: &[Checkpoint], file: &[Checkpoint], exists: bool, findings: &mut Vec<Finding>) {
     let newest = table.last().map_or(0, |c| c.seq);
     for (i, c) in file.iter().enumerate() {
@@ -152,7 +160,8 @@ fn differences(table: &[Checkpoint], file: &[Checkpoint], exists: bool, findings
     }
     let begins = file.first().map_or(0, |c| c.seq);
     for c in table {
-        if (!exists || c.seq >= begins) && !file.iter().any(|f| f.seq == c.seq) {
+        let wanted = !exists || (c.seq >= begins && !is_beyond(c, file));
+        if wanted && !file.iter().any(|f| f.seq == c.seq) {
             findings.push(Finding::CheckpointGoneFromFile { seq: c.seq });
         }
     }

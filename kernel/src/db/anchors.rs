@@ -24,7 +24,11 @@ const FIND: &str = "SELECT generation, log, frame, tag FROM page_anchor WHERE te
 const LEAP: u64 = 1 << 32;
 const KEEP: &str = "INSERT INTO page_anchor (tenant, file, generation, log, frame, tag) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (tenant, file) DO UPDATE SET generation = excluded.generation, log = excluded.log, frame = excluded.frame,
-    tag = excluded.tag WHERE excluded.generation >= page_anchor.generation";
+    tag = excluded.tag WHERE excluded.generation >= page_anchor.generation AND page_anchor.generation >= 0";
+/// A tenant whose file was erased, or is being: no file of it is opened or made again.
+const BURY: &str = "INSERT INTO page_anchor (tenant, file, generation) VALUES ($1, $2, $3)
+    ON CONFLICT (tenant, file) DO UPDATE SET generation = excluded.generation, log = NULL, frame = NULL, tag = NULL";
+const BURIED: i64 = -1;
 
 /// Pages of a scrub's step.
 const STEP: u32 = 64;
@@ -48,6 +52,20 @@ impl Sqlite {
             outside: 0,
             epoch: 0,
         }))
+    }
+
+    pub(super) fn is_erased(&self, tenant: TenantId, system: &Writer) -> Result<bool> {
+        let rows = self.query_system(system, &FIND.into(), &[tenant.number().into()])?;
+        rows.first().map_or(Ok(false), |row| Ok(row.i64(0)? == BURIED))
+    }
+
+    pub(super) async fn bury(&self, tenant: TenantId) -> Result<()> {
+        let args = [tenant.number().into(), BURIED.into()];
+        self.write(
+            TenantId::SYSTEM,
+            Box::new(move |tx| Box::pin(async move { tx.exec(BURY, &args).await.map(drop) })),
+        )
+        .await
     }
 
     fn system_standing(&self) -> Result<Option<Standing>> {

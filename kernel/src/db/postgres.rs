@@ -31,6 +31,10 @@ const MIGRATION_LOCK: i64 = 0x6d65_6474_6563_6800;
 const WRITER_LOCK: i64 = 0x6d65_6477_0000_0000;
 /// How long a writer waits for its turn, and anyone for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What the server is to do by itself when we are not heard of any more: a connection that was cut inside of a transaction
+/// would hold a clinic's writer lock for hours. Our own transactions never stand idle for longer than a job computes.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '60s'; SET tcp_keepalives_idle = 30;
+    SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
 
 pub(crate) struct Postgres {
     pool: PgPool,
@@ -61,6 +65,13 @@ fn plain(options: PgPoolOptions) -> PgPoolOptions {
         .max_connections(POOL)
         .acquire_timeout(PATIENCE)
         .test_before_acquire(false)
+        .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(drop) }))
+}
+
+/// What a writer waits for after its transaction has begun, and how long at most. The number is ours.
+fn its_turn(tenant: TenantId, patience: Duration) -> String {
+    let (most, lock) = (patience.as_millis(), WRITER_LOCK | tenant.number());
+    format!("; SET LOCAL lock_timeout = {most}; SELECT pg_advisory_xact_lock({lock})")
 }
 
 fn busy() -> Error {
@@ -151,16 +162,16 @@ impl Postgres {
     ///
     /// The work runs in a task of its own: a caller that goes away cannot leave a transaction half begun.
     pub(crate) async fn write<T: Send + 'static>(&self, tenant: TenantId, work: Job<T>) -> Result<T> {
-        let (pool, now) = (self.pool.clone(), self.clock.now_ms());
+        let (pool, clock) = (self.pool.clone(), self.clock.clone());
         let turns = self.turns(tenant);
         let task = tokio::spawn(async move {
             // The semaphore is never closed.
             let Ok(Ok(_turn)) = tokio::time::timeout(PATIENCE, turns.acquire()).await else {
                 return Err(busy());
             };
-            let lock = format!("; SELECT pg_advisory_xact_lock({})", WRITER_LOCK | tenant.number());
-            let inner = begin(&pool, tenant, &lock).await?;
-            let mut tx = Tx::new(TxInner::Postgres(inner), tenant, now);
+            let inner = begin(&pool, tenant, &its_turn(tenant, PATIENCE)).await?;
+            // Now, not before: whoever wrote before us took a time of their own, and time does not run backwards in a trail.
+            let mut tx = Tx::new(TxInner::Postgres(inner), tenant, clock.now_ms());
             let outcome = AssertUnwindSafe(work(&mut tx)).await;
             let TxInner::Postgres(mut inner) = tx.inner else {
                 unreachable!("a PostgreSQL transaction stays one")
@@ -534,8 +545,10 @@ fn sql_error(error: sqlx::Error) -> Error {
             }
             Some("40001" | "40P01") => return Error::unavailable("db.serialization", "Two changes met. Try again."),
             Some("57014") => return super::too_long(),
-            // It stops, starts, or takes no more connections.
-            Some("57P01" | "57P02" | "57P03" | "53300") => return away(&error),
+            // Somebody else has its turn for longer than one waits.
+            Some("55P03") => return busy(),
+            // It stops, starts, takes no more connections, or has given up on us.
+            Some("57P01" | "57P02" | "57P03" | "53300" | "25P03") => return away(&error),
             Some("53100") => return Error::unavailable("db.disk_full", "The disk is full. Nothing was saved."),
             _ => {}
         }

@@ -99,12 +99,19 @@ impl Sqlite {
             .unwrap_or_else(PoisonError::into_inner)
             .contains(&tenant)
         {
-            return Err(Error::gone("db.tenant_erased", "This clinic has been deleted."));
+            return Err(gone());
         }
         let name = pages::file_name(tenant);
         let path: Arc<Path> = self.dir.join(&name).into();
         let ring = self.keys.ring(tenant, &name);
         let system = writers.get(&TenantId::SYSTEM).cloned();
+        if let Some(system) = &system
+            && self.is_erased(tenant, system)?
+        {
+            let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+            erased.insert(tenant);
+            return Err(gone());
+        }
         let stood = match &system {
             Some(system) => self.anchor_of(tenant, system)?,
             None => None,
@@ -157,9 +164,11 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Ends the writer and unlinks the file and what SQLite keeps beside it.
-    pub(crate) fn erase(&self, tenant: TenantId) -> Result<()> {
-        let path = self.writer(tenant)?.path;
+    /// Ends the writer and unlinks the file and what SQLite keeps beside it. Written down first, so that whatever stops it in
+    /// between, it can be asked for again, and nobody makes an empty file in its place. Harmless when it is done already.
+    pub(crate) async fn erase(&self, tenant: TenantId) -> Result<()> {
+        let path = self.dir.join(pages::file_name(tenant));
+        self.bury(tenant).await?;
         self.erased
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -255,6 +264,10 @@ impl Sqlite {
     }
 }
 
+fn gone() -> Error {
+    Error::gone("db.tenant_erased", "This clinic has been deleted.")
+}
+
 fn configure(conn: &Connection) -> Result<()> {
     keep_plans(conn).map_err(sql_error)?;
     conn.execute_batch(
@@ -328,20 +341,38 @@ fn write_loop(conn: Connection, tenant: TenantId, clock: &Clock, mut inbox: toki
             }
         }
         let Some(open) = conn.take() else { return };
-        conn = Some(commit_group(open, tenant, clock.now_ms(), group));
+        conn = Some(commit_group(open, tenant, clock, group));
     }
 }
 
-fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<WriterJob>) -> Connection {
+/// Jobs of a group that were not begun, since the transaction had ended under it, are the next group.
+fn commit_group(mut conn: Connection, tenant: TenantId, clock: &Clock, mut group: Vec<WriterJob>) -> Connection {
+    while !group.is_empty() {
+        (conn, group) = commit_some(conn, tenant, clock, group);
+    }
+    conn
+}
+
+fn commit_some(
+    conn: Connection,
+    tenant: TenantId,
+    clock: &Clock,
+    group: Vec<WriterJob>,
+) -> (Connection, Vec<WriterJob>) {
     if let Err(e) = command(&conn, "BEGIN IMMEDIATE") {
         refuse(group, &e);
-        return conn;
+        return (conn, Vec::new());
     }
+    // Now, not before: another process may have had its turn meanwhile, and time does not run backwards in a trail.
+    let now = clock.now_ms();
     let mut conn = conn;
     // A job that is alone is the transaction: a savepoint would copy every page it touches for nothing.
     let alone = group.len() == 1;
     let mut done = Vec::with_capacity(group.len());
-    for job in group {
+    let (mut jobs, mut ended) = (group.into_iter(), None);
+    while ended.is_none()
+        && let Some(job) = jobs.next()
+    {
         if !alone && let Err(e) = command(&conn, "SAVEPOINT job") {
             done.push((job.answer, Err(sql_error(e)), Vec::new()));
             continue;
@@ -353,16 +384,30 @@ fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<Writ
             unreachable!("a SQLite transaction stays one")
         };
         conn = back;
-        let outcome = if alone { outcome } else { end_job(&conn, outcome) };
+        // An unreadable page, a full disk: SQLite rolls back all of it by itself, and what is run after that commits alone.
+        let outcome = if alone || conn.is_autocommit() {
+            outcome
+        } else {
+            end_job(&conn, outcome)
+        };
+        if conn.is_autocommit() {
+            ended = Some(done.len());
+        }
         done.push((job.answer, outcome, tx.hooks));
     }
     let failed_alone = alone && done.iter().all(|(_, outcome, _)| outcome.is_err());
-    let committed = if failed_alone { Ok(()) } else { command(&conn, "COMMIT") };
-    if failed_alone || committed.is_err() {
+    let committed = if ended.is_some() {
+        Err("the engine ended the transaction".to_owned())
+    } else if failed_alone {
+        Ok(())
+    } else {
+        command(&conn, "COMMIT").map_err(|e| e.to_string())
+    };
+    if ended.is_none() && (failed_alone || committed.is_err()) {
         // Refused where the engine has rolled back by itself, as on a full disk.
         let _ = command(&conn, "ROLLBACK");
     }
-    for (answer, outcome, hooks) in done {
+    for (n, (answer, outcome, hooks)) in done.into_iter().enumerate() {
         let outcome = match (&committed, outcome) {
             (Ok(()), Ok(value)) => {
                 for hook in hooks {
@@ -371,11 +416,13 @@ fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<Writ
                 Ok(value)
             }
             (Ok(()), Err(e)) => Err(e),
-            (Err(e), _) => Err(Error::internal("db.commit", e.to_string())),
+            // Whose doing it was is told why.
+            (Err(_), Err(e)) if ended == Some(n) => Err(e),
+            (Err(e), _) => Err(Error::internal("db.commit", e.clone())),
         };
         let _ = answer.send(outcome);
     }
-    conn
+    (conn, jobs.collect())
 }
 
 /// Keeps what a job did, or takes it back and leaves its neighbours' work.

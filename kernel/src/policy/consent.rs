@@ -129,6 +129,12 @@ impl Provision {
         own.chain(inner).min().unwrap_or(Millis::MAX)
     }
 
+    /// Every time at which it, or something in it, begins or ends.
+    pub(super) fn times(&self, into: &mut Vec<Millis>) {
+        into.extend([self.from, self.until].into_iter().flatten());
+        self.inner.iter().for_each(|p| p.times(into));
+    }
+
     /// Does it deny anything, or name anyone? Otherwise it changes nothing here.
     #[must_use]
     pub fn matters(&self) -> bool {

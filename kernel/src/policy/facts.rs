@@ -61,6 +61,7 @@ const TREATED_BY: &str = "SELECT subject FROM relation WHERE tenant = $1 AND obj
 const FEEDS: &str = "SELECT object FROM relation WHERE tenant = $1 AND subject = $2 AND relation = 'feeds'
     AND (until_at IS NULL OR until_at > $3) ORDER BY object";
 const EPOCH: &str = "SELECT COALESCE(MAX(epoch), 0) FROM access_epoch WHERE tenant = $1";
+const CONSENTS: &str = "SELECT body FROM consent_rule WHERE tenant = $1";
 /// Whether the time of anything that gives access ended in between.
 const RAN_OUT: &str =
     "SELECT COUNT(*) FROM (SELECT 1 FROM relation WHERE tenant = $1 AND until_at > $2 AND until_at <= $3
@@ -312,19 +313,43 @@ impl Policy {
         announce(&self.bus, tx, subject)
     }
 
-    /// Has access been withdrawn in a clinic, or come to its time's end, since the last look? `last` is what this answered then.
+    /// Has access been withdrawn in a clinic, come to its time's end, or become less by what the clinic has chosen, since the
+    /// last look? `last` is what this answered then.
     pub async fn epoch(&self, tenant: TenantId, last: Option<(i64, i64)>) -> Result<((i64, i64), bool)> {
         let now = self.clock.now_ms();
-        let epoch = taken(self.db.query_one(tenant, EPOCH, &[]).await?.i64(0)?);
+        let whole = self.db.query_one(tenant, EPOCH, &[]).await?.i64(0)?;
+        // What is chosen stands in the register, and moves no epoch: it is part of what is compared.
+        let chosen = self.tenants.by_id(tenant).map_or(0, |t| {
+            i64::from(t.settings.require_two_factors) | i64::from(t.settings.relationship_required) << 1
+        });
+        let mark = taken(whole) << 2 | chosen;
         let Some((before, at)) = last else {
-            return Ok(((epoch, now), false));
+            return Ok(((mark, now), false));
         };
         let over = self
             .db
             .query_one(tenant, RAN_OUT, &[at.into(), now.into()])
             .await?
             .i64(0)?;
-        Ok(((epoch, now), epoch != before || over > 0))
+        let changed = mark != before || over > 0 || self.turns(tenant, whole, at).await? <= now;
+        Ok(((mark, now), changed))
+    }
+
+    /// When, after `at`, the time of a Consent or of something in it begins or ends first. Consents are read again only when
+    /// the epoch has moved, as it does with every one of them.
+    async fn turns(&self, tenant: TenantId, epoch: i64, at: Millis) -> Result<Millis> {
+        if let Some(next) = self.kept.turn(tenant, epoch, at) {
+            return Ok(next);
+        }
+        let mut all = Vec::new();
+        for row in self.db.query(tenant, CONSENTS, &[]).await? {
+            let root: Provision =
+                serde_json::from_str(row.text(0)?).map_err(|e| Error::internal("policy.consent", e))?;
+            root.times(&mut all);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(self.kept.keep_turns(tenant, epoch, all, at))
     }
 
     /// Emergency access to one patient, from now on. The caller has checked who they are and that the patient exists.

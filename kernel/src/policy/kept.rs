@@ -31,6 +31,8 @@ const BARRIER: usize = 8;
 pub(super) struct Kept {
     sights: Mutex<Sights>,
     consents: Mutex<HashMap<TenantId, Arc<[Rules]>>>,
+    /// As of an epoch: when Consents begin and end, in order.
+    turns: Mutex<HashMap<TenantId, (i64, Vec<Millis>)>>,
 }
 
 #[derive(Default)]
@@ -80,6 +82,20 @@ impl Kept {
         lock(&self.sights).put(key, entry);
     }
 
+    /// The first time after `at` at which a Consent of the clinic begins or ends; `None` where that is not known for the epoch.
+    pub(super) fn turn(&self, tenant: TenantId, epoch: i64, at: Millis) -> Option<Millis> {
+        let all = lock(&self.turns);
+        let (_, times) = all.get(&tenant).filter(|(of, _)| *of == epoch)?;
+        Some(after(times, at))
+    }
+
+    /// Keeps them, in order, and answers the same.
+    pub(super) fn keep_turns(&self, tenant: TenantId, epoch: i64, times: Vec<Millis>, at: Millis) -> Millis {
+        let next = after(&times, at);
+        lock(&self.turns).insert(tenant, (epoch, times));
+        next
+    }
+
     /// The rules of a clinic's Consents, one copy for all who look.
     pub(super) fn shared(&self, tenant: TenantId, rules: Vec<Rules>) -> Arc<[Rules]> {
         let mut all = lock(&self.consents);
@@ -94,6 +110,11 @@ impl Kept {
             }
         }
     }
+}
+
+fn after(times: &[Millis], at: Millis) -> Millis {
+    let passed = times.partition_point(|time| *time <= at);
+    times.get(passed).copied().unwrap_or(Millis::MAX)
 }
 
 impl Sights {

@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -60,6 +60,43 @@ impl Ledger {
         let mut text = serde_json::to_vec(&line).map_err(|e| Error::internal("vault.ledger", e))?;
         text.push(b'\n');
         write(&path, &text).map_err(|e| Error::internal("vault.ledger", e))
+    }
+
+    /// Says beside the file that an erasure is under way, for as long as what it answers is held: also to other processes.
+    fn busy(&self) -> Result<File> {
+        let path = self.beside();
+        let failed = |e| Error::internal("vault.ledger", e);
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(failed)?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path).map_err(failed)?;
+        file.lock_shared().map_err(failed)?;
+        Ok(file)
+    }
+
+    fn is_busy(&self) -> Result<bool> {
+        let failed = |e| Error::internal("vault.ledger", e);
+        let file = match File::open(self.beside()) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(failed(e)),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(e)) => Err(failed(e)),
+        }
+    }
+
+    fn beside(&self) -> PathBuf {
+        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut name = path.as_os_str().to_owned();
+        name.push(".busy");
+        name.into()
     }
 
     /// Every whole line with a true MAC, and how many have a wrong one.
@@ -139,43 +176,67 @@ impl Vault {
     }
 
     /// Destroys the key of a patient, a file or a conversation, for good: in the ledger first, so that no crash and no
-    /// restored backup brings it back. The audit entry names `actor`.
+    /// restored backup brings it back. The audit entry names `actor`. The table is told last: other servers carry out at
+    /// once what it says, and it is this one that knows who asked.
     pub async fn shred(&self, db: &Db, owner: TenantId, scope: Scope<'_>, actor: &str) -> Result<bool> {
-        note(self, db, owner, scope.class.name(), scope.subject).await?;
-        destroy(db, owner, scope, actor).await
+        let under_way = self.announce(db, owner, scope).await?;
+        let done = destroy(db, owner, scope, actor).await?;
+        tell(db, &under_way.what).await?;
+        Ok(done)
     }
 
-    /// The ledger's line alone: for those who have more to take away before the key goes.
-    pub async fn announce(&self, db: &Db, owner: TenantId, scope: Scope<'_>) -> Result<()> {
-        note(self, db, owner, scope.class.name(), scope.subject).await
+    /// The ledger's line alone: for those who have more to take away before they destroy the key by [`Vault::shred`]. While
+    /// what it answers is held nobody else destroys it; after a crash the next start does.
+    pub async fn announce(&self, db: &Db, owner: TenantId, scope: Scope<'_>) -> Result<UnderWay> {
+        let busy = self.0.ledger.busy()?;
+        let what = line(self, db, owner, scope.class.name(), scope.subject)?;
+        Ok(UnderWay { what, _busy: busy })
     }
+
+    /// Carries out again what the ledger says was erased: after a file was put back.
+    pub async fn erase_again(&self, db: &Db) -> Result<()> {
+        replay(self, db).await
+    }
+}
+
+/// An erasure that has begun.
+#[must_use = "the erasure is under way for as long as this is held"]
+pub struct UnderWay {
+    what: Erasure,
+    _busy: File,
 }
 
 /// Writes an erasure down: in the file, then in the table that other servers look at.
 pub(super) async fn note(vault: &Vault, db: &Db, owner: TenantId, class: &str, subject: &str) -> Result<()> {
-    let (class, subject) = (class.to_owned(), subject.to_owned());
+    tell(db, &line(vault, db, owner, class, subject)?).await
+}
+
+/// The file's line of an erasure, written unless it stands there.
+fn line(vault: &Vault, db: &Db, owner: TenantId, class: &str, subject: &str) -> Result<Erasure> {
     let (known, _) = vault.0.ledger.read(&vault.ledger_key())?;
-    let at = match known
-        .iter()
-        .find(|e| e.owner == owner && e.class == class && e.subject == subject)
-    {
-        Some(known) => known.at,
-        None => {
-            let what = Erasure {
-                at: db.now(),
-                owner,
-                class: class.clone(),
-                subject: subject.clone(),
-            };
-            vault.0.ledger.append(&what, &vault.ledger_key())?;
-            what.at
-        }
+    let is_it = |e: &Erasure| e.owner == owner && e.class == class && e.subject == subject;
+    if let Some(known) = known.into_iter().find(is_it) {
+        return Ok(known);
+    }
+    let what = Erasure {
+        at: db.now(),
+        owner,
+        class: class.to_owned(),
+        subject: subject.to_owned(),
     };
+    vault.0.ledger.append(&what, &vault.ledger_key())?;
+    Ok(what)
+}
+
+async fn tell(db: &Db, what: &Erasure) -> Result<()> {
+    let args = [
+        what.owner.number().into(),
+        what.class.clone().into(),
+        what.subject.clone().into(),
+        what.at.into(),
+    ];
     db.write(TenantId::SYSTEM, move |tx| {
-        Box::pin(async move {
-            let args = [owner.number().into(), class.into(), subject.into(), at.into()];
-            tx.exec(NOTE, &args).await.map(drop)
-        })
+        Box::pin(async move { tx.exec(NOTE, &args).await.map(drop) })
     })
     .await
 }
@@ -206,8 +267,11 @@ async fn destroy(db: &Db, owner: TenantId, scope: Scope<'_>, actor: &str) -> Res
     .await
 }
 
-/// Brings file and table together and carries out what either says.
+/// Brings file and table together and carries out what either says. A clinic whose file is refused keeps no other from
+/// being served, nor the operator from mending it: it is passed over, and nothing of it can be read.
 pub(super) async fn replay(vault: &Vault, db: &Db) -> Result<()> {
+    // Looked at first: whatever is announced after this is not among the lines.
+    let busy = vault.0.ledger.is_busy()?;
     let (listed, wrong) = vault.0.ledger.read(&vault.ledger_key())?;
     if wrong > 0 {
         tracing::error!(
@@ -232,25 +296,49 @@ pub(super) async fn replay(vault: &Vault, db: &Db) -> Result<()> {
             all.push(what);
         }
     }
+    let mut refused = HashSet::new();
     for what in all {
-        if !in_table.contains(&name(&what)) {
-            note(vault, db, what.owner, &what.class, &what.subject).await?;
+        let told = in_table.contains(&name(&what));
+        // Known to the file alone while somebody erases: theirs. The end of theirs is told to the table, and that calls for
+        // the next look; what a crash cut short is done then at the latest.
+        if (busy && !told) || refused.contains(&what.owner) {
+            continue;
         }
-        if what.class == Class::Tenant.name() {
-            if vault.tenant(what.owner).is_ok() {
-                vault.destroy_tenant(db, what.owner).await?;
+        match carry_out(vault, db, &what).await {
+            Err(e) if e.is_refused_file() => {
+                tracing::error!(tenant = %what.owner, error = ?e,
+                    "what was erased of a clinic could not be carried out again: its database file is refused");
+                refused.insert(what.owner);
             }
-        } else if let Some(class) = Class::parse(&what.class)
-            && vault.tenant(what.owner).is_ok()
-        {
-            let scope = Scope {
-                class,
-                subject: &what.subject,
-            };
-            if destroy(db, what.owner, scope, "system").await? {
-                tracing::warn!(tenant = %what.owner, class = class.name(), "erased again what a restore had brought back");
-            }
+            done => done?,
+        }
+        if !told {
+            tell(db, &what).await?;
         }
     }
     Ok(())
 }
+
+async fn carry_out(vault: &Vault, db: &Db, what: &Erasure) -> Result<()> {
+    if vault.tenant(what.owner).is_err() {
+        return Ok(());
+    }
+    // A key of class `tenant` has a subject; without one it is the whole of it.
+    if what.class == Class::Tenant.name() && what.subject.is_empty() {
+        return vault.destroy_tenant(db, what.owner).await;
+    }
+    let Some(class) = Class::parse(&what.class) else {
+        return Ok(());
+    };
+    let scope = Scope {
+        class,
+        subject: &what.subject,
+    };
+    if destroy(db, what.owner, scope, "system").await? {
+        tracing::warn!(tenant = %what.owner, class = class.name(), "erased again what a restore had brought back");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ pub use cipher::{Key, OVERHEAD, aad};
 pub use column::{Blind, Field, SealedText, Secret};
 pub(crate) use column::{coming_out, going_in};
 pub use data::{Class, Door, Keys, Scope, key_id, keys};
-pub use ledger::{Erasure, Ledger};
+pub use ledger::{Erasure, Ledger, UnderWay};
 pub use root::{External, Fetched, KeyFile, KeyService, Opened, Passphrase, RootProvider, Sealed, protect, unlock};
 pub use rotate::{Rotated, Standing, rewrap, rotate, standing};
 pub use sweep::{Cell, Progress, Sheet, note, progress, sweep};
@@ -230,7 +230,10 @@ impl Vault {
         if now != seen {
             self.reload(db).await?;
             if now.2 != seen.2 {
-                ledger::replay(self, db).await?;
+                ledger::replay(self, db).await.inspect_err(|_| {
+                    // Nothing has changed by the next look; it is to be tried all the same.
+                    self.0.seen.write().unwrap_or_else(PoisonError::into_inner).2 = -1;
+                })?;
             }
         }
         Ok(())

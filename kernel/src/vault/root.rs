@@ -85,6 +85,17 @@ impl RootProvider for KeyFile {
     fn keep(&self, root: &Root) -> Result<Value> {
         if !self.0.exists() {
             root.save(&self.0)?;
+        } else if Root::read(&self.0)
+            .ok()
+            .is_none_or(|there| there.bytes() != root.bytes())
+        {
+            return Err(Error::conflict(
+                "vault.key_file_differs",
+                format!(
+                    "{} holds another key. Put that file away, or name another in vault.key_file.",
+                    self.0.display()
+                ),
+            ));
         }
         Ok(Value::Null)
     }
@@ -225,6 +236,7 @@ fn read_header(path: &Path) -> Result<Option<Header>> {
     Ok(Some(header))
 }
 
+/// The header is what the next start asks by: it is replaced only for a keeper that gives the same key back.
 fn write_header(config: &Config, provider: &dyn RootProvider, root: &Root) -> Result<()> {
     let header = Header {
         format: FORMAT,
@@ -232,6 +244,11 @@ fn write_header(config: &Config, provider: &dyn RootProvider, root: &Root) -> Re
         verifier: STANDARD.encode(verifier(root)),
         held: provider.keep(root)?,
     };
+    match provider.fetch(&header.held)? {
+        Fetched::Key(back) if back.bytes() == root.bytes() => {}
+        Fetched::Key(_) => return Err(wrong_key().into()),
+        Fetched::Missing(why) => return Err(why.into()),
+    }
     let text = serde_json::to_vec_pretty(&header).map_err(|e| Error::internal("vault.header", e))?;
     replace(&header_path(config), &text).map_err(|e| Error::internal("vault.header_unwritable", e))
 }
@@ -371,3 +388,6 @@ pub fn protect(config: &Config, now: Option<Zeroizing<String>>, next: Option<Zer
         Fetched::Key(root) => write_header(config, &*provider(config, config.vault.root, next)?, &root),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-async fn seal(db: &Db, tenant: TenantId, patient: &str, context: &str, plain: &str) -> Result<Vec<u8>> {
+pub(super) async fn seal(db: &Db, tenant: TenantId, patient: &str, context: &str, plain: &str) -> Result<Vec<u8>> {
     let (patient, context, plain) = (patient.to_owned(), context.to_owned(), plain.to_owned());
     db.write(tenant, move |tx| {
         Box::pin(async move { tx.seal(Scope::patient(&patient), &context, plain.as_bytes()).await })
@@ -17,12 +17,12 @@ async fn seal(db: &Db, tenant: TenantId, patient: &str, context: &str, plain: &s
     .await
 }
 
-async fn open(db: &Db, tenant: TenantId, context: &str, sealed: &[u8]) -> Result<Vec<u8>> {
+pub(super) async fn open(db: &Db, tenant: TenantId, context: &str, sealed: &[u8]) -> Result<Vec<u8>> {
     keys(Door::Db(db, tenant), key_id(sealed)).await?.open(context, sealed)
 }
 
 /// The same store as another process sees it.
-async fn another(w: &World) -> Result<Ctx> {
+pub(super) async fn another(w: &World) -> Result<Ctx> {
     let vault = Vault::new(w.ctx.root.clone(), Ledger::at(w.dir.path().join("erasures.jsonl")));
     let db = w.ctx.db.clone().with_vault(vault.clone());
     vault.load(&db).await?;
@@ -297,11 +297,11 @@ async fn another_root_key_is_refused() {
     .await;
 }
 
-fn word(text: &str) -> Option<Zeroizing<String>> {
+pub(super) fn word(text: &str) -> Option<Zeroizing<String>> {
     Some(Zeroizing::new(text.to_owned()))
 }
 
-fn root(opened: Result<Opened>) -> Root {
+pub(super) fn root(opened: Result<Opened>) -> Root {
     match opened.expect("asked") {
         Opened::Open(root) => root,
         Opened::Sealed(why) => panic!("{why:?}"),
@@ -313,7 +313,7 @@ fn is_sealed(opened: Result<Opened>) -> bool {
 }
 
 /// As an operator should put a secret in its place.
-fn put(path: &std::path::Path, bytes: &[u8]) {
+pub(super) fn put(path: &std::path::Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
     mode(path, 0o600);
 }

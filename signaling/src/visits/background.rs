@@ -65,25 +65,34 @@ impl Visits {
     /// colleague, nor the patient's refusals hold. What is related already stays as it is.
     async fn relate_older(&self) -> Result<()> {
         for tenant in self.0.ctx.tenants.all() {
-            let unrelated = store::about_nobody(&self.0.ctx.db, tenant.id).await?;
-            // A transaction each: a clinic with many visits must not hold up the others' writes.
-            for (visit, patient) in unrelated {
-                let related = self.0.ctx.db.write(tenant.id, move |tx| {
-                    Box::pin(async move {
-                        let target = format!("visit:{visit}");
-                        relate(tx, &target, "about", &format!("patient:{patient}"), None).await?;
-                        let entry = audit::Entry {
-                            actor: "system",
-                            action: "update",
-                            target: &target,
-                            outcome: "success",
-                            detail: "related to the patient it is about",
-                        };
-                        audit::write_all(tx, &[(entry, Some(&patient))]).await
-                    })
-                });
-                related.await?;
+            match self.relate_older_of(tenant.id).await {
+                // That clinic cannot be served; the others are.
+                Err(e) if e.is_refused_file() => {}
+                other => other?,
             }
+        }
+        Ok(())
+    }
+
+    async fn relate_older_of(&self, tenant: TenantId) -> Result<()> {
+        let unrelated = store::about_nobody(&self.0.ctx.db, tenant).await?;
+        // A transaction each: a clinic with many visits must not hold up the others' writes.
+        for (visit, patient) in unrelated {
+            let related = self.0.ctx.db.write(tenant, move |tx| {
+                Box::pin(async move {
+                    let target = format!("visit:{visit}");
+                    relate(tx, &target, "about", &format!("patient:{patient}"), None).await?;
+                    let entry = audit::Entry {
+                        actor: "system",
+                        action: "update",
+                        target: &target,
+                        outcome: "success",
+                        detail: "related to the patient it is about",
+                    };
+                    audit::write_all(tx, &[(entry, Some(&patient))]).await
+                })
+            });
+            related.await?;
         }
         Ok(())
     }
@@ -91,44 +100,48 @@ impl Visits {
     /// No connection outlives the process: open intervals end when their participant was last seen.
     async fn recover(&self) -> Result<()> {
         for tenant in self.0.ctx.tenants.all() {
-            let connected = match store::connected(&self.0.ctx.db, tenant.id).await {
+            match self.recover_of(tenant.id).await {
                 // That clinic cannot be served; the others are.
-                Err(e) if e.is_refused_file() => continue,
+                Err(e) if e.is_refused_file() => {}
                 other => other?,
-            };
-            for id in connected {
-                let this = self.clone();
-                self.0
-                    .ctx
-                    .db
-                    .write(tenant.id, move |tx| {
-                        Box::pin(async move {
-                            let Some(record) = store::take(tx, id).await? else {
-                                return Ok(());
-                            };
-                            let input = Input::Restarted {
-                                host_seen: record.host_seen,
-                                guest_seen: record.guest_seen,
-                            };
-                            this.step(tx, record, &Command::new("system", "restart", None), &input, |_| {})
-                                .await
-                                .map(|_| ())
-                        })
-                    })
-                    .await?;
-                tracing::info!(tenant = %tenant.id, visit = %id, "visit continues after a restart");
             }
-            // The rooms have forgotten who may do what: a token made before the restart must not open a lobby, nor keep
-            // out someone who was admitted since.
-            for id in store::under_way(&self.0.ctx.db, tenant.id).await? {
-                let sync = Sync {
-                    tenant: tenant.id,
-                    id,
-                    remove: None,
-                };
-                if let Err(e) = self.bring_in_line(&sync).await {
-                    tracing::error!(tenant = %tenant.id, visit = %id, error = ?e, "room does not follow its visit");
-                }
+        }
+        Ok(())
+    }
+
+    async fn recover_of(&self, tenant: TenantId) -> Result<()> {
+        for id in store::connected(&self.0.ctx.db, tenant).await? {
+            let this = self.clone();
+            self.0
+                .ctx
+                .db
+                .write(tenant, move |tx| {
+                    Box::pin(async move {
+                        let Some(record) = store::take(tx, id).await? else {
+                            return Ok(());
+                        };
+                        let input = Input::Restarted {
+                            host_seen: record.host_seen,
+                            guest_seen: record.guest_seen,
+                        };
+                        this.step(tx, record, &Command::new("system", "restart", None), &input, |_| {})
+                            .await
+                            .map(|_| ())
+                    })
+                })
+                .await?;
+            tracing::info!(%tenant, visit = %id, "visit continues after a restart");
+        }
+        // The rooms have forgotten who may do what: a token made before the restart must not open a lobby, nor keep
+        // out someone who was admitted since.
+        for id in store::under_way(&self.0.ctx.db, tenant).await? {
+            let sync = Sync {
+                tenant,
+                id,
+                remove: None,
+            };
+            if let Err(e) = self.bring_in_line(&sync).await {
+                tracing::error!(%tenant, visit = %id, error = ?e, "room does not follow its visit");
             }
         }
         Ok(())

@@ -463,3 +463,44 @@ async fn a_deleted_clinic_is_gone_after_a_week_and_a_certificate_stays() {
     })
     .await;
 }
+
+/// Killed, or out of disk, between the end of the clinic's rows and the end of its keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_cut_short_goes_on_at_the_next_look_and_harms_nobody() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let a = admin(w).await?;
+            let east = a.id(&w.east);
+            a.ask("POST", &format!("{east}/delete"), json!({"slug": "east"})).await;
+            w.ctx.clock.advance(clinics::GRACE);
+            // Nothing can be put into the ledger.
+            let ledger = w.dir.path().join("erasures.jsonl");
+            std::fs::create_dir(&ledger).unwrap();
+            for _ in 0..2 {
+                a.this.reap().await;
+                assert!(
+                    w.ctx.tenants.by_id(w.east.id).is_some(),
+                    "not buried without its keys destroyed"
+                );
+                // What goes through all clinics meanwhile passes this one over.
+                for tenant in w.ctx.tenants.all() {
+                    match w.ctx.bus.backlog(tenant.id).await {
+                        Err(e) => assert!(e.is_refused_file() && tenant.id == w.east.id, "{e:?}"),
+                        Ok(_) => {}
+                    }
+                }
+            }
+            std::fs::remove_dir(&ledger).unwrap();
+            a.this.reap().await;
+            assert!(w.ctx.tenants.by_id(w.east.id).is_none());
+            assert!(w.ctx.vault.page_key(w.east.id, 1).is_err(), "its keys are destroyed");
+            let (_, token) = w
+                .sign_in(&w.north, "user:0190a000-0000-7000-8000-000000000001", Role::Admin)
+                .await?;
+            let (_, left) = call(&a.app, "GET", HOME, "/certificates", Some(&token), Value::Null).await;
+            assert_eq!(left["certificates"][0]["slug"], "east", "{left}");
+            Ok(())
+        })
+    })
+    .await;
+}

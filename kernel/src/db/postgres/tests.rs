@@ -207,3 +207,85 @@ async fn the_applications_role_adds_to_the_trail_and_cannot_change_it() {
     let gone = db.erase(tenant).await.expect("erased");
     assert!(gone.contains(&("audit".to_owned(), 1)), "{gone:?}");
 }
+
+/// What was written before has an earlier time, however long one waited for one's turn.
+#[tokio::test]
+async fn a_transactions_time_is_that_of_its_turn() {
+    let Some((url, owner)) = addresses().await else { return };
+    let (clock, all) = (Clock::manual(testkit::START), MIGRATIONS.iter().collect::<Vec<_>>());
+    let db = Postgres::open(&url, Some(&owner), clock.clone(), &all).await;
+    let (db, tenant) = (db.expect("the store opens"), TenantId::from_number(1));
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let (begun, started) = tokio::sync::oneshot::channel::<()>();
+    let slow: Job<Millis> = Box::new(move |tx| {
+        Box::pin(async move {
+            let _ = (begun.send(()), wait.await);
+            Ok(tx.now())
+        })
+    });
+    let quick: Job<Millis> = Box::new(move |tx| Box::pin(async move { Ok(tx.now()) }));
+    let then = async {
+        started.await.expect("the first has its turn");
+        // By now the second waits for it.
+        clock.advance(5_000);
+        go.send(()).expect("the first waits");
+    };
+    let (first, second, ()) = tokio::join!(biased; db.write(tenant, slow), db.write(tenant, quick), then);
+    assert_eq!(first.expect("written"), testkit::START);
+    assert_eq!(second.expect("written"), testkit::START + 5_000);
+}
+
+/// Whose connection was cut inside of a transaction is given up by the server; meanwhile the others are told to come again.
+#[tokio::test]
+async fn a_lock_that_nobody_lets_go_of_is_waited_for_a_while_and_ends_by_itself() {
+    let Some((db, ..)) = open().await else { return };
+    let tenant = TenantId::from_number(1);
+    let lost = begin(&db.pool, tenant, &its_turn(tenant, PATIENCE))
+        .await
+        .expect("a turn");
+    let waited = begin(&db.pool, tenant, &its_turn(tenant, Duration::from_millis(50))).await;
+    assert_eq!(
+        waited.err().map(|e| (e.kind, e.code)),
+        Some((crate::error::Kind::Unavailable, "db.busy"))
+    );
+    // Another clinic's writers are not kept.
+    let other = TenantId::from_number(2);
+    assert!(begin(&db.pool, other, &its_turn(other, PATIENCE)).await.is_ok());
+    drop(lost);
+    let mut tx = begin(&db.pool, tenant, "; SET LOCAL idle_in_transaction_session_timeout = 50")
+        .await
+        .expect("a turn");
+    let ask = "SELECT name || ' ' || setting FROM pg_settings WHERE $1 > 0 AND name IN ('idle_in_transaction_session_timeout',
+        'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count') ORDER BY 1";
+    let rows = tx.query(tenant, &Sql::from(ask), &[]).await.expect("the settings");
+    let set: Vec<_> = rows.iter().map(|r| r.string(0).expect("a text")).collect();
+    assert_eq!(
+        set,
+        [
+            "idle_in_transaction_session_timeout 50",
+            "tcp_keepalives_count 3",
+            "tcp_keepalives_idle 30",
+            "tcp_keepalives_interval 10"
+        ]
+    );
+    // The server ends it, and whoever comes back to it is told to try again.
+    let mut watching = db.pool.acquire().await.expect("a connection");
+    loop {
+        let idle: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
+        )
+        .fetch_one(&mut *watching)
+        .await
+        .expect("the activity");
+        if idle == 0 {
+            break;
+        }
+    }
+    let late = tx.query(tenant, &Sql::from("SELECT $1::bigint"), &[]).await;
+    assert_eq!(late.err().map(|e| e.code), Some("db.away"));
+    let timeout: String = sqlx::query_scalar("SHOW idle_in_transaction_session_timeout")
+        .fetch_one(&mut *watching)
+        .await
+        .expect("a setting");
+    assert_eq!(timeout, "1min");
+}

@@ -94,7 +94,7 @@ function Gone() {
   return (
     <section className="card panel" aria-label={t('clinics.certificates')}>
       <h2>{t('clinics.certificates')}</h2>
-      <ul>{data.certificates.map((c) => <li key={c.slug + c.erased_at}>{t('clinics.certificate', { slug: c.slug, rows: c.rows, files: c.files, date: date.format(new Date(c.erased_at)) })}</li>)}</ul>
+      <ul>{data.certificates.map((c) => <li key={c.slug + c.erased_at}>{t('clinics.certificate', { slug: c.slug, rows: c.rows ?? '–', files: c.files ?? '–', date: date.format(new Date(c.erased_at)) })}</li>)}</ul>
     </section>
   );
 }

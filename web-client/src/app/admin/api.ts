@@ -21,7 +21,7 @@ export interface Clinic {
 export interface ClinicDetail extends Clinic { usage: { users: number; storage_bytes: number; messages_today: number } }
 export interface NewClinic { slug: string; name: string; zone: string; admin: { name: string; email: string } }
 export interface MadeClinic extends Clinic { admin?: { link: string; email: string } }
-export interface Certificate { slug: string; erased_at: string; rows: number; files: number }
+export interface Certificate { slug: string; erased_at: string; rows: number | null; files: number | null }
 
 export interface Settings { require_two_factors: boolean; relationship_required: boolean; link_birth_date: boolean; idle_minutes: number; majority_age: number; language: string; invitation_days: number }
 export interface Standings { settings: Settings; version: number; defaults: Settings }
