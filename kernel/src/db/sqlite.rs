@@ -259,7 +259,7 @@ fn configure(conn: &Connection) -> Result<()> {
     keep_plans(conn).map_err(sql_error)?;
     conn.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;
-         PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=2097152; PRAGMA foreign_keys=ON;
+         PRAGMA wal_autocheckpoint=1000; PRAGMA journal_size_limit=4194304; PRAGMA foreign_keys=ON;
          PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=10000;",
     )
     .map_err(sql_error)
@@ -338,11 +338,14 @@ fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<Writ
         return conn;
     }
     let mut conn = conn;
-    // A job that is alone is the transaction: a savepoint would copy every page it touches for nothing.
-    let alone = group.len() == 1;
     let mut done = Vec::with_capacity(group.len());
-    for job in group {
-        if !alone && let Err(e) = command(&conn, "SAVEPOINT job") {
+    // While nothing stands that must stay, the transaction itself can be taken back: a savepoint would copy every page
+    // that a job touches for nothing.
+    let mut kept = false;
+    let mut jobs = group.into_iter();
+    while let Some(job) = jobs.next() {
+        let saved = kept;
+        if saved && let Err(e) = command(&conn, "SAVEPOINT job") {
             done.push((job.answer, Err(sql_error(e)), Vec::new()));
             continue;
         }
@@ -353,13 +356,27 @@ fn commit_group(conn: Connection, tenant: TenantId, now: Millis, group: Vec<Writ
             unreachable!("a SQLite transaction stays one")
         };
         conn = back;
-        let outcome = if alone { outcome } else { end_job(&conn, outcome) };
+        let outcome = match outcome {
+            outcome if saved => end_job(&conn, outcome),
+            // The engine has taken the transaction back by itself, and the job did not say so.
+            Ok(_) if conn.is_autocommit() => Err(Error::internal("db.commit", "the transaction is over")),
+            outcome => outcome,
+        };
+        kept |= outcome.is_ok();
         done.push((job.answer, outcome, tx.hooks));
+        if !kept {
+            // Refused where the engine has rolled back by itself, as on a full disk.
+            let _ = command(&conn, "ROLLBACK");
+            if jobs.len() > 0
+                && let Err(e) = command(&conn, "BEGIN IMMEDIATE")
+            {
+                refuse(jobs.collect(), &e);
+                break;
+            }
+        }
     }
-    let failed_alone = alone && done.iter().all(|(_, outcome, _)| outcome.is_err());
-    let committed = if failed_alone { Ok(()) } else { command(&conn, "COMMIT") };
-    if failed_alone || committed.is_err() {
-        // Refused where the engine has rolled back by itself, as on a full disk.
+    let committed = if kept { command(&conn, "COMMIT") } else { Ok(()) };
+    if committed.is_err() {
         let _ = command(&conn, "ROLLBACK");
     }
     for (answer, outcome, hooks) in done {
