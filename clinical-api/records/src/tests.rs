@@ -314,7 +314,7 @@ async fn results_are_announced_once_and_again_when_they_change() {
             let vital = fhir.create(t, "x", vital).await?;
             // What cannot be news is not even written for us; what may be is, be its category the second one or in older letters.
             let key = format!("Observation/{}", vital.id);
-            let waits = |key: String| async move { Ok::<_, Error>(w.ctx.bus.waiting(t, "records").await?.iter().any(|e| e.key == key)) };
+            let waits = |key: String| async move { Ok::<_, medtech_kernel::Error>(w.ctx.bus.waiting(t, "records").await?.iter().any(|e| e.key == key)) };
             assert!(!waits(key).await?);
             for category in [json!([{"coding": [{"code": "LAB"}]}]), json!([{"text": "x"}, {"coding": [{"code": "exam"}, {"code": "laboratory"}]}])] {
                 let mut lab = potassium("N", 4.0);
