@@ -61,6 +61,13 @@ pub trait Module: Send + Sync + 'static {
         &[]
     }
 
+    /// Is an event of these kinds news to it? Asked in the transaction that records the event, of the event alone: what is
+    /// not wanted is never written for this module, so whatever it may have to act on is wanted.
+    fn wants(event: &Event) -> bool {
+        let _ = event;
+        true
+    }
+
     /// Handles one durable event. May be called twice with the same event: be idempotent by its id.
     fn on_event(&self, event: Event) -> impl Future<Output = Result<()>> + Send {
         let _ = event;

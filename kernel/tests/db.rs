@@ -255,6 +255,46 @@ async fn record(w: &World, key: &str, n: i64) -> Result<()> {
 }
 
 #[tokio::test]
+async fn of_writes_that_wait_together_each_stands_or_falls_alone() {
+    both(|w| {
+        Box::pin(async move {
+            w.ctx.bus.register("probe", &["thing.made"]);
+            // Those that fail first, last, alone and in a row among those that stand.
+            let fails = |n: i64| n < 3 || n % 3 == 0 || (40..50).contains(&n) || n > 75;
+            let mut all = tokio::task::JoinSet::new();
+            for n in 0..80 {
+                let (db, bus, tenant) = (w.ctx.db.clone(), w.ctx.bus.clone(), w.north.id);
+                all.spawn(async move {
+                    let work = db.write(tenant, move |tx| {
+                        Box::pin(async move {
+                            let event = Event::of(tx, "thing.made", format!("k{n}"), &n)?;
+                            bus.record(tx, event).await?;
+                            match fails(n) {
+                                true => Err(Error::conflict("test.no", "no")),
+                                false => Ok(n),
+                            }
+                        })
+                    });
+                    (n, work.await)
+                });
+            }
+            while let Some(done) = all.join_next().await {
+                let (n, outcome) = done.expect("a task");
+                assert_eq!(outcome.is_err(), fails(n), "{n}: {outcome:?}");
+            }
+            let mut stand = Vec::new();
+            for event in w.ctx.bus.waiting(w.north.id, "probe").await? {
+                stand.push(event.parse::<i64>()?);
+            }
+            stand.sort_unstable();
+            assert_eq!(stand, (0..80).filter(|n| !fails(*n)).collect::<Vec<_>>());
+            Ok(())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn durable_events_come_in_order_of_their_key_and_a_failing_key_holds_no_other() {
     both(|w| {
         Box::pin(async move {

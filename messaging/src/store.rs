@@ -53,9 +53,12 @@ const BY_CLIENT_ID: &str = "SELECT conversation, seq, id, client_id, sender, sen
     WHERE tenant = $1 AND sender = $2 AND client_id = $3";
 const PAGE: &str = "SELECT conversation, seq, id, client_id, sender, sender_name, at, body FROM message
     WHERE tenant = $1 AND conversation = $2 AND seq > $3 ORDER BY seq LIMIT $4";
-const CLEAR: &str = "SELECT conversation, seq, id, body FROM message WHERE tenant = $1
-    AND (conversation > $2 OR (conversation = $2 AND seq > $3)) AND body NOT LIKE 'sealed1:%'
-    ORDER BY conversation, seq LIMIT $4";
+/// Messages that are looked at with one question, beside the writers.
+const RANGE: usize = 1000;
+const LOOK: &str = "SELECT conversation, seq, body NOT LIKE 'sealed1:%' FROM message
+    WHERE tenant = $1 AND (conversation, seq) > ($2, $3) ORDER BY conversation, seq LIMIT $4";
+const CLEAR: &str = "SELECT id, body FROM message
+    WHERE tenant = $1 AND conversation = $2 AND seq = $3 AND body NOT LIKE 'sealed1:%'";
 const SEAL: &str = "UPDATE message SET body = $4 WHERE tenant = $1 AND conversation = $2 AND seq = $3";
 const LAST_SEQ: &str = "SELECT last_seq FROM conversation WHERE tenant = $1 AND id = $2";
 const CURSORS: &str = "SELECT delivered_upto, read_upto FROM conversation_member
@@ -254,22 +257,40 @@ pub(crate) async fn move_cursors(
     .transpose()
 }
 
-/// Seals a few messages of an older release after a place: how many, and the last one unless that was all.
-pub(crate) async fn seal_some(tx: &mut Tx, after: (Uuid, i64)) -> Result<(u64, Option<(Uuid, i64)>)> {
-    const BATCH: usize = 100;
-    let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
-    let rows = tx.query(CLEAR, &[after.0.into(), after.1.into(), limit.into()]).await?;
-    let (mut sealed, mut last) = (0, None);
+/// A message by its conversation and its number there.
+pub(crate) type Place = (Uuid, i64);
+
+/// Of the next messages after a place, those whose text is not sealed; and the last one, unless that was all.
+pub(crate) async fn open_texts(db: &Db, tenant: TenantId, after: Place) -> Result<(Vec<Place>, Option<Place>)> {
+    let limit = i64::try_from(RANGE).unwrap_or(i64::MAX);
+    let rows = db
+        .query(tenant, LOOK, &[after.0.into(), after.1.into(), limit.into()])
+        .await?;
+    let place = |row: &Row| Ok::<_, Error>((row.uuid(0)?, row.i64(1)?));
+    let mut open = Vec::new();
     for row in &rows {
-        let (conversation, seq) = (row.uuid(0)?, row.i64(1)?);
-        last = Some((conversation, seq));
+        if row.bool(2)? {
+            open.push(place(row)?);
+        }
+    }
+    let last = rows.last().filter(|_| rows.len() == RANGE);
+    Ok((open, last.map(place).transpose()?))
+}
+
+/// Seals those of these messages that are still in clear; answers how many were.
+pub(crate) async fn seal_some(tx: &mut Tx, places: &[Place]) -> Result<u64> {
+    let mut sealed = 0;
+    for (conversation, seq) in places.iter().copied() {
+        let Some(row) = tx.query_opt(CLEAR, &[conversation.into(), seq.into()]).await? else {
+            continue;
+        };
         let subject = conversation.to_string();
         let scope = Scope {
             class: Class::Conversation,
             subject: &subject,
         };
         let body = match tx
-            .seal_json(scope, &place(conversation, row.uuid(2)?), row.text(3)?)
+            .seal_json(scope, &place(conversation, row.uuid(0)?), row.text(1)?)
             .await
         {
             // The conversation was erased: nothing is sealed in its name again.
@@ -279,7 +300,7 @@ pub(crate) async fn seal_some(tx: &mut Tx, after: (Uuid, i64)) -> Result<(u64, O
         tx.exec(SEAL, &[conversation.into(), seq.into(), body.into()]).await?;
         sealed += 1;
     }
-    Ok((sealed, last.filter(|_| rows.len() == BATCH)))
+    Ok(sealed)
 }
 
 /// Where a message's body is sealed to.

@@ -121,7 +121,7 @@ pub(crate) fn register_consumers(ctx: &Ctx) {
 
 fn register<M: Module>(ctx: &Ctx) {
     if !M::consumes().is_empty() {
-        ctx.bus.register(M::NAME, M::consumes());
+        ctx.bus.register_wanting(M::NAME, M::consumes(), M::wants);
     }
 }
 

@@ -4,7 +4,10 @@
 //! The order is fixed so that splicing needs no parse: `resourceType`, a client's `id`, `meta`, the rest.
 
 use medtech_kernel::{Error, Result, clock};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{
+    Serialize, Serializer,
+    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 use std::{cell::RefCell, fmt::Write, sync::OnceLock};
 use zstd::{bulk, dict};
@@ -72,30 +75,49 @@ pub(crate) fn decompress(dictionary: i64, bytes: &[u8]) -> Result<String> {
 
 /// The stored form. `client_id` is given where the client chose the id.
 pub(crate) fn stored(ty: &str, resource: &Value, client_id: Option<&str>) -> String {
-    let mut out = Map::new();
-    out.insert("resourceType".to_owned(), Value::String(ty.to_owned()));
+    let mut out = Vec::with_capacity(512);
+    out.push(b'{');
+    member(&mut out, "resourceType", ty);
     if let Some(id) = client_id {
-        out.insert("id".to_owned(), Value::String(id.to_owned()));
+        member(&mut out, "id", id);
     }
-    if let Value::Object(map) = resource {
-        if let Some(Value::Object(meta)) = map.get("meta") {
-            let meta: Map<String, Value> = meta
-                .iter()
-                .filter(|(k, _)| !matches!(k.as_str(), "versionId" | "lastUpdated"))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            if !meta.is_empty() {
-                out.insert("meta".to_owned(), Value::Object(meta));
-            }
-        }
-        for (k, v) in map
-            .iter()
-            .filter(|(k, _)| !matches!(k.as_str(), "resourceType" | "id" | "meta"))
-        {
-            out.insert(k.clone(), v.clone());
+    let none = Map::new();
+    let map = resource.as_object().unwrap_or(&none);
+    if let Some(Value::Object(meta)) = map.get("meta") {
+        let ours = |(k, _): &(&String, &Value)| matches!(k.as_str(), "versionId" | "lastUpdated");
+        let meta: BorrowedMap<'_> = BorrowedMap(meta.iter().filter(|m| !ours(m)).collect());
+        if !meta.0.is_empty() {
+            member(&mut out, "meta", &meta);
         }
     }
-    Value::Object(out).to_string()
+    for (k, v) in map {
+        if !matches!(k.as_str(), "resourceType" | "id" | "meta") {
+            member(&mut out, k, v);
+        }
+    }
+    out.push(b'}');
+    // What the serializer writes is UTF-8.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// `"name":value`, after a comma unless it is the first.
+fn member(out: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    // Writing to memory cannot fail, and every value here has a form in JSON.
+    let _ = serde_json::to_writer(&mut *out, name);
+    out.push(b':');
+    let _ = serde_json::to_writer(&mut *out, value);
+}
+
+/// Some members of an object, in their order.
+struct BorrowedMap<'a>(Vec<(&'a String, &'a Value)>);
+
+impl Serialize for BorrowedMap<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().copied())
+    }
 }
 
 /// Those top-level members of a stored body that are wanted; what stands in the others is passed over unread.

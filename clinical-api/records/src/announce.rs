@@ -29,6 +29,20 @@ struct Changed {
     r#type: String,
     id: String,
     op: String,
+    /// The codes of its categories, where the event says them.
+    categories: Option<Vec<String>>,
+}
+
+/// May [`Records::on_result`] have something to tell of it? Every event of another kind may.
+pub(crate) fn may_be_news(event: &Event) -> bool {
+    if event.kind != "fhir.Observation.changed" {
+        return true;
+    }
+    // What cannot be read is looked at by the handler, whose error is kept.
+    event.parse::<Changed>().map_or(true, |changed| {
+        let laboratory = |all: Vec<String>| all.iter().any(|code| results::is_laboratory_code(code));
+        changed.op != "delete" && changed.categories.is_none_or(laboratory)
+    })
 }
 
 /// Body of the live `result.card`.

@@ -74,6 +74,11 @@ impl Module for Records {
         ]
     }
 
+    /// Most observations are vital signs, many a minute: what is not from a laboratory is told without looking it up.
+    fn wants(event: &Event) -> bool {
+        announce::may_be_news(event)
+    }
+
     async fn on_event(&self, event: Event) -> Result<()> {
         let kind = event.kind.clone();
         match (&*kind, Step::of(&kind)) {

@@ -89,6 +89,11 @@ pub(crate) fn is_laboratory(of: &Value) -> bool {
     }
 }
 
+/// Is one of its categories' codes a laboratory's?
+pub(crate) fn is_laboratory_code(code: &str) -> bool {
+    LABORATORY.contains(&code)
+}
+
 /// Has it something to say? Registered, cancelled and mistaken results have not.
 pub(crate) fn has_result(of: &Value) -> bool {
     matches!(

@@ -106,6 +106,9 @@ impl Event {
     }
 }
 
+/// Is an event of a kind that a group consumes news to it?
+pub type Wants = fn(&Event) -> bool;
+
 /// The bus. Clones share it.
 #[derive(Clone)]
 pub struct Bus(Arc<Inner>);
@@ -116,7 +119,7 @@ struct Inner {
     live: OnceLock<mpsc::Sender<Event>>,
     dropped: AtomicU64,
     /// Which groups consume a kind: decides which outbox rows a `record` writes.
-    groups: RwLock<HashMap<&'static str, Vec<&'static str>>>,
+    groups: RwLock<HashMap<&'static str, Vec<(&'static str, Wants)>>>,
     /// How a commit tells the worker of a group where there is something to do.
     wakes: RwLock<HashMap<&'static str, Arc<Wake>>>,
 }
@@ -173,14 +176,17 @@ impl Bus {
 
     /// Durable, delivered no earlier than `due`.
     pub async fn record_at(&self, tx: &mut Tx, event: Event, due: Millis) -> Result<()> {
-        let groups = self
+        let groups: Vec<&'static str> = self
             .0
             .groups
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&*event.kind)
-            .cloned()
-            .unwrap_or_default();
+            .into_iter()
+            .flatten()
+            .filter(|(_, wants)| wants(&event))
+            .map(|(group, _)| *group)
+            .collect();
         if groups.is_empty() {
             return Ok(());
         }
@@ -212,12 +218,16 @@ impl Bus {
 
     /// Registers a group for kinds. Every group is registered before the first write, so that nothing recorded is missed.
     pub fn register(&self, group: &'static str, kinds: &'static [&'static str]) {
+        self.register_wanting(group, kinds, |_| true);
+    }
+
+    /// The same for a group to which not every event of its kinds is news: what it does not want is not written for it.
+    pub fn register_wanting(&self, group: &'static str, kinds: &'static [&'static str], wants: Wants) {
         let mut groups = self.0.groups.write().unwrap_or_else(PoisonError::into_inner);
         for kind in kinds {
             let of_kind = groups.entry(kind).or_default();
-            if !of_kind.contains(&group) {
-                of_kind.push(group);
-            }
+            of_kind.retain(|(known, _)| *known != group);
+            of_kind.push((group, wants));
         }
     }
 

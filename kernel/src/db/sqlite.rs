@@ -272,7 +272,7 @@ fn configure(conn: &Connection) -> Result<()> {
     keep_plans(conn).map_err(sql_error)?;
     conn.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;
-         PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=2097152; PRAGMA foreign_keys=ON;
+         PRAGMA wal_autocheckpoint=1000; PRAGMA journal_size_limit=4194304; PRAGMA foreign_keys=ON;
          PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=10000;",
     )
     .map_err(sql_error)
@@ -329,7 +329,8 @@ fn run_migrations(conn: &mut Connection, migrations: &[&'static Migration], now:
     Ok(())
 }
 
-/// The writer thread: takes what waits, runs each job in a savepoint of one transaction, commits, then answers all.
+/// The writer thread: takes what waits, runs all of it in one transaction, each job so that it can fail alone, commits, then
+/// answers all.
 fn write_loop(conn: Connection, tenant: TenantId, clock: &Clock, mut inbox: tokio::sync::mpsc::Receiver<WriterJob>) {
     let mut conn = Some(conn);
     while let Some(first) = inbox.blocking_recv() {
@@ -345,7 +346,7 @@ fn write_loop(conn: Connection, tenant: TenantId, clock: &Clock, mut inbox: toki
     }
 }
 
-/// Jobs of a group that were not begun, since the transaction had ended under it, are the next group.
+/// Jobs of a group that were not begun, since the transaction ended before them, are the next group.
 fn commit_group(mut conn: Connection, tenant: TenantId, clock: &Clock, mut group: Vec<WriterJob>) -> Connection {
     while !group.is_empty() {
         (conn, group) = commit_some(conn, tenant, clock, group);
@@ -366,14 +367,16 @@ fn commit_some(
     // Now, not before: another process may have had its turn meanwhile, and time does not run backwards in a trail.
     let now = clock.now_ms();
     let mut conn = conn;
-    // A job that is alone is the transaction: a savepoint would copy every page it touches for nothing.
-    let alone = group.len() == 1;
     let mut done = Vec::with_capacity(group.len());
     let (mut jobs, mut ended) = (group.into_iter(), None);
+    // While nothing stands that must stay, the transaction itself can be taken back: a savepoint would copy every page
+    // that a job touches for nothing.
+    let mut kept = false;
     while ended.is_none()
         && let Some(job) = jobs.next()
     {
-        if !alone && let Err(e) = command(&conn, "SAVEPOINT job") {
+        let saved = kept;
+        if saved && let Err(e) = command(&conn, "SAVEPOINT job") {
             done.push((job.answer, Err(sql_error(e)), Vec::new()));
             continue;
         }
@@ -385,25 +388,26 @@ fn commit_some(
         };
         conn = back;
         // An unreadable page, a full disk: SQLite rolls back all of it by itself, and what is run after that commits alone.
-        let outcome = if alone || conn.is_autocommit() {
-            outcome
-        } else {
-            end_job(&conn, outcome)
-        };
-        if conn.is_autocommit() {
+        let outcome = if conn.is_autocommit() {
             ended = Some(done.len());
-        }
+            outcome.and(Err(Error::internal("db.commit", "the engine ended the transaction")))
+        } else if saved {
+            end_job(&conn, outcome)
+        } else {
+            outcome
+        };
+        kept |= outcome.is_ok();
         done.push((job.answer, outcome, tx.hooks));
+        if !kept {
+            break;
+        }
     }
-    let failed_alone = alone && done.iter().all(|(_, outcome, _)| outcome.is_err());
-    let committed = if ended.is_some() {
-        Err("the engine ended the transaction".to_owned())
-    } else if failed_alone {
-        Ok(())
-    } else {
-        command(&conn, "COMMIT").map_err(|e| e.to_string())
+    let committed = match (ended, kept) {
+        (Some(_), _) => Err("the engine ended the transaction".to_owned()),
+        (None, true) => command(&conn, "COMMIT").map_err(|e| e.to_string()),
+        (None, false) => Ok(()),
     };
-    if ended.is_none() && (failed_alone || committed.is_err()) {
+    if ended.is_none() && (!kept || committed.is_err()) {
         // Refused where the engine has rolled back by itself, as on a full disk.
         let _ = command(&conn, "ROLLBACK");
     }

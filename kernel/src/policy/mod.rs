@@ -12,6 +12,7 @@ pub mod glass;
 mod kept;
 pub mod label;
 mod matrix;
+mod merge;
 mod presence;
 mod seeded;
 mod sight;

@@ -6,6 +6,7 @@ use super::{
     consent::{self, Question, Rules},
     kept::{Beside, Views},
     label,
+    merge::merged,
     table::{self, Breadth, Class, Fields},
 };
 use crate::{
@@ -154,7 +155,7 @@ impl View {
 }
 
 impl Barrier {
-    fn hides(&self, patients: &[String], labels: &[&str]) -> bool {
+    pub(super) fn hides(&self, patients: &[String], labels: &[&str]) -> bool {
         let labelled = self.labels.is_empty() || labels.iter().any(|l| self.labels.iter().any(|own| own == l));
         let among = patients.iter().any(|p| self.patients.contains(p));
         labelled && among != self.except
@@ -445,18 +446,16 @@ impl Sight {
             return;
         }
         let mut denied = Patients::new();
+        let mut labelled = Vec::new();
         for rules in self.consents.iter().filter(|r| !self.own.contains(&r.patient)) {
             let answer = rules.answer(&self.question(&rules.patient, kind));
             if answer.denied {
                 denied.insert(rules.patient.clone());
             } else if !answer.denied_labels.is_empty() {
-                view.barriers.push(Barrier {
-                    labels: answer.denied_labels,
-                    patients: [rules.patient.clone()].into(),
-                    except: false,
-                });
+                labelled.push((rules.patient.clone(), answer.denied_labels));
             }
         }
+        view.barriers.extend(merged(labelled));
         if !denied.is_empty() {
             view.barriers.push(Barrier {
                 labels: Vec::new(),

@@ -26,7 +26,7 @@ pub use data::{Class, Door, Keys, Scope, key_id, keys};
 pub use ledger::{Erasure, Ledger, UnderWay};
 pub use root::{External, Fetched, KeyFile, KeyService, Opened, Passphrase, RootProvider, Sealed, protect, unlock};
 pub use rotate::{Rotated, Standing, rewrap, rotate, standing};
-pub use sweep::{Cell, Progress, Sheet, note, progress, sweep};
+pub use sweep::{Cell, Progress, Sheet, is_settled, looked_through, note, progress, sweep};
 pub use text::Texts;
 
 use crate::{

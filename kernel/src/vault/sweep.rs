@@ -19,6 +19,10 @@ const RANGE: usize = 1000;
 
 const NOTE: &str = "INSERT INTO sealing (tenant, sheet, rows, at, done_at) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (tenant, sheet) DO UPDATE SET rows = sealing.rows + $3, at = $4, done_at = $5";
+/// Looked through once more, and nothing was found.
+const AGAIN: &str = "UPDATE sealing SET at = $3 WHERE tenant = $1 AND sheet = $2 AND done_at IS NOT NULL";
+/// For so long after the first look that found nothing an older server may still write in clear beside this one.
+const OVERLAP: Millis = 24 * 3_600_000;
 const PROGRESS: &str = "SELECT sheet, rows, at, done_at FROM sealing WHERE tenant = $1 ORDER BY sheet";
 
 /// The sealed columns of a table.
@@ -101,6 +105,37 @@ pub async fn note(tx: &mut Tx, sheet: &str, rows: u64, done: bool) -> Result<()>
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
     let args = [sheet.into(), rows.into(), now.into(), done.then_some(now).into()];
     tx.exec(NOTE, &args).await.map(drop)
+}
+
+async fn of_sheet(db: &Db, tenant: TenantId, sheet: &str) -> Result<Option<Progress>> {
+    Ok(progress(db, tenant).await?.into_iter().find(|p| p.sheet == sheet))
+}
+
+/// Was nothing in clear found a day after everything had been sealed? Then nobody writes in clear any more, and no start has to
+/// read through all of it again.
+pub async fn is_settled(db: &Db, tenant: TenantId, sheet: &str) -> Result<bool> {
+    let known = of_sheet(db, tenant, sheet).await?;
+    Ok(known.is_some_and(|p| p.done_at.is_some_and(|done| p.at - done >= OVERLAP)))
+}
+
+/// Notes the end of a look through everything. Writes nothing when that says nothing new.
+pub async fn looked_through(db: &Db, tenant: TenantId, sheet: &'static str) -> Result<()> {
+    // Whatever was sealed since has taken the mark away.
+    let done = of_sheet(db, tenant, sheet).await?.and_then(|p| p.done_at);
+    match done {
+        Some(done) if db.now() - done < OVERLAP => Ok(()),
+        Some(_) => {
+            let end = db.write(tenant, move |tx| {
+                let args = [sheet.into(), tx.now().into()];
+                Box::pin(async move { tx.exec(AGAIN, &args).await.map(drop) })
+            });
+            end.await
+        }
+        None => {
+            let end = db.write(tenant, move |tx| Box::pin(note(tx, sheet, 0, true)));
+            end.await
+        }
+    }
 }
 
 /// Seals every row of these tables that is not; answers how many it sealed. Nothing to do on SQLite, whose pages are sealed.

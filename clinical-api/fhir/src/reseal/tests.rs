@@ -145,6 +145,18 @@ async fn what_older_releases_wrote_is_sealed_and_found_as_before() {
                 progress.len() == 2 && progress.iter().all(|p| p.done_at.is_some()),
                 "{progress:?}"
             );
+            // Nobody else writes in clear: a day later it is looked once more, and then never again.
+            let day = 24 * 3_600_000;
+            for (found, later) in [(1, day), (1, day), (0, day), (0, 0)] {
+                if found == 1 {
+                    age(w, &fhir, "Organization", &house.id, Cover::NONE).await?;
+                }
+                assert_eq!(fhir.reseal(north).await?, found);
+                w.ctx.clock.advance(later);
+            }
+            assert_eq!(fhir.reseal(north).await?, 0);
+            assert!(vault::is_settled(&w.ctx.db, north, "fhir_res").await?);
+            assert!(vault::is_settled(&w.ctx.db, north, "fhir_hist").await?);
             // And what is erased afterwards takes the swept versions with it.
             fhir.erase_patient(north, &made.id, "t").await?;
             assert!(fhir.find(north, "Patient", &made.id).await?.is_none());

@@ -12,7 +12,7 @@ mod write;
 
 pub(crate) use exec::Exec;
 pub(crate) use history::{Version, instance_history, type_history, version};
-pub(crate) use reseal::{bodies, history};
+pub(crate) use reseal::{History, open_bodies, open_versions, seal_bodies, seal_versions};
 pub(crate) use shelf::{Shelf, resolve};
 pub(crate) use veil::{Cover, Veil};
 pub(crate) use write::{Body, By, Change, Op, Target, Written, about, apply, patients};

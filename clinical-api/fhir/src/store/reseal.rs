@@ -8,38 +8,80 @@ use crate::{
     index::{Batch, Rows},
     outcome::Failure,
 };
-use medtech_kernel::{Tx, Val, db::Engine};
+use medtech_kernel::{Db, Error, Result, Row, TenantId, Tx, Val, db::Engine};
 use std::sync::Arc;
 
-/// Rows of one transaction: while it runs, other writers of the clinic wait.
-const BATCH: usize = 50;
+/// Rows that are looked at with one question, beside the writers.
+const RANGE: usize = 1000;
 
+const LOOK: &str = "SELECT rid, dict < $3 AND del = 0 AND body IS NOT NULL FROM fhir_res
+    WHERE tenant = $1 AND rid > $2 ORDER BY rid LIMIT $4";
 const OLD: &str = "SELECT rid, ver, upd, del, ord, dict, body, ty FROM fhir_res
-    WHERE tenant = $1 AND rid > $2 AND dict < $3 AND del = 0 AND body IS NOT NULL ORDER BY rid LIMIT $4";
+    WHERE tenant = $1 AND rid = $2 AND dict < $3 AND del = 0 AND body IS NOT NULL";
 const SEAL: &str = "UPDATE fhir_res SET dict = $4, body = $5 WHERE tenant = $1 AND rid = $2 AND ver = $3";
-const OLD_VERSIONS: &str = "SELECT h.rid, h.ver, h.upd, 0, 0, h.dict, h.body, r.ty FROM fhir_hist h
+const LOOK_AT_VERSIONS: &str = "SELECT rid, ver, dict < $4 AND op <> 3 AND body IS NOT NULL FROM fhir_hist
+    WHERE tenant = $1 AND (rid, ver) > ($2, $3) ORDER BY rid, ver LIMIT $5";
+const OLD_VERSION: &str = "SELECT h.rid, h.ver, h.upd, 0, 0, h.dict, h.body, r.ty FROM fhir_hist h
     JOIN fhir_res r ON r.tenant = h.tenant AND r.rid = h.rid
-    WHERE h.tenant = $1 AND (h.rid > $2 OR (h.rid = $2 AND h.ver > $3)) AND h.dict < $4 AND h.op <> 3
-    AND h.body IS NOT NULL ORDER BY h.rid, h.ver LIMIT $5";
+    WHERE h.tenant = $1 AND h.rid = $2 AND h.ver = $3 AND h.dict < $4 AND h.op <> 3 AND h.body IS NOT NULL";
 const SEAL_VERSION: &str = "UPDATE fhir_hist SET dict = $4, body = $5 WHERE tenant = $1 AND rid = $2 AND ver = $3";
 
-fn limit() -> Val {
-    i64::try_from(BATCH).unwrap_or(i64::MAX).into()
-}
+/// A place in the history: row and version.
+pub(crate) type History = (i64, i64);
 
-/// The bodies after a row, and their index rows: how many were mended, and the last one unless that was all.
-pub(crate) async fn bodies(
-    tx: &mut Tx,
-    shelf: &Arc<Shelf>,
-    base: &str,
-    after: i64,
-) -> Result<(u64, Option<i64>), Failure> {
-    // On SQLite nothing is blinded, so there is only the body to seal.
-    let below = match tx.engine() {
+/// On SQLite nothing is blinded, so there is only the body to seal.
+fn below(engine: Engine) -> Val {
+    match engine {
         Engine::Sqlite => sealed::SEALED,
         Engine::Postgres => sealed::VEILED,
-    };
-    let rows = tx.query(OLD, &[after.into(), below.into(), limit()]).await?;
+    }
+    .into()
+}
+
+fn limit() -> Val {
+    i64::try_from(RANGE).unwrap_or(i64::MAX).into()
+}
+
+/// Of the next rows after one, those that are not as we write them; and the last one, unless that was all.
+pub(crate) async fn open_bodies(db: &Db, tenant: TenantId, after: i64) -> Result<(Vec<i64>, Option<i64>)> {
+    let args = [after.into(), below(db.engine()), limit()];
+    let rows = db.query(tenant, LOOK, &args).await?;
+    let mut open = Vec::new();
+    for row in &rows {
+        if row.bool(1)? {
+            open.push(row.i64(0)?);
+        }
+    }
+    let last = rows.last().filter(|_| rows.len() == RANGE);
+    Ok((open, last.map(|row| row.i64(0)).transpose()?))
+}
+
+/// The same of earlier versions.
+pub(crate) async fn open_versions(
+    db: &Db,
+    tenant: TenantId,
+    after: History,
+) -> Result<(Vec<History>, Option<History>)> {
+    let args = [after.0.into(), after.1.into(), sealed::SEALED.into(), limit()];
+    let rows = db.query(tenant, LOOK_AT_VERSIONS, &args).await?;
+    let place = |row: &Row| Ok::<_, Error>((row.i64(0)?, row.i64(1)?));
+    let mut open = Vec::new();
+    for row in &rows {
+        if row.bool(2)? {
+            open.push(place(row)?);
+        }
+    }
+    let last = rows.last().filter(|_| rows.len() == RANGE);
+    Ok((open, last.map(place).transpose()?))
+}
+
+/// Seals those of these bodies that are still open, and blinds their index rows; answers how many were.
+pub(crate) async fn seal_bodies(tx: &mut Tx, shelf: &Arc<Shelf>, base: &str, rids: &[i64]) -> Result<u64, Failure> {
+    let mut rows = Vec::with_capacity(rids.len());
+    for rid in rids {
+        let below = below(tx.engine());
+        rows.extend(tx.query_opt(OLD, &[(*rid).into(), below]).await?);
+    }
     let found = stored_all(&mut Exec::Tx(tx), &rows).await?;
     let (mut state, mut batch, mut mended) = (State::default(), Batch::default(), 0);
     for (row, stored) in rows.iter().zip(&found) {
@@ -75,22 +117,16 @@ pub(crate) async fn bodies(
     }
     batch.write(tx).await?;
     state.publish(tx, shelf);
-    let last = found.last().filter(|_| rows.len() == BATCH).map(|s| s.rid);
-    Ok((mended, last))
+    Ok(mended)
 }
 
-/// A place in the history: row and version.
-type History = (i64, i64);
-
 /// The same for earlier versions, which have no index rows.
-pub(crate) async fn history(
-    tx: &mut Tx,
-    shelf: &Shelf,
-    base: &str,
-    after: History,
-) -> Result<(u64, Option<History>), Failure> {
-    let args = [after.0.into(), after.1.into(), sealed::SEALED.into(), limit()];
-    let rows = tx.query(OLD_VERSIONS, &args).await?;
+pub(crate) async fn seal_versions(tx: &mut Tx, shelf: &Shelf, base: &str, places: &[History]) -> Result<u64, Failure> {
+    let mut rows = Vec::with_capacity(places.len());
+    for (rid, version) in places {
+        let args = [(*rid).into(), (*version).into(), sealed::SEALED.into()];
+        rows.extend(tx.query_opt(OLD_VERSION, &args).await?);
+    }
     let found = stored_all(&mut Exec::Tx(tx), &rows).await?;
     let mut mended = 0;
     for (row, stored) in rows.iter().zip(&found) {
@@ -108,6 +144,5 @@ pub(crate) async fn history(
             .await?;
         mended += 1;
     }
-    let last = found.last().filter(|_| rows.len() == BATCH).map(|s| (s.rid, s.version));
-    Ok((mended, last))
+    Ok(mended)
 }

@@ -156,6 +156,8 @@ struct Changed<'a> {
     op: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     patient: Option<&'a str>,
+    /// The codes of its `category`, by which a consumer tells at once whether it is concerned.
+    categories: &'a [String],
 }
 
 /// Applies changes in order, all or none. Index rows go to the tables together, in key order.
@@ -267,7 +269,9 @@ pub(crate) async fn apply(
         }
         concerned.sort_unstable();
         concerned.dedup();
-        let patient = patient_of(change.def, &id, change.body.as_ref().map(|b| &b.found));
+        let found = change.body.as_ref().map(|b| &b.found);
+        let patient = patient_of(change.def, &id, found);
+        let categories = found.map_or(Vec::new(), |found| categories(change.def, found));
         let ord = new_rows
             .as_ref()
             .or(old_rows.as_ref())
@@ -338,6 +342,7 @@ pub(crate) async fn apply(
                 version,
                 op: op.name(),
                 patient: patient.as_deref(),
+                categories: &categories,
             },
         )
         .await?;
@@ -582,6 +587,14 @@ fn patient_of(def: &ResourceDef, id: &str, found: Option<&Extracted>) -> Option<
         return Some(id.to_owned());
     }
     patients(def, found?).next().map(str::to_owned)
+}
+
+fn categories(def: &ResourceDef, found: &Extracted) -> Vec<String> {
+    let Some(k) = def.param("category").map(|p| p.k) else {
+        return Vec::new();
+    };
+    let codes = found.codes.iter().filter(|(at, ..)| *at == k);
+    codes.map(|(_, code, _)| code.clone()).collect()
 }
 
 /// The patients whose compartments a resource is in, by its references.
