@@ -98,6 +98,9 @@ pub struct Grant {
     pub scopes: Option<String>,
     /// The patient in context, where the client was launched with one: the identifier of a FHIR Patient.
     pub patient: Option<String>,
+    /// The token was taken at the machine, by its operator, in the name of the person (or was given to an application in such
+    /// a session): the trail says so of all that is done with it.
+    pub machine: bool,
 }
 
 impl From<Assurance> for Grant {
@@ -200,14 +203,18 @@ const ISSUE: &str = "INSERT INTO session (tenant, hash, id, subject, name, roles
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8, $11, $12, $13, $14, $8)";
 const FIND: &str =
     "SELECT subject, name, roles, id, expires_at, assurance, client, scopes, patient, proved_at, idle_ms,
-    seen_at, created_at FROM session WHERE tenant = $1 AND hash = $2";
+    seen_at, created_at, (SELECT COUNT(*) FROM session_machine m WHERE m.tenant = $1 AND m.session = session.id)
+    FROM session WHERE tenant = $1 AND hash = $2";
 const SEEN: &str = "UPDATE session SET seen_at = $3 WHERE tenant = $1 AND id = $2";
-const LIST: &str = "SELECT id, note, created_at, seen_at, expires_at, assurance, client, scopes, patient FROM session
+const MACHINE: &str = "INSERT INTO session_machine (tenant, session) VALUES ($1, $2)";
+const AT_MACHINE: &str = "SELECT 1 FROM session_machine WHERE tenant = $1 AND session = $2";
+const LIST: &str = "SELECT id, note, created_at, seen_at, expires_at, assurance, client, scopes, patient,
+    (SELECT COUNT(*) FROM session_machine m WHERE m.tenant = $1 AND m.session = session.id) FROM session
     WHERE tenant = $1 AND subject = $2 AND expires_at > $3 AND (idle_ms IS NULL OR seen_at + idle_ms > $3)
     ORDER BY seen_at DESC, id";
 // Not those of applications: there may be any number, and nobody is in a call by them.
-const STANDING: &str =
-    "SELECT subject, name, roles, id, expires_at, assurance, client, scopes, patient, proved_at FROM session
+const STANDING: &str = "SELECT subject, name, roles, id, expires_at, assurance, client, scopes, patient, proved_at,
+    (SELECT COUNT(*) FROM session_machine m WHERE m.tenant = $1 AND m.session = session.id) FROM session
     WHERE tenant = $1 AND subject = $2 AND client IS NULL AND expires_at > $3 ORDER BY seen_at DESC, id LIMIT 50";
 const PROVE: &str = "UPDATE session SET assurance = $3, proved_at = $4 WHERE tenant = $1 AND id = $2";
 const PROVED_AT: &str = "UPDATE session SET proved_at = $3 WHERE tenant = $1 AND id = $2 AND proved_at > $3";
@@ -275,7 +282,15 @@ impl Sessions {
             ],
         )
         .await?;
+        if new.grant.machine {
+            tx.exec(MACHINE, &[session.into()]).await?;
+        }
         Ok((token, session))
+    }
+
+    /// Was this session's token taken at the machine? Also of one that has ended.
+    pub async fn at_machine(&self, tx: &mut Tx, session: Uuid) -> Result<bool> {
+        Ok(tx.query_opt(AT_MACHINE, &[session.into()]).await?.is_some())
     }
 
     /// The principal of a token, who is here: the session's time of silence begins anew. The token's tenant and the
@@ -331,7 +346,7 @@ impl Sessions {
                 "Your session has ended. Please sign in again.",
             ));
         }
-        Ok((principal(tenant, &row)?, seen))
+        Ok((principal(tenant, &row, 13)?, seen))
     }
 
     /// The sessions of a subject that still stand, the last seen first.
@@ -346,7 +361,7 @@ impl Sessions {
                     created_at: row.i64(2)?,
                     seen_at: row.i64(3)?,
                     expires_at: row.i64(4)?,
-                    grant: grant(row, 5)?,
+                    grant: grant(row, 5, 9)?,
                 })
             })
             .collect()
@@ -362,7 +377,7 @@ impl Sessions {
         }
         let args = [subject.into(), self.clock.now_ms().into()];
         let rows = self.db.query(tenant, STANDING, &args).await?;
-        rows.iter().map(|row| principal(tenant, row)).collect()
+        rows.iter().map(|row| principal(tenant, row, 10)).collect()
     }
 
     /// Their owner proved themselves again in this session, with this assurance.
@@ -431,7 +446,8 @@ pub fn tenant_of(token: &str) -> Option<TenantId> {
     tenant.parse::<Millis>().ok().map(TenantId::from_number)
 }
 
-fn principal(tenant: TenantId, row: &Row) -> Result<Principal> {
+/// `machine`: the column that says where the token was taken.
+fn principal(tenant: TenantId, row: &Row, machine: usize) -> Result<Principal> {
     let session = row.uuid(3)?;
     Ok(Principal {
         tenant,
@@ -439,17 +455,18 @@ fn principal(tenant: TenantId, row: &Row) -> Result<Principal> {
         name: NAME.open(row, 1, session)?.into(),
         roles: row.text(2)?.split(' ').filter_map(Role::parse).collect(),
         session,
-        grant: Arc::new(grant(row, 5)?),
+        grant: Arc::new(grant(row, 5, machine)?),
         proved_at: row.i64(9)?,
     })
 }
 
 /// Reads assurance, client, scopes and patient, which stand in this order from column `at`.
-fn grant(row: &Row, at: usize) -> Result<Grant> {
+fn grant(row: &Row, at: usize, machine: usize) -> Result<Grant> {
     Ok(Grant {
         assurance: Assurance::parse(row.text(at)?),
         client: row.opt_text(at + 1)?.map(str::to_owned),
         scopes: row.opt_text(at + 2)?.map(str::to_owned),
         patient: row.opt_text(at + 3)?.map(str::to_owned),
+        machine: row.i64(machine)? > 0,
     })
 }

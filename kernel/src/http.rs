@@ -2,6 +2,7 @@
 
 use crate::{
     Ctx, Error, Result, Tenant, TenantId, Tx,
+    audit::Origin,
     auth::Principal,
     config::Config,
     id,
@@ -76,6 +77,7 @@ async fn verified(parts: &mut Parts) -> Result<Principal> {
     let token = bearer(&parts.headers).ok_or_else(|| Error::unauthorized("auth.token_missing", "Please sign in."))?;
     let tenant = tenant(parts)?;
     let who = ctx(parts)?.sessions.verify(tenant.id, token).await?;
+    Origin::found(&who);
     if let Some(verified) = parts.extensions.get::<Verified>() {
         verified.0.store(true, Ordering::Relaxed);
     }

@@ -85,6 +85,11 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "kernel",
+        number: 10,
+        sql: db::Script::Both(include_str!("../migrations/0010_trail.sql")),
+    },
+    Migration {
+        module: "kernel",
         number: 12,
         sql: db::Script::Both(include_str!("../migrations/0012_acme.sql")),
     },

@@ -8,3 +8,4 @@ mod pages;
 mod policy;
 mod refusals;
 mod sessions;
+mod trail;

@@ -89,6 +89,10 @@ impl Messaging {
         }
         let mut page = store::page(&self.ctx.db, who.tenant, conversation, after, limit.min(MAX_PAGE)).await?;
         self.files.with_states(who.tenant, &mut page).await?;
+        if !page.is_empty() {
+            self.noted_read(who, conversation, object(conversation), "messages")
+                .await?;
+        }
         Ok(page)
     }
 
@@ -207,6 +211,33 @@ impl Messaging {
         policy::relate(tx, subject, "member", &object(conversation), None).await
     }
 
+    /// Somebody was shown something of a conversation: it stands in the trail, by the patient whose visit it belongs to.
+    pub(crate) async fn noted_read(
+        &self,
+        who: &Principal,
+        conversation: Uuid,
+        target: String,
+        detail: &'static str,
+    ) -> Result<()> {
+        let actor = who.subject.clone();
+        self.ctx
+            .db
+            .write(who.tenant, move |tx| {
+                Box::pin(async move {
+                    let patient = store::patient_of(tx, conversation).await?;
+                    let entry = audit::Entry {
+                        actor: &actor,
+                        action: "read",
+                        target: &target,
+                        outcome: "success",
+                        detail,
+                    };
+                    audit::write_all(tx, &[(entry, patient.as_deref())]).await
+                })
+            })
+            .await
+    }
+
     pub(crate) async fn require(&self, who: &Principal, action: Action, conversation: Uuid) -> Result<()> {
         self.ctx
             .policy
@@ -280,7 +311,9 @@ async fn send_in(
         outcome: "success",
         detail: &channel,
     };
-    audit::write(tx, entry).await?;
+    let patient = policy::patient_of(tx, &taken.topic).await?;
+    let told = audit::Record::new(entry).about(patient.as_deref()).wrote(&digest);
+    audit::record(tx, vec![told]).await?;
     let body = Created {
         conversation_id: conversation,
         topic: &taken.topic,

@@ -2,7 +2,7 @@
 
 use crate::model::{Cursors, Member, Message, Mode, Party};
 use medtech_kernel::{
-    Db, Error, Result, Row, TenantId, Tx,
+    Db, Error, Result, Row, TenantId, Tx, policy,
     vault::{Cell, Class, Field, Scope, Sheet, Texts},
 };
 use uuid::Uuid;
@@ -60,6 +60,7 @@ const LOOK: &str = "SELECT conversation, seq, body NOT LIKE 'sealed1:%' FROM mes
 const CLEAR: &str = "SELECT id, body FROM message
     WHERE tenant = $1 AND conversation = $2 AND seq = $3 AND body NOT LIKE 'sealed1:%'";
 const SEAL: &str = "UPDATE message SET body = $4 WHERE tenant = $1 AND conversation = $2 AND seq = $3";
+const TOPIC: &str = "SELECT topic FROM conversation WHERE tenant = $1 AND id = $2";
 const LAST_SEQ: &str = "SELECT last_seq FROM conversation WHERE tenant = $1 AND id = $2";
 const CURSORS: &str = "SELECT delivered_upto, read_upto FROM conversation_member
     WHERE tenant = $1 AND conversation = $2 AND subject = $3";
@@ -112,6 +113,14 @@ pub(crate) async fn remove_member(tx: &mut Tx, conversation: Uuid, subject: &str
     tx.exec(REMOVE_MEMBER, &[conversation.into(), subject.into()])
         .await
         .map(drop)
+}
+
+/// The patient whose visit a conversation belongs to: for the trail.
+pub(crate) async fn patient_of(tx: &mut Tx, conversation: Uuid) -> Result<Option<String>> {
+    match tx.query_opt(TOPIC, &[conversation.into()]).await? {
+        Some(row) => policy::patient_of(tx, row.text(0)?).await,
+        None => Ok(None),
+    }
 }
 
 /// (title, mode, last number).

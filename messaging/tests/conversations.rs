@@ -100,9 +100,9 @@ fn fifty_parallel_sends_are_numbered_without_gap_and_repeats_answer_with_the_fir
                 assert!(listed.contains(&answer.message));
             }
             assert_eq!(s.m.conversation(&s.guest, s.id).await?.last_seq, 25);
-            // One durable event and one audit entry for each message.
+            // One durable event and one audit entry for each message; and one entry of the guest's reading them.
             assert_eq!(w.ctx.bus.backlog(w.north.id).await?.first().map(|b| b.1), Some(25));
-            assert_eq!(medtech_kernel::audit::verify(&w.ctx.db, w.north.id).await?, Ok(25));
+            assert_eq!(medtech_kernel::audit::verify(&w.ctx.db, w.north.id).await?, Ok(26));
             let page = s.m.list(&s.guest, s.id, 20, Some(3)).await?;
             assert_eq!(page.iter().map(|m| m.seq).collect::<Vec<_>>(), [21, 22, 23]);
             Ok(())

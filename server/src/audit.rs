@@ -3,9 +3,10 @@
 mod event;
 
 use crate::{app, cli::Audit, say};
+use medtech_fhir::Fhir;
 use medtech_kernel::{
-    Ctx, Error, Result, Tenant,
-    audit::{self, Entry},
+    Ctx, Error, Result, Tenant, TenantId,
+    audit::{self, Entry, Held},
     clock::{Millis, parse_rfc3339, rfc3339},
     config::Config,
 };
@@ -21,7 +22,7 @@ const PAGE: i64 = 1000;
 pub(crate) async fn run(config: Config, what: Audit) -> Result<ExitCode> {
     let ctx = app::open(config).await?;
     match what {
-        Audit::Verify { tenant } => verify(&ctx, tenant.as_deref()).await,
+        Audit::Verify { tenant, records } => verify(&ctx, tenant.as_deref(), records).await,
         Audit::Export { tenant, from, to } => {
             let tenant = clinic(&ctx, &tenant)?;
             let times = time("--from", from.as_deref())?.unwrap_or(0)..time("--to", to.as_deref())?.unwrap_or(i64::MAX);
@@ -37,7 +38,7 @@ fn clinic(ctx: &Ctx, slug: &str) -> Result<Tenant> {
 }
 
 /// Says of each chain whether it is as it was written, and if not, where; exit code 1 when one is not.
-async fn verify(ctx: &Ctx, slug: Option<&str>) -> Result<ExitCode> {
+async fn verify(ctx: &Ctx, slug: Option<&str>, records: bool) -> Result<ExitCode> {
     let tenants = match slug {
         Some(slug) => vec![clinic(ctx, slug)?],
         None => ctx.tenants.all(),
@@ -71,8 +72,31 @@ async fn verify(ctx: &Ctx, slug: Option<&str>) -> Result<ExitCode> {
         if report.beyond_file > 0 {
             say("       the newest checkpoints stand in the table alone: another server's, or not in this file yet");
         }
+        if records {
+            let start = Instant::now();
+            for (name, held) in stores(ctx, tenant.id).await? {
+                intact &= held.wrong == 0;
+                said_of(name, &held, start.elapsed().as_secs_f64());
+            }
+        }
     }
     Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Every store whose writings have digests in the trail, held against it.
+async fn stores(ctx: &Ctx, tenant: TenantId) -> Result<Vec<(&'static str, Held)>> {
+    Ok(vec![("records", Fhir::new(ctx.clone()).held(tenant).await?)])
+}
+
+fn said_of(name: &str, held: &Held, seconds: f64) {
+    let word = if held.wrong == 0 { "ok    " } else { "BROKEN" };
+    say(&format!(
+        "{word} {name}: {} as written, {} deleted or erased, {} of before digests were kept (not covered), {} wrong, {seconds:.2} s",
+        held.right, held.erased, held.uncovered, held.wrong
+    ));
+    for difference in &held.differences {
+        say(&format!("       {difference}"));
+    }
 }
 
 /// FHIR R4 AuditEvents, one a line, oldest first. That it was exported is audited first.
@@ -94,10 +118,14 @@ async fn export(ctx: &Ctx, tenant: &Tenant, times: std::ops::Range<Millis>, mut 
     let mut after = 0;
     loop {
         let found = audit::range(&ctx.db, tenant.id, after, times.clone(), PAGE).await?;
-        let Some(last) = found.last() else { break };
+        let (Some(first), Some(last)) = (found.first(), found.last()) else {
+            break;
+        };
+        let lists = audit::concerned(&ctx.db, tenant.id, first.seq..=last.seq).await?;
         after = last.seq;
         for entry in &found {
-            match writeln!(out, "{}", event::of(tenant, entry)) {
+            let patients = lists.get(&entry.seq).map_or(&[][..], Vec::as_slice);
+            match writeln!(out, "{}", event::of(tenant, entry, patients)) {
                 Ok(()) => {}
                 // Who reads has had enough.
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),

@@ -29,8 +29,8 @@ pub(crate) enum Token {
 /// What is done with the audit trail.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Audit {
-    /// Of one clinic, by its short name, or of all.
-    Verify { tenant: Option<String> },
+    /// Of one clinic, by its short name, or of all; with `records`, the stores are held against it.
+    Verify { tenant: Option<String>, records: bool },
     Export {
         tenant: String,
         from: Option<String>,
@@ -79,7 +79,8 @@ Commands:
                --user admin|clinician|patient   an access token of the demo clinic's user
                --room R --identity I            a media token for room R
   audit      the audit trail:
-               verify [--tenant S]              find any edit, deletion, exchange or cut; exit code 1 if there is one
+               verify [--tenant S] [--records]  find any edit, deletion, exchange or cut; exit code 1 if there is one;
+                                                --records: also of records, messages and files, held against the trail
                export --tenant S [--from T --to T]
                                                 FHIR R4 AuditEvents, one a line
   keys       the keys that data is sealed with:
@@ -101,6 +102,7 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
     let (mut name, mut file, mut user, mut room, mut identity) = (None, None, None, None, None);
     let (mut verb, mut tenant, mut from, mut to) = (None, None, None, None);
     let (mut subject, mut current, mut next) = (None, None, None);
+    let mut records = false;
     let text = |args: &mut Parser| args.value().and_then(|v| v.string()).map_err(|e| e.to_string());
     while let Some(arg) = args.next().map_err(|e| e.to_string())? {
         match arg {
@@ -117,6 +119,7 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
             Arg::Long("new-passphrase-file") => next = Some(text(&mut args)?),
             Arg::Long("from") => from = Some(text(&mut args)?),
             Arg::Long("to") => to = Some(text(&mut args)?),
+            Arg::Long("records") => records = true,
             Arg::Long("help") | Arg::Short('h') => name = Some("help".to_owned()),
             Arg::Value(v) if name.is_none() => name = Some(v.string().map_err(|e| e.to_string())?),
             Arg::Value(v) if matches!(name.as_deref(), Some("audit" | "keys")) && verb.is_none() => {
@@ -132,6 +135,9 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
     if name.as_deref() != Some("audit") && (from.is_some() || to.is_some()) {
         return Err("--from and --to belong to `medtech audit`".into());
     }
+    if records && (name.as_deref(), verb.as_deref()) != (Some("audit"), Some("verify")) {
+        return Err("--records belongs to `medtech audit verify`".into());
+    }
     let is_keys = name.as_deref() == Some("keys");
     if !is_keys && (subject.is_some() || current.is_some() || next.is_some()) {
         return Err("these options belong to `medtech keys`; see `medtech help`".into());
@@ -145,7 +151,7 @@ pub(crate) fn parse(mut args: Parser) -> Result<(Command, Option<PathBuf>), Stri
         Some("doctor") => Command::Doctor,
         Some("demo") => Command::Demo,
         Some("token") => Command::Token(token(user, room, identity)?),
-        Some("audit") => Command::Audit(audit(verb.as_deref(), tenant, from, to)?),
+        Some("audit") => Command::Audit(audit(verb.as_deref(), tenant, records, from, to)?),
         Some("keys") => Command::Keys(keys(verb.as_deref(), tenant, subject, current, next)?),
         Some("help") | None => Command::Help(HELP),
         Some(other) => return Err(format!("there is no command `{other}`; see `medtech help`")),
@@ -169,11 +175,12 @@ fn token(user: Option<String>, room: Option<String>, identity: Option<String>) -
 fn audit(
     verb: Option<&str>,
     tenant: Option<String>,
+    records: bool,
     from: Option<String>,
     to: Option<String>,
 ) -> Result<Audit, String> {
     match (verb, tenant, from, to) {
-        (Some("verify"), tenant, None, None) => Ok(Audit::Verify { tenant }),
+        (Some("verify"), tenant, None, None) => Ok(Audit::Verify { tenant, records }),
         (Some("export"), Some(tenant), from, to) => Ok(Audit::Export { tenant, from, to }),
         (Some("export"), None, ..) => Err("`medtech audit export` wants --tenant".into()),
         (Some("verify"), ..) => Err("--from and --to belong to `medtech audit export`".into()),
@@ -226,8 +233,13 @@ mod tests {
             identity: "i".into(),
         };
         assert_eq!(of(&["token", "--room=r", "--identity", "i"]), Ok(Command::Token(room)));
-        let all = Audit::Verify { tenant: None };
-        assert_eq!(of(&["audit", "verify"]), Ok(Command::Audit(all)));
+        for (words, records) in [
+            (&["audit", "verify"][..], false),
+            (&["audit", "verify", "--records"], true),
+        ] {
+            let all = Audit::Verify { tenant: None, records };
+            assert_eq!(of(words), Ok(Command::Audit(all)));
+        }
         let march = Audit::Export {
             tenant: "demo".into(),
             from: Some("2026-03-01".into()),
@@ -263,6 +275,8 @@ mod tests {
             &["serve", "--patient", "p1"],
             &["audit"],
             &["audit", "burn"],
+            &["audit", "export", "--tenant", "demo", "--records"],
+            &["serve", "--records"],
             &["audit", "export"],
             &["audit", "verify", "--from", "2026-03-01"],
             &["audit", "verify", "again"],

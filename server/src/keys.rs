@@ -11,7 +11,7 @@ use http::StatusCode;
 use medtech_fhir::Fhir;
 use medtech_kernel::{
     Ctx, Db, Error, Result, Tenant, TenantId,
-    audit::{self, Entry},
+    audit::{self, Entry, Origin},
     auth::Principal,
     config::Config,
     db::{Engine, PageKeys},
@@ -49,7 +49,10 @@ async fn rotate(Extension(ctx): Extension<Ctx>, who: Principal) -> Result<impl I
     administrator(&ctx, &who, Action::Administer).await?;
     who.require_fresh(ctx.clock.now_ms())?;
     // In a task of its own: a client that goes away does not leave it half done.
-    let task = tokio::spawn(async move { vault::rotate(&ctx.vault, &ctx.db, who.tenant, &who.subject, true).await });
+    let task = tokio::spawn(
+        Origin::current()
+            .scope(async move { vault::rotate(&ctx.vault, &ctx.db, who.tenant, &who.subject, true).await }),
+    );
     task.await.map_err(|e| Error::internal("vault.rotation", e))?.map(Json)
 }
 
@@ -67,7 +70,9 @@ async fn erase(
 ) -> Result<impl IntoResponse> {
     administrator(&ctx, &who, Action::Administer).await?;
     who.require_fresh(ctx.clock.now_ms())?;
-    let task = tokio::spawn(async move { fhir.erase_patient(who.tenant, &what.patient, &who.subject).await });
+    let task = tokio::spawn(
+        Origin::current().scope(async move { fhir.erase_patient(who.tenant, &what.patient, &who.subject).await }),
+    );
     let resources = task.await.map_err(|e| Error::internal("vault.erasure", e))??;
     Ok((StatusCode::OK, Json(json!({ "resources": resources }))))
 }

@@ -84,6 +84,8 @@ async fn today(
             appointments.extend(this.entry(tenant.id, booking).await?);
         }
     }
+    let shown = appointments.iter().map(|a: &Entry| format!("patient:{}", a.patient.id));
+    this.lists.note(&who, "appointments", shown.collect()).await?;
     Ok(Json(Today { appointments }))
 }
 

@@ -12,7 +12,7 @@ pub use book::{Booked, NewAppointment};
 
 use axum::Router;
 use medtech_fhir::Fhir;
-use medtech_kernel::{Ctx, Migration, Module, Result, TenantId, bus::Event, clock::Millis};
+use medtech_kernel::{Ctx, Migration, Module, Result, TenantId, audit::Lists, bus::Event, clock::Millis};
 use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use uuid::Uuid;
 pub struct Appointments {
     ctx: Ctx,
     fhir: Fhir,
+    lists: Arc<Lists>,
 }
 
 /// An appointment with a visit, for callers that compose: who it is with, when, and the patient's page.
@@ -40,7 +41,11 @@ pub struct Planned {
 impl Appointments {
     #[must_use]
     pub fn new(ctx: Ctx, fhir: Fhir) -> Self {
-        Self { ctx, fhir }
+        Self {
+            lists: Arc::new(Lists::new(ctx.db.clone())),
+            ctx,
+            fhir,
+        }
     }
 
     /// A Practitioner's appointments with a visit that start in `from..to`, by time.

@@ -4,6 +4,7 @@
 use crate::{
     codec,
     definitions::{Definitions, ResourceDef},
+    held,
     outcome::{Failure, Issue},
     reads::Reads,
     search::{self, Access, Owned},
@@ -497,37 +498,46 @@ async fn audited(tx: &mut Tx, actor: &str, action: &'static str, written: &[Writ
         [one] => (format!("{}/{}", one.def.name, one.id), action),
         _ => ("Bundle".to_owned(), "execute"),
     };
-    let mut details: BTreeMap<Option<&str>, Vec<String>> = BTreeMap::new();
+    // What each patient's entry tells of, and the digests of the versions in the same order.
+    let mut told: BTreeMap<Option<&str>, (Vec<String>, Vec<u8>)> = BTreeMap::new();
     for w in written {
-        let detail = match written.len() {
-            1 => format!("version {}", w.version),
-            _ => format!("{} {}/{}", w.op.name(), w.def.name, w.id),
+        let digest = match w.changed {
+            true => Some(tx.vault()?.blind(tx.tenant(), held::VERSION, &w.stored)?),
+            false => None,
         };
-        if w.patients.is_empty() {
-            details.entry(None).or_default().push(detail.clone());
-        }
-        for patient in &w.patients {
-            details.entry(Some(patient)).or_default().push(detail.clone());
+        let detail = match (written.len(), w.changed) {
+            (1, _) => format!("version {}", w.version),
+            (_, true) => format!("{} {}/{}/_history/{}", w.op.name(), w.def.name, w.id, w.version),
+            (_, false) => format!("{} {}/{}", w.op.name(), w.def.name, w.id),
+        };
+        let of_none = w.patients.is_empty().then_some(None);
+        for patient in w.patients.iter().map(|p| Some(p.as_str())).chain(of_none) {
+            let (details, digests) = told.entry(patient).or_default();
+            details.push(detail.clone());
+            digests.extend(digest.iter().flatten());
         }
     }
     if written.is_empty() {
-        details.insert(None, Vec::new());
+        told.insert(None, Default::default());
     }
-    let details: Vec<(Option<&str>, String)> = details.into_iter().map(|(p, d)| (p, d.join(", "))).collect();
-    let entries: Vec<_> = details
-        .iter()
-        .map(|(patient, detail)| {
-            let entry = audit::Entry {
-                actor,
-                action,
-                target: &target,
-                outcome: "success",
-                detail,
-            };
-            (entry, *patient)
-        })
+    let told: Vec<_> = told
+        .into_iter()
+        .map(|(p, (d, digests))| (p, d.join(", "), digests))
         .collect();
-    audit::write_all(tx, &entries).await
+    let records = told.iter().map(|(patient, detail, digests)| {
+        let record = audit::Record::new(audit::Entry {
+            actor,
+            action,
+            target: &target,
+            outcome: "success",
+            detail,
+        });
+        match digests.as_slice() {
+            [] => record.about(*patient),
+            digests => record.about(*patient).wrote(digests),
+        }
+    });
+    audit::record(tx, records.collect()).await
 }
 
 pub(crate) fn cursor(shelf: &Shelf, hit: &search::Hit) -> String {

@@ -15,6 +15,7 @@ mod definitions;
 mod engine;
 mod erase;
 mod extract;
+mod held;
 mod http;
 mod ids;
 mod index;

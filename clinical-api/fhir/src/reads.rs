@@ -1,12 +1,17 @@
 //! The audit of reads: entries wait in a bounded queue and are written in batches. When the queue is full, the reader
 //! waits: no read goes unrecorded while the server runs.
 
-use medtech_kernel::{Db, TenantId, audit};
+use medtech_kernel::{
+    Db, TenantId,
+    audit::{self, Entry, Origin, Record},
+};
 use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
 
 const QUEUE: usize = 4096;
 const BATCH: usize = 256;
+/// Patients of one read who have an entry each.
+const EACH: usize = 4;
 
 pub(crate) struct Read {
     pub(crate) tenant: TenantId,
@@ -16,8 +21,9 @@ pub(crate) struct Read {
     /// The shape of the question, never its values.
     pub(crate) detail: String,
     pub(crate) outcome: &'static str,
-    /// Patients of whom something was shown; an entry for each.
+    /// Patients of whom something was shown.
     pub(crate) patients: Vec<String>,
+    pub(crate) origin: Origin,
 }
 
 enum Message {
@@ -63,8 +69,8 @@ async fn run(db: Db, mut inbox: mpsc::Receiver<Message>) {
             let count = reads.len();
             let written = db.write(tenant, move |tx| {
                 Box::pin(async move {
-                    let entries: Vec<_> = reads.iter().flat_map(entries).collect();
-                    audit::write_all(tx, &entries).await
+                    let records: Vec<_> = reads.iter().flat_map(records).collect();
+                    audit::record(tx, records).await
                 })
             });
             if let Err(e) = written.await {
@@ -77,16 +83,20 @@ async fn run(db: Db, mut inbox: mpsc::Receiver<Message>) {
     }
 }
 
-fn entries(read: &Read) -> Vec<(audit::Entry<'_>, Option<&str>)> {
-    let entry = audit::Entry {
+/// An entry for each patient; for many, one that names them all in the trail's own list: a page of a search may show hundreds.
+fn records(read: &Read) -> Vec<Record<'_>> {
+    let entry = Entry {
         actor: &read.actor,
         action: "read",
         target: &read.target,
         outcome: read.outcome,
         detail: &read.detail,
     };
-    if read.patients.is_empty() {
-        return vec![(entry, None)];
+    let one = Record::new(entry).from(&read.origin);
+    let patients = read.patients.iter().map(String::as_str);
+    match read.patients.len() {
+        0 => vec![one],
+        1..=EACH => patients.map(|p| one.clone().about([p])).collect(),
+        _ => vec![one.about(patients)],
     }
-    read.patients.iter().map(|p| (entry, Some(p.as_str()))).collect()
 }

@@ -125,6 +125,7 @@ impl House {
             client: Some("app".into()),
             scopes: Some(scopes.into()),
             patient: patient.map(str::to_owned),
+            machine: false,
         };
         Ok(self.doctor.with_token(&token(w, subject, roles, grant).await?))
     }

@@ -496,7 +496,7 @@ async fn whose(world: &World) -> Result<()> {
     assert_eq!(
         told(world, &s, "anna").await?,
         [
-            "execute Bundle create Appointment/a1",
+            "execute Bundle create Appointment/a1/_history/1",
             "read Observation search status",
             "read Observation/o1 history",
             "read Observation/o1 read",
@@ -509,7 +509,7 @@ async fn whose(world: &World) -> Result<()> {
     );
     let bert = told(world, &s, "bert").await?;
     assert!(
-        bert.contains(&"execute Bundle create Appointment/a1, create Observation/o2".to_owned()),
+        bert.contains(&"execute Bundle create Appointment/a1/_history/1, create Observation/o2/_history/1".to_owned()),
         "{bert:?}"
     );
     assert!(bert.contains(&"delete Observation/o2 version 2".to_owned()), "{bert:?}");

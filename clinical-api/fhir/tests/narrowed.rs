@@ -73,6 +73,7 @@ impl House {
                 client: Some("app".into()),
                 scopes: Some(scopes.into()),
                 patient: Some("near".into()),
+                machine: false,
             },
             idle_ms: None,
         };

@@ -275,6 +275,15 @@ fn types(f: &Found) -> BTreeSet<String> {
     if f.target.starts_with("visit:") {
         return BTreeSet::from(["Encounter".to_owned()]);
     }
+    let listed = match f.target.as_str() {
+        "appointments" => Some("Appointment"),
+        "visits" => Some("Encounter"),
+        target if target.starts_with("conversation:") => Some("Message"),
+        _ => None,
+    };
+    if let Some(kind) = listed {
+        return BTreeSet::from([kind.to_owned()]);
+    }
     if f.target == "Bundle" {
         return f
             .detail

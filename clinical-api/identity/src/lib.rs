@@ -235,9 +235,9 @@ impl Identity {
                         .filter(|u| u.active)
                         .ok_or_else(unknown_user)?;
                     audited(tx, "system", "execute", &user.subject(), "success", "access token").await?;
-                    this.issue(tx, session(&user, ttl, Assurance::Two, note))
-                        .await
-                        .map(|(token, _)| token)
+                    let mut new = session(&user, ttl, Assurance::Two, note);
+                    new.grant.machine = true;
+                    this.issue(tx, new).await.map(|(token, _)| token)
                 })
             })
             .await

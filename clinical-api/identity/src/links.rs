@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, header};
 use medtech_kernel::{
     BoxFuture, Error, Module, Result, Tenant, TenantId,
-    auth::{Assurance, Role},
+    auth::{Assurance, Grant, Role},
     bus::{self, Event},
     clock::Millis,
     http::{Body, TenantCtx},
@@ -231,7 +231,12 @@ impl Identity {
                             return Err(unknown_user());
                         }
                     }
-                    this.open(tx, user, Assurance::One, "link", &caller).await
+                    let grant = Grant {
+                        // Links that no browser asked for are made at the machine.
+                        machine: !mailed,
+                        ..Assurance::One.into()
+                    };
+                    this.open(tx, user, grant, "link", &caller).await
                 })
             })
             .await

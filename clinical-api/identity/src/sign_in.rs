@@ -11,7 +11,7 @@ use crate::{
 };
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
-    auth::{Assurance, NewSession, Principal, Role},
+    auth::{Assurance, Grant, NewSession, Principal, Role},
     clock::Millis,
 };
 use serde::{Deserialize, Serialize};
@@ -50,10 +50,12 @@ impl Identity {
         &self,
         tx: &mut Tx,
         user: User,
-        assurance: Assurance,
+        grant: impl Into<Grant> + Send,
         how: &str,
         caller: &Caller,
     ) -> Result<Opened> {
+        let grant = grant.into();
+        let assurance = grant.assurance;
         audited(tx, &user.subject(), "execute", "sign-in", "success", how).await?;
         let tenant = self.ctx.tenants.by_id(tx.tenant());
         let staff = user
@@ -70,7 +72,7 @@ impl Identity {
             roles: user.roles.clone(),
             ttl_ms: SESSION,
             note: caller.device.clone(),
-            grant: assurance.into(),
+            grant,
             idle_ms,
         };
         let sessions = &self.ctx.sessions;

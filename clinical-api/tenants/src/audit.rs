@@ -4,7 +4,7 @@
 use crate::TenantsModule;
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State, rejection::QueryRejection},
 };
 use medtech_kernel::{
     Error, Result, TenantId,
@@ -17,10 +17,12 @@ use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
+use uuid::Uuid;
 
 /// Entries of a page, unless asked otherwise, and at most.
 const PAGE: i64 = 50;
 const LONGEST: i64 = 200;
+const MACHINE: &str = "machine";
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +33,9 @@ pub(crate) struct Ask {
     target: Option<String>,
     action: Option<String>,
     outcome: Option<String>,
+    session: Option<Uuid>,
+    /// `machine`: what was done with a token that was taken at the machine.
+    issued: Option<String>,
     from: Option<String>,
     to: Option<String>,
     limit: Option<i64>,
@@ -54,6 +59,25 @@ struct Shown {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     patient: Option<String>,
+    /// It is about so many patients, whom `/audit/{seq}/patients` names.
+    #[serde(skip_serializing_if = "is_zero")]
+    patients: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Uuid>,
+    /// The network that it was asked from, cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    /// `machine`: with a token that was taken at the machine, in the name of the actor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued: Option<&'static str>,
+    /// SHA-256 of what was written, in hexadecimal, in the order of the detail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    digests: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }
 
 /// `GET /audit`: newest first.
@@ -75,6 +99,8 @@ pub(crate) async fn page(
         ("target", ask.target.is_some()),
         ("action", ask.action.is_some()),
         ("outcome", ask.outcome.is_some()),
+        ("session", ask.session.is_some()),
+        ("issued", ask.issued.is_some()),
         ("from", ask.from.is_some()),
         ("to", ask.to.is_some()),
     ];
@@ -86,6 +112,8 @@ pub(crate) async fn page(
         target: given(ask.target),
         action: given(ask.action),
         outcome: given(ask.outcome),
+        session: ask.session,
+        machine: issued(ask.issued)?,
         from: time("from", ask.from)?,
         to: time("to", ask.to)?,
     };
@@ -107,9 +135,45 @@ pub(crate) async fn page(
                 outcome: f.outcome,
                 detail: f.detail,
                 patient: f.patient,
+                patients: f.patients,
+                session: f.origin.session,
+                network: f.origin.network,
+                issued: f.origin.machine.then_some(MACHINE),
+                digests: f.digest.iter().flat_map(|d| d.chunks(32)).map(hex).collect(),
             })
             .collect(),
     }))
+}
+
+#[derive(Serialize)]
+pub(crate) struct Concerned {
+    patients: Vec<String>,
+}
+
+/// `GET /audit/{seq}/patients`: whose records an entry is about, where there are several.
+pub(crate) async fn patients(
+    State(this): State<Arc<TenantsModule>>,
+    who: Principal,
+    Path(seq): Path<i64>,
+) -> Result<Json<Concerned>> {
+    allowed(&this, &who, "read").await?;
+    let mut found = audit::concerned(&this.ctx.db, who.tenant, seq..=seq).await?;
+    note(&this, &who, "read", "success", format!("patients of entry {seq}")).await?;
+    Ok(Json(Concerned {
+        patients: found.remove(&seq).unwrap_or_default(),
+    }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn issued(asked: Option<String>) -> Result<bool> {
+    match given(asked).as_deref() {
+        None => Ok(false),
+        Some(MACHINE) => Ok(true),
+        Some(_) => Err(Error::bad("audit.issued", "`issued` is `machine`.")),
+    }
 }
 
 #[derive(Serialize)]

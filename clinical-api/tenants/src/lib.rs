@@ -195,6 +195,7 @@ impl Module for TenantsModule {
             .route("/settings/versions", get(settings::versions))
             .route("/settings/rollback", post(settings::rollback))
             .route("/audit", get(audit::page))
+            .route("/audit/{seq}/patients", get(audit::patients))
             .route("/audit/verify", post(audit::verify))
             .with_state(self)
     }

@@ -2,8 +2,9 @@
 //! cut tail by the checkpoints of the table and of the file outside of the database.
 
 use super::{
-    Linked, as_hash,
+    Linked, More, as_hash,
     checkpoint::{Checkpoint, Log, in_table},
+    concerned, list_digest,
 };
 use crate::{Ctx, Db, Result, TenantId, clock::Millis};
 use serde::Serialize;
@@ -14,8 +15,8 @@ use std::{
 
 /// Rows read at once: a few milliseconds of a thread.
 const PAGE: i64 = 2000;
-const CHAIN: &str = "SELECT seq, at, actor, action, target, outcome, detail, patient, hash FROM audit
-    WHERE tenant = $1 AND seq > $2 AND seq <= $3 ORDER BY seq";
+const CHAIN: &str = "SELECT seq, at, actor, action, target, outcome, detail, patient, hash,
+    session, network, issued, digest, concerned FROM audit WHERE tenant = $1 AND seq > $2 AND seq <= $3 ORDER BY seq";
 const NEXT: &str = "SELECT seq FROM audit WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT 1";
 const ONE: &str = "SELECT hash FROM audit WHERE tenant = $1 AND seq = $2";
 /// More places than a person will look at.
@@ -39,6 +40,8 @@ pub enum Finding {
     CheckpointGoneFromTable { seq: i64 },
     /// The checkpoint stands in the table, and was deleted from the file; or the whole file is gone.
     CheckpointGoneFromFile { seq: i64 },
+    /// The list of the patients whom the entry is about was edited, or put to an entry that has none.
+    PatientsAltered { seq: i64 },
     /// Line `line` of the file is no checkpoint.
     Unreadable { line: usize },
 }
@@ -60,6 +63,7 @@ impl fmt::Display for Finding {
             Self::CheckpointGoneFromFile { seq } => {
                 write!(f, "the checkpoint at entry {seq} is not in the file of checkpoints")
             }
+            Self::PatientsAltered { seq } => write!(f, "the list of the patients of entry {seq} was altered"),
             Self::Unreadable { line } => write!(f, "line {line} of the file of checkpoints is damaged"),
         }
     }
@@ -226,16 +230,31 @@ impl Walk {
                 }
                 continue;
             }
+            let mut lists = concerned(db, tenant, at.saturating_add(1)..=until).await?;
             at = until;
             for r in &rows {
+                let list = lists.remove(&r.i64(0)?).map(|p| list_digest(&p));
                 let linked = Linked {
                     seq: r.i64(0)?,
                     at: r.i64(1)?,
                     fields: [r.text(2)?, r.text(3)?, r.text(4)?, r.text(5)?, r.text(6)?],
                     patient: r.opt_text(7)?,
+                    more: More {
+                        session: r.opt_uuid(9)?,
+                        network: r.opt_text(10)?,
+                        issued: r.opt_text(11)?,
+                        digest: r.opt_blob(12)?,
+                        concerned: r.opt_blob(13)?,
+                    },
                 };
+                if linked.more.concerned != list.as_ref().map(<[u8; 32]>::as_slice) && self.findings.len() < MOST {
+                    self.findings.push(Finding::PatientsAltered { seq: linked.seq });
+                }
                 self.step(&linked, as_hash(r.blob(8)?), &mut bytes);
                 seen(self.seq, &self.hash);
+            }
+            if let Some(seq) = lists.into_keys().next().filter(|_| self.findings.len() < MOST) {
+                self.findings.push(Finding::PatientsAltered { seq });
             }
             // On SQLite nothing above waits: let others have the thread.
             tokio::task::yield_now().await;

@@ -27,6 +27,7 @@ pub use value::{Ty, Val};
 
 use crate::{
     BoxFuture, Clock, Error, Result, TenantId,
+    audit::Origin,
     clock::Millis,
     upkeep::Scrubbed,
     vault::{Vault, coming_out, going_in},
@@ -199,9 +200,10 @@ impl Db {
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Tx) -> BoxFuture<'a, Result<T>> + Send + 'static,
     {
-        let vault = self.vault.clone();
+        let (vault, origin) = (self.vault.clone(), Origin::current());
         let work: Job<T> = Box::new(move |tx| {
             tx.vault = vault;
+            tx.origin = origin;
             Box::pin(async move {
                 let done = work(tx).await?;
                 tx.finish().await?;

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Tables that the application's role may only add to and read.
-const APPEND_ONLY: &str = "audit, audit_checkpoint";
+const APPEND_ONLY: &str = "audit, audit_about, audit_checkpoint";
 /// Connections of one process.
 const POOL: u32 = 16;
 /// Key of the advisory lock under which one process migrates.

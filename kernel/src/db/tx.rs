@@ -3,6 +3,7 @@
 use super::{Engine, Row, Sql, Ty, Val, postgres::PgTx, require_tenant, sqlite::SqliteTx, value::require_storable};
 use crate::{
     Error, Result, TenantId,
+    audit::Origin,
     clock::Millis,
     vault::{Vault, coming_out, going_in},
 };
@@ -17,6 +18,8 @@ pub struct Tx {
     /// See [`Tx::at_last`].
     pub(crate) last: Vec<&'static str>,
     pub(crate) vault: Option<Vault>,
+    /// From where the act came, for the trail.
+    pub(crate) origin: Origin,
 }
 
 pub(crate) enum TxInner {
@@ -33,6 +36,7 @@ impl Tx {
             hooks: Vec::new(),
             last: Vec::new(),
             vault: None,
+            origin: Origin::default(),
         }
     }
 

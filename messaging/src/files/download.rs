@@ -50,6 +50,13 @@ pub(super) async fn get(
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, whole)]).into_response());
         }
     };
+    let part = if status == StatusCode::OK {
+        "download"
+    } else {
+        "download, a part"
+    };
+    m.noted_read(&who, file.conversation, format!("File/{id}"), part)
+        .await?;
     let length = bytes.end - bytes.start;
     let body = match length {
         0 => Body::empty(),

@@ -18,7 +18,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use medtech_kernel::{Error, auth::Principal, policy::Action};
+use medtech_kernel::{Error, audit::Origin, auth::Principal, policy::Action};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -203,7 +203,8 @@ async fn append_detached(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Response> {
-    let task = tokio::spawn(async move { append(&m, &who, &file, offset, &headers, body).await });
+    let task =
+        tokio::spawn(Origin::current().scope(async move { append(&m, &who, &file, offset, &headers, body).await }));
     task.await.map_err(|e| Error::internal("file.append_task", e))?
 }
 

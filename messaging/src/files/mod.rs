@@ -308,7 +308,9 @@ impl Files {
                             outcome: "success",
                             detail: &detail,
                         };
-                        audit::write(tx, entry).await?;
+                        let patient = crate::store::patient_of(tx, file.conversation).await?;
+                        let told = audit::Record::new(entry).about(patient.as_deref()).wrote(&sha256);
+                        audit::record(tx, vec![told]).await?;
                     }
                     Ok(())
                 })
@@ -366,7 +368,7 @@ impl Files {
     /// Ends an upload or deletes a file that no message refers to. The row goes first: a file without a row is
     /// unreachable, a row without a file would be a lie.
     async fn remove(&self, tenant: TenantId, file: &FileRow, actor: &str) -> Result<()> {
-        let (id, actor) = (file.id, actor.to_owned());
+        let (id, conversation, actor) = (file.id, file.conversation, actor.to_owned());
         self.db
             .write(tenant, move |tx| {
                 Box::pin(async move {
@@ -383,7 +385,8 @@ impl Files {
                             outcome: "success",
                             detail: "",
                         };
-                        audit::write(tx, entry).await?;
+                        let patient = crate::store::patient_of(tx, conversation).await?;
+                        audit::write_all(tx, &[(entry, patient.as_deref())]).await?;
                     }
                     Ok(())
                 })

@@ -11,7 +11,8 @@ const ENTITY: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
 const ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 
 /// The AuditEvent of an entry. Its number and hash go along, so that the export can be held against the chain.
-pub(super) fn of(tenant: &Tenant, f: &Found) -> Value {
+/// `patients` are those whom an entry about several names.
+pub(super) fn of(tenant: &Tenant, f: &Found, patients: &[String]) -> Value {
     let (kind, subtype) = kind(f);
     let mut event = json!({
         "resourceType": "AuditEvent",
@@ -27,21 +28,38 @@ pub(super) fn of(tenant: &Tenant, f: &Found) -> Value {
         "recorded": rfc3339(f.at),
         "outcome": if f.outcome == "success" { "0" } else { "4" },
         "outcomeDesc": f.outcome,
-        "agent": [{
-            "type": coded(DCM, "110153", "Source Role ID"),
-            "who": {"identifier": {"value": f.actor}},
-            "requestor": true,
-        }],
+        "agent": agents(f),
         "source": {
             "observer": {"display": format!("MedTech, {}", tenant.name)},
             "type": [coding("http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server")],
         },
-        "entity": entities(f),
+        "entity": entities(f, patients),
     });
     if let (Some(subtype), Some(event)) = (subtype, event.as_object_mut()) {
         event.insert("subtype".into(), json!([subtype]));
     }
     event
+}
+
+/// Who asked, from where; and the operator who took the token in that person's name, where it was so (RFC 8693's actor).
+fn agents(f: &Found) -> Value {
+    let mut asked = json!({
+        "type": coded(DCM, "110153", "Source Role ID"),
+        "who": {"identifier": {"value": f.actor}},
+        "requestor": true,
+    });
+    if let (Some(network), Some(asked)) = (&f.origin.network, asked.as_object_mut()) {
+        asked.insert("network".into(), json!({"address": network, "type": "2"}));
+    }
+    let mut all = vec![asked];
+    if f.origin.machine {
+        all.push(json!({
+            "type": coded("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "enterer", "Enterer"),
+            "who": {"display": "The operator at the machine, by a token taken there in the name of the other agent"},
+            "requestor": false,
+        }));
+    }
+    Value::Array(all)
 }
 
 fn coding(system: &str, code: &str, display: &str) -> Value {
@@ -101,7 +119,7 @@ fn is_resource(target: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }
 
-fn entities(f: &Found) -> Value {
+fn entities(f: &Found, patients: &[String]) -> Value {
     let mut what = Map::new();
     if is_resource(&f.target) && f.target.contains('/') {
         what.insert("reference".into(), json!(f.target));
@@ -112,6 +130,12 @@ fn entities(f: &Found) -> Value {
         json!({"type": "sequence", "valueString": f.seq.to_string()}),
         json!({"type": "hash", "valueBase64Binary": BASE64.encode(f.hash)}),
     ];
+    if let Some(session) = f.origin.session {
+        detail.push(json!({"type": "session", "valueString": session}));
+    }
+    for digest in f.digest.iter().flat_map(|d| d.chunks(32)) {
+        detail.push(json!({"type": "sha256", "valueBase64Binary": BASE64.encode(digest)}));
+    }
     if !f.detail.is_empty() {
         detail.push(json!({"type": "detail", "valueString": f.detail}));
     }
@@ -121,7 +145,7 @@ fn entities(f: &Found) -> Value {
         "role": coding(ROLE, "4", "Domain Resource"),
         "detail": detail,
     })];
-    if let Some(patient) = &f.patient {
+    for patient in f.patient.iter().chain(patients) {
         all.push(json!({
             "what": {"reference": format!("Patient/{patient}")},
             "type": coding(ENTITY, "1", "Person"),

@@ -6,7 +6,7 @@ use medtech_fhir::Fhir;
 use medtech_identity::{Identity, NewUser};
 use medtech_kernel::{
     Migration, Module,
-    audit::Found,
+    audit::{Found, Origin},
     auth::Role,
     testkit::{World, on_both_engines},
 };
@@ -99,7 +99,10 @@ fn found(action: &str, target: &str, detail: &str, patient: Option<&str>) -> Fou
         outcome: "success".into(),
         detail: detail.into(),
         patient: patient.map(str::to_owned),
+        patients: 0,
         hash: [9; 32],
+        origin: Origin::default(),
+        digest: None,
     }
 }
 
@@ -158,7 +161,7 @@ async fn every_kind_of_entry_is_a_valid_audit_event() {
         ),
         ("read", "Observation/what ever ../", "read", None, "110100", None),
     ] {
-        let event = event::of(&w.north, &found(action, target, detail, patient));
+        let event = event::of(&w.north, &found(action, target, detail, patient), &[]);
         assert_eq!(
             (&event["type"]["code"], event["subtype"][0]["code"].as_str()),
             (&json!(ty), subtype),

@@ -19,6 +19,7 @@ use http::{HeaderValue, StatusCode, header};
 use ipnet::IpNet;
 use medtech_kernel::{
     Error,
+    audit::{Origin, network},
     config::Limits as Config,
     error::Code,
     http::{Network, Verified, bearer},
@@ -153,16 +154,18 @@ pub(crate) async fn limit(State(limits): State<Arc<Limits>>, mut request: Reques
     let fhir = path.starts_with("/fhir/");
     let token = bearer(request.headers()).map(|token| id::sha256(token.as_bytes()));
     let peer = request.extensions().get::<Peer>().map(|p| p.0.ip());
+    let mut origin = Origin::default();
     if let Some(peer) = peer {
         let client = address::client(peer, request.headers(), &limits.trusted);
         if let Err(wait) = limits.charge(token.as_ref(), client) {
             return too_many(fhir, wait);
         }
         request.extensions_mut().insert(Network(address::network(client)));
+        origin.network = Some(network(client));
     }
     let verified = Verified::default();
     request.extensions_mut().insert(verified.clone());
-    let response = next.run(request).await;
+    let response = origin.scope(next.run(request)).await;
     if let Some(token) = token
         && verified.is_set()
     {

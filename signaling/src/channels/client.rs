@@ -11,7 +11,7 @@ use super::{
 use crate::websocket::{End, Message, Reader, Socket};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use medtech_kernel::{Error, TenantId, auth::Principal, clock::Millis, error::Kind, id};
+use medtech_kernel::{Error, TenantId, audit::Origin, auth::Principal, clock::Millis, error::Kind, id};
 use serde_json::value::RawValue;
 use std::{
     collections::HashSet,
@@ -465,7 +465,8 @@ impl Client {
         let data = data.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
         let principal = identity.principal.clone();
         // The call itself is inside as well: a handler may fail before its first wait.
-        let call = AssertUnwindSafe(async move { handler(principal, data).await }).catch_unwind();
+        let origin = Origin::of(&principal);
+        let call = AssertUnwindSafe(origin.scope(async move { handler(principal, data).await })).catch_unwind();
         match timeout(self.hub.options.rpc_timeout, call).await {
             Ok(Ok(Ok(answer))) => {
                 let body = format!(r#"{{"data":{}}}"#, one_line(answer.get()));

@@ -27,7 +27,8 @@ pub use store::SHEETS;
 use machine::{Effect, Input, Refusal, Side, State};
 use media::{Media, MediaEvent};
 use medtech_kernel::{
-    BoxFuture, ChannelRule, Ctx, Error, Migration, Module, Result, TenantId, Tx, audit,
+    BoxFuture, ChannelRule, Ctx, Error, Migration, Module, Result, TenantId, Tx,
+    audit::{self, Lists, Origin},
     auth::Principal,
     bus::{Event, once},
     clock::Millis,
@@ -89,6 +90,7 @@ struct Inner {
     media: Arc<dyn Media>,
     conversations: Arc<dyn Conversations>,
     seen: Presence,
+    lists: Lists,
     recheck: recheck::Recheck,
     sync: mpsc::Sender<background::Sync>,
     sync_inbox: std::sync::Mutex<Option<mpsc::Receiver<background::Sync>>>,
@@ -119,11 +121,13 @@ impl Visits {
     pub fn new(ctx: Ctx, media: Arc<dyn Media>, conversations: Arc<dyn Conversations>) -> Self {
         let (sync, inbox) = mpsc::channel(SYNC_QUEUE);
         let sync_inbox = std::sync::Mutex::new(Some(inbox));
+        let lists = Lists::new(ctx.db.clone());
         Self(Arc::new(Inner {
             ctx,
             media,
             conversations,
             seen: Presence::default(),
+            lists,
             recheck: recheck::Recheck::default(),
             sync,
             sync_inbox,
@@ -167,7 +171,9 @@ impl Visits {
                 .await;
             Ok(record)
         };
-        tokio::spawn(work).await.map_err(|e| Error::internal("visit.task", e))?
+        tokio::spawn(Origin::current().scope(work))
+            .await
+            .map_err(|e| Error::internal("visit.task", e))?
     }
 
     async fn change_in(

@@ -71,6 +71,8 @@ async fn list(Shared(visits): Shared<Visits>, who: Principal, Query(which): Quer
     for record in &records {
         shown.push(visits.view(&who, record).await?);
     }
+    let named = records.iter().map(|record| format!("visit:{}", record.id)).collect();
+    visits.0.lists.note(&who, "visits", named).await?;
     Ok(Json(List { visits: shown }))
 }
 

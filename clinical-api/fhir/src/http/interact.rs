@@ -12,7 +12,12 @@ use crate::{
     search::Access,
     store::{self, Change, Exec, Target, Written},
 };
-use medtech_kernel::{Error, audit::Refusal, error::Kind, scope::Letter};
+use medtech_kernel::{
+    Error,
+    audit::{Origin, Refusal},
+    error::Kind,
+    scope::Letter,
+};
 use serde_json::Value;
 
 impl Fhir {
@@ -117,6 +122,7 @@ impl Fhir {
                 detail,
                 outcome,
                 patients,
+                origin: Origin::current(),
             };
             self.0.reads.note(read).await;
         }

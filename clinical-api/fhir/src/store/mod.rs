@@ -1,5 +1,6 @@
 //! The store: one write path, reads by id, history.
 
+mod checked;
 mod exec;
 mod fields;
 mod history;
@@ -10,6 +11,7 @@ mod shelf;
 mod veil;
 mod write;
 
+pub(crate) use checked::{Checked, Left, checked, extent};
 pub(crate) use exec::Exec;
 pub(crate) use history::{Version, instance_history, type_history, version};
 pub(crate) use reseal::{History, open_bodies, open_versions, seal_bodies, seal_versions};

@@ -355,7 +355,7 @@ impl OAuth {
                     assurance: Assurance::Two,
                     client: Some(client.id.clone()),
                     scopes: Some(scopes.clone()),
-                    patient: None,
+                    ..Limits::default()
                 },
                 idle_ms: None,
             },
@@ -471,6 +471,10 @@ async fn issue(
     bound: Option<(&Root, &str)>,
 ) -> Result<Issued> {
     let expires_at = (tx.now() + ACCESS).min(grant.ends_at);
+    let machine = match grant.session {
+        Some(session) => sessions.at_machine(tx, session).await?,
+        None => false,
+    };
     let new = NewSession {
         subject: grant.subject.clone(),
         name: user.name.clone(),
@@ -482,6 +486,7 @@ async fn issue(
             client: Some(client.id.clone()),
             scopes: Some(scopes.clone()),
             patient: grant.patient.clone(),
+            machine,
         },
         idle_ms: None,
     };

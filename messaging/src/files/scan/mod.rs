@@ -316,7 +316,8 @@ impl Messaging {
                         outcome: "success",
                         detail: &detail,
                     };
-                    audit::write(tx, entry).await?;
+                    let patient = crate::store::patient_of(tx, file.conversation).await?;
+                    audit::write_all(tx, &[(entry, patient.as_deref())]).await?;
                     let channel = format!("conversation:{}", file.conversation);
                     let body =
                         serde_json::json!({"conversation_id": file.conversation, "file": file.id, "state": verdict});

@@ -20,11 +20,16 @@ const ROLES: Record<string, MessageKey> = {
   guest: 'privacy.role_guest', device: 'privacy.role_device', system: 'privacy.role_system',
 };
 
+/** What is no kind of record, in the patient's own words. */
+const KINDS: Record<string, MessageKey> = {
+  Message: 'privacy.kind_messages', File: 'privacy.kind_file', Encounter: 'privacy.kind_visit', Appointment: 'privacy.kind_appointment',
+};
+
 /** One line of the log as a sentence. */
 export function sentence(t: T, line: LogLine): string {
   const role = t(ROLES[line.who.role] ?? 'privacy.role_user');
   const who = line.who.you ? t('privacy.you') : line.who.name ? `${line.who.name} (${role})` : role;
-  const text = t(ACTIONS[line.action] ?? 'privacy.execute', { who, what: line.what.map((type) => kindName(t, type)).join(', ') });
+  const text = t(ACTIONS[line.action] ?? 'privacy.execute', { who, what: line.what.map((kind) => (KINDS[kind] ? t(KINDS[kind]) : kindName(t, kind))).join(', ') });
   return capital(text);
 }
 

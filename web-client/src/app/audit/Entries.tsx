@@ -46,13 +46,16 @@ export function Entries({ entries, people, zone, onPick }: Props) {
             <td className="num"><time dateTime={e.at}>{time.format(new Date(e.at))}</time></td>
             <td data-label={t('audit.who')}>
               <Pick label={t('audit.only', { name: said(e.actor) })} onPick={() => onPick({ actor: e.actor })}>{people[e.actor]?.name ?? <Thing target={e.actor} />}</Pick>
+              {e.issued === 'machine' ? <> <span className="chip" data-tone="danger">{t('audit.machine')}</span></> : null}
+              {e.network ? <div className="muted">{t('audit.network', { network: e.network })}</div> : null}
             </td>
             <td data-label={t('audit.action')}>
               {actionName(t, e.action)}{e.outcome === 'denied' ? <> <span className="chip" data-tone="danger">{t('audit.outcome_denied')}</span></> : null}
             </td>
             <td data-label={t('audit.what')}><Pick label={t('audit.only', { name: said(e.target) })} onPick={() => onPick({ target: e.target })}>{people[e.target]?.name ?? <Thing target={e.target} />}</Pick></td>
-            <td data-label={t('audit.patient')} data-empty={!e.patient || undefined}>
+            <td data-label={t('audit.patient')} data-empty={(!e.patient && !e.patients) || undefined}>
               {e.patient ? <Pick label={t('audit.only', { name: `Patient/${e.patient}` })} onPick={() => onPick({ target: `Patient/${e.patient}` })}>{e.patient}</Pick> : null}
+              {e.patients ? t('audit.patients', { count: e.patients }) : null}
             </td>
             <td data-label={t('audit.detail')} data-empty={e.detail === '' || undefined} className="muted"><Detail text={e.detail} /></td>
           </tr>

@@ -143,6 +143,12 @@ export interface AuditEntry {
   outcome: string;
   detail: string;
   patient?: string;
+  /** It is about so many patients, where there are several. */
+  patients?: number;
+  session?: string;
+  network?: string;
+  /** `machine`: by a token that was taken at the machine in the name of the actor. */
+  issued?: string;
 }
 export interface AuditPage { entries: AuditEntry[]; next: number | null }
 export interface AuditPerson { name: string; roles: Role[] }
