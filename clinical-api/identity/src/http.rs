@@ -1,7 +1,7 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
 use crate::{
-    Identity, Opened, User, access_log, account,
+    Identity, Opened, User, access_log, account, address,
     caller::Caller,
     decide, device_key, forgotten, links, passkeys, people, sessions,
     sign_in::{Proof, Step, Ticket},
@@ -35,6 +35,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .merge(sessions::routes())
         .merge(step_up::routes())
         .merge(account::routes())
+        .merge(address::routes())
         .route("/me", get(me))
         .route("/me/access-log", get(access_log::mine))
         .route("/me/device-key", get(device_key::mine))

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod account;
+mod address;
 mod agent;
 mod breached;
 mod caller;
@@ -270,12 +271,13 @@ impl Module for Identity {
     }
 
     fn consumes() -> &'static [&'static str] {
-        &[links::REQUESTED]
+        &[links::REQUESTED, address::REQUESTED]
     }
 
     async fn on_event(&self, event: Event) -> Result<()> {
         match &*event.kind {
             links::REQUESTED => self.link_requested(event).await,
+            address::REQUESTED => self.address_requested(event).await,
             _ => Err(Error::internal(
                 "identity.event",
                 "an event of a kind that was not asked for",

@@ -84,6 +84,7 @@ const doors = () => [
   [null, "POST", "/api/identity/links/request", () => ({ email: "nobody@fields.test", browser }), ["/api/identity/users", "/api/identity/sessions"]],
   [null, "POST", "/api/identity/password/forgotten", () => ({ email: "nobody@fields.test", browser }), ["/api/identity/users", "/api/identity/sessions"]],
   [null, "POST", "/api/identity/links/exchange", () => ({ link: server.addresses.clinician.split("#")[1] }), ["/api/identity/me", "/api/identity/sessions"]],
+  [clinician, "POST", "/api/identity/me/email", () => ({ email: `e${unique()}@fields.test`, browser }), ["/api/identity/me/profile", "/api/identity/users"]],
   [clinician, "POST", "/api/identity/me/password", () => ({ ...(made.password && { current: made.password }), new: (made.password = `a calm river ${unique()}`) }), ["/api/identity/me", "/api/identity/sessions"]],
   [null, "POST", "/api/identity/sign-in", () => ({ email: "marsh@harbour.example", password: made.password }), ["/api/identity/me", "/api/identity/sessions"], (b) => (made.token = b.access_token)],
   // The token changes with each proof.

@@ -180,6 +180,7 @@ pub(crate) async fn set_password(tx: &mut Tx, id: Uuid, phc: Option<String>) -> 
 
 /// Links that were sent and not used open nothing any more.
 pub(crate) async fn drop_links(tx: &mut Tx, id: Uuid) -> Result<()> {
+    crate::address::store::end_open(tx, id).await?;
     tx.exec(DROP_LINKS, &[id.into()]).await.map(drop)
 }
 

@@ -36,7 +36,7 @@ export const people = {
     api.get<{ users: Person[]; next: string | null }>(`/api/identity/users?limit=50&search=${encodeURIComponent(search)}&role=${encodeURIComponent(role)}${after ? `&after=${encodeURIComponent(after)}` : ''}`),
   one: (api: ApiClient, person: string) => api.get<PersonDetail>(`/api/identity/users/${id(person)}`),
   invite: (api: ApiClient, who: { email: string; name: string; roles: Role[] }) => api.post<Person>('/api/identity/users', who),
-  edit: (api: ApiClient, person: string, edit: { name?: string; roles?: Role[]; practitioner_id?: string; patient_id?: string }) =>
+  edit: (api: ApiClient, person: string, edit: { name?: string; email?: string; roles?: Role[]; practitioner_id?: string; patient_id?: string }) =>
     api.patch<Person>(`/api/identity/users/${id(person)}`, edit),
   act: (api: ApiClient, person: string, act: Act) => api.post<Person>(`/api/identity/users/${id(person)}/${act}`),
   records: (api: ApiClient, kind: string, search: string) =>
