@@ -83,4 +83,9 @@ pub const MIGRATIONS: &[Migration] = &[
         number: 9,
         sql: db::Script::Both(include_str!("../migrations/0009_ended_sessions.sql")),
     },
+    Migration {
+        module: "kernel",
+        number: 11,
+        sql: db::Script::Both(include_str!("../migrations/0011_own_roles.sql")),
+    },
 ];

@@ -75,6 +75,7 @@ impl House {
                 client: Some("app".into()),
                 scopes: Some(scopes.into()),
                 patient: Some("near".into()),
+                ..Grant::default()
             },
             idle_ms: None,
         };

@@ -87,6 +87,8 @@ pub(crate) struct Opened {
     pub expires_at: Millis,
     pub user: User,
     pub assurance: Assurance,
+    /// See [`Identity::acts_as`].
+    pub acts_as: Vec<Role>,
 }
 
 /// Body of `user.changed`.
@@ -252,6 +254,12 @@ impl Identity {
         let hash = self.hasher.hash(self.pepper(tenant), password, &known).await?;
         self.breached.refuse(&password::normal(password)).await?;
         Ok(hash)
+    }
+
+    /// Fixed roles that those of the clinic's own are made of, for a client to choose its pages by.
+    pub(crate) async fn acts_as(&self, tenant: TenantId, roles: &[Role]) -> Result<Vec<Role>> {
+        let bases = medtech_kernel::policy::own::bases(&self.ctx.db, tenant, roles).await?;
+        Ok(bases.into_iter().collect())
     }
 
     fn pepper(&self, tenant: TenantId) -> [u8; 32] {

@@ -164,7 +164,7 @@ pub(crate) fn user(row: &Row) -> Result<User> {
 
 /// `false` when the address is taken.
 pub(crate) async fn insert(tx: &mut Tx, u: &User, password: Option<&str>) -> Result<bool> {
-    let roles: Vec<&str> = u.roles.iter().map(|r| r.name()).collect();
+    let roles: Vec<String> = u.roles.iter().map(ToString::to_string).collect();
     // A row of an older release has the address in a form that does not clash with ours.
     if by_email_in(tx, &u.email).await?.is_some() {
         return Ok(false);

@@ -12,6 +12,7 @@ pub mod glass;
 mod kept;
 pub mod label;
 mod matrix;
+pub mod own;
 mod presence;
 mod seeded;
 mod sight;
@@ -33,7 +34,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     Read,
     Write,

@@ -102,7 +102,7 @@ test("an administrator changes somebody's address: both are told, and the person
   const token = await server.signIn("admin");
   const { body } = await server.api(token, "GET", `/api/identity/users?search=${OLD}`);
   const user = body.users.find((u) => u.email === OLD);
-  const session = await server.signIn("clinician");
+  const session = await server.run("token", "--user", "clinician");
   const page = await person(browser, desktop);
   await page.goto(server.addresses.admin);
   await id(page, "admin-people").or(id(page, "nav-today")).or(id(page, "user-menu")).first().waitFor();

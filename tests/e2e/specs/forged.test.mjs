@@ -71,6 +71,8 @@ const unique = () => randomUUID().slice(0, 8);
 const doors = () => [
   [admin, "POST", "/api/identity/users", () => ({ email: `u${unique()}@forged-fields.test`.replace("forged", "fields"), name: "New", roles: ["clinician"] }), ["/api/identity/users"], (b) => (made.user = b.id)],
   [admin, "PATCH", () => `/api/identity/users/${made.user}`, () => ({ name: `N ${unique()}` }), ["/api/identity/users"]],
+  [admin, "POST", "/api/identity/roles", () => ({ name: `R ${unique()}`, permissions: ["clinician.record.directory.see"] }), ["/api/identity/roles"], (b) => (made.role = b)],
+  [admin, "PUT", () => `/api/identity/roles/${made.role.id}`, () => ({ name: `R ${unique()}`, permissions: ["staff.thing.board.read"], version: made.role.version }), ["/api/identity/roles", "/api/identity/access/rules"], (b) => (made.role = b)],
   [clinician, "PUT", "/api/identity/me/preferences", async () => (await server.api(clinician, "GET", "/api/identity/me/preferences")).body, ["/api/identity/me/preferences", "/api/identity/me"]],
   [clinician, "PUT", "/api/identity/me/profile", async () => ({ name: (await server.api(clinician, "GET", "/api/identity/me/profile")).body.name }), ["/api/identity/me/profile", "/api/identity/me"]],
   [admin, "POST", "/api/identity/clients", () => ({ client_name: `C ${unique()}`, redirect_uris: ["https://app.example/back"], scope: "openid", token_endpoint_auth_method: "none", grant_types: ["authorization_code"] }), ["/api/identity/clients"], (b) => (made.client = b.client_id)],

@@ -355,7 +355,7 @@ impl OAuth {
                     assurance: Assurance::Two,
                     client: Some(client.id.clone()),
                     scopes: Some(scopes.clone()),
-                    patient: None,
+                    ..Limits::default()
                 },
                 idle_ms: None,
             },
@@ -482,6 +482,7 @@ async fn issue(
             client: Some(client.id.clone()),
             scopes: Some(scopes.clone()),
             patient: grant.patient.clone(),
+            ..Limits::default()
         },
         idle_ms: None,
     };

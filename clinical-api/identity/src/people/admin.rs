@@ -61,6 +61,7 @@ impl Identity {
                 Box::pin(async move {
                     let person = store::one_in(tx, id).await?.ok_or_else(unknown_user)?;
                     let before = person.user;
+                    super::own_roles::known_in(tx, new_roles.as_deref().unwrap_or_default()).await?;
                     let linked = |wanted: Option<String>, now: &Option<String>| match wanted {
                         None => now.clone(),
                         Some(id) => Some(id).filter(|id| !id.is_empty()),

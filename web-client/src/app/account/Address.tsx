@@ -7,6 +7,7 @@ import { hub, queries } from '../hub';
 import { Sheet } from '../ui/Sheet';
 import { account, type Profile } from './api';
 import { Part, useAct } from './Part';
+import './account.css';
 
 export function Address({ own }: { own: Profile }) {
   const t = useT();

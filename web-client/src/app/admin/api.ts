@@ -43,6 +43,16 @@ export const people = {
     api.get<{ records: Candidate[] }>(`/api/identity/records?kind=${encodeURIComponent(kind)}&search=${encodeURIComponent(search)}`),
 };
 
+export interface OwnRole { id: string; role: Role; version: number; name: string; permissions: string[]; changed_at: string; changed_by: string; people?: number }
+/** One permission that a role of the clinic's own can have: of a class of the record, or of a kind of everything else. */
+export interface RoleChoice { permission: string; of: Role; class?: string; kind?: string; act: string; breadth?: string }
+export const ownRoles = {
+  list: (api: ApiClient) => api.get<{ roles: OwnRole[]; choices: RoleChoice[] }>('/api/identity/roles'),
+  make: (api: ApiClient, role: { name: string; permissions: string[] }) => api.post<OwnRole>('/api/identity/roles', role),
+  change: (api: ApiClient, role: string, edit: { name: string; permissions: string[]; version: number }) => api.put<OwnRole>(`/api/identity/roles/${id(role)}`, edit),
+  remove: (api: ApiClient, role: string) => api.delete<void>(`/api/identity/roles/${id(role)}`),
+};
+
 export const clinics = {
   current: (api: ApiClient) => api.get<{ slug: string; home: boolean }>('/api/tenants/current'),
   list: (api: ApiClient) => api.get<{ clinics: Clinic[] }>('/api/tenants'),
