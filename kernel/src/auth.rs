@@ -8,16 +8,16 @@ use crate::{
     clock::Millis,
     db::{Db, Row},
     id,
+    policy::own::{self, Narrowed},
     tenant::{self, Status, Tenants},
     vault::{Cell, Field, Sheet},
 };
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
 /// A bundle of permissions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     Admin,
     Clinician,
@@ -26,9 +26,49 @@ pub enum Role {
     /// Someone who came by a visit link: that visit, and nothing else.
     Guest,
     Device,
+    /// One of the clinic's own (see [`crate::policy::own`]), written `own:UUID`. By itself it is none of the others.
+    Own(Uuid),
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(id) => write!(f, "own:{id}"),
+            fixed => f.write_str(fixed.name()),
+        }
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Self::parse(&name).ok_or_else(|| serde::de::Error::custom("no such role"))
+    }
 }
 
 impl Role {
+    /// Its number, of one of the clinic's own.
+    #[must_use]
+    pub fn own(self) -> Option<Uuid> {
+        match self {
+            Self::Own(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Of the clinic's own people, and not of those it cares for.
+    #[must_use]
+    pub fn is_staff(self) -> bool {
+        matches!(self, Self::Admin | Self::Clinician | Self::Staff | Self::Own(_))
+    }
+
+    /// The word for it; those of a clinic's own have one together.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,11 +78,15 @@ impl Role {
             Self::Patient => "patient",
             Self::Guest => "guest",
             Self::Device => "device",
+            Self::Own(_) => "own",
         }
     }
 
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
+        if let Some(id) = name.strip_prefix("own:") {
+            return Uuid::try_parse(id).ok().map(Self::Own);
+        }
         [
             Self::Admin,
             Self::Clinician,
@@ -101,6 +145,8 @@ pub struct Grant {
     /// The token was taken at the machine, by its operator, in the name of the person (or was given to an application in such
     /// a session): the trail says so of all that is done with it.
     pub machine: bool,
+    /// What roles of the clinic's own give, as they are now. Looked up with the session; absent where there are none.
+    pub narrowed: Option<Arc<Narrowed>>,
 }
 
 impl From<Assurance> for Grant {
@@ -262,7 +308,7 @@ impl Sessions {
     pub async fn issue(&self, tx: &mut Tx, new: NewSession) -> Result<(String, Uuid)> {
         let token = format!("mt_{}_{}", tx.tenant(), id::token());
         let (session, now) = (id::uuid_v7(tx.now()), tx.now());
-        let roles: Vec<&str> = new.roles.iter().map(|r| r.name()).collect();
+        let roles: Vec<String> = new.roles.iter().map(ToString::to_string).collect();
         tx.exec(
             ISSUE,
             &[
@@ -346,7 +392,8 @@ impl Sessions {
                 "Your session has ended. Please sign in again.",
             ));
         }
-        Ok((principal(tenant, &row, 13)?, seen))
+        let who = own::resolved(&self.db, principal(tenant, &row, 13)?).await?;
+        Ok((who, seen))
     }
 
     /// The sessions of a subject that still stand, the last seen first.
@@ -377,7 +424,11 @@ impl Sessions {
         }
         let args = [subject.into(), self.clock.now_ms().into()];
         let rows = self.db.query(tenant, STANDING, &args).await?;
-        rows.iter().map(|row| principal(tenant, row, 10)).collect()
+        let mut standing = Vec::with_capacity(rows.len());
+        for row in &rows {
+            standing.push(own::resolved(&self.db, principal(tenant, row, 10)?).await?);
+        }
+        Ok(standing)
     }
 
     /// Their owner proved themselves again in this session, with this assurance.
@@ -468,5 +519,6 @@ fn grant(row: &Row, at: usize, machine: usize) -> Result<Grant> {
         scopes: row.opt_text(at + 2)?.map(str::to_owned),
         patient: row.opt_text(at + 3)?.map(str::to_owned),
         machine: row.i64(machine)? > 0,
+        narrowed: None,
     })
 }

@@ -90,6 +90,11 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         module: "kernel",
+        number: 11,
+        sql: db::Script::Both(include_str!("../migrations/0011_own_roles.sql")),
+    },
+    Migration {
+        module: "kernel",
         number: 12,
         sql: db::Script::Both(include_str!("../migrations/0012_acme.sql")),
     },

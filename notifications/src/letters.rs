@@ -33,14 +33,24 @@ pub(crate) enum AccountLetter {
     PasswordReset,
     SecurityChanged,
     Invitation,
+    AddressConfirm,
+    AddressTaken,
+    AddressAsked,
+    AddressChanged,
+    AddressMoved,
 }
 
-const ALL: [AccountLetter; 5] = [
+const ALL: [AccountLetter; 10] = [
     AccountLetter::SignInLink,
     AccountLetter::SignInLinkRefused,
     AccountLetter::PasswordReset,
     AccountLetter::SecurityChanged,
     AccountLetter::Invitation,
+    AccountLetter::AddressConfirm,
+    AccountLetter::AddressTaken,
+    AccountLetter::AddressAsked,
+    AccountLetter::AddressChanged,
+    AccountLetter::AddressMoved,
 ];
 
 impl AccountLetter {
@@ -51,6 +61,11 @@ impl AccountLetter {
             Self::PasswordReset => "password_reset",
             Self::SecurityChanged => "security_changed",
             Self::Invitation => "invitation",
+            Self::AddressConfirm => "address_confirm",
+            Self::AddressTaken => "address_taken",
+            Self::AddressAsked => "address_asked",
+            Self::AddressChanged => "address_changed",
+            Self::AddressMoved => "address_moved",
         }
     }
 
@@ -183,6 +198,106 @@ impl AccountLetter {
                 "Your access",
                 "you have been invited to come in. Open this link to choose how you will sign in:",
                 "If you did not expect this message, do nothing: without the link nobody gets in.",
+            ),
+            (Self::AddressConfirm, "de") => (
+                "Ihre neue E-Mail-Adresse",
+                "mit diesem Link wird dies die Adresse Ihres Kontos. Er gilt zehn Minuten, einmal, und nur in dem Browser, in dem Sie die Änderung begonnen haben:",
+                "Sie haben das nicht begonnen? Dann ist nichts zu tun: ohne den Link ändert sich nichts.",
+            ),
+            (Self::AddressConfirm, "es") => (
+                "Su nueva dirección de correo",
+                "con este enlace esta pasa a ser la dirección de su cuenta. Sirve diez minutos, una vez, y solo en el navegador en que empezó el cambio:",
+                "¿No lo ha empezado usted? No tiene que hacer nada: sin el enlace no cambia nada.",
+            ),
+            (Self::AddressConfirm, "fr") => (
+                "Votre nouvelle adresse e-mail",
+                "ce lien fait de cette adresse celle de votre compte. Il est valable dix minutes, une fois, et seulement dans le navigateur où vous avez commencé le changement :",
+                "Ce n'était pas vous ? Il n'y a rien à faire : sans le lien, rien ne change.",
+            ),
+            (Self::AddressConfirm, _) => (
+                "Your new e-mail address",
+                "this link makes this the address of your account. It works for ten minutes, once, and only in the browser where you began the change:",
+                "You did not begin it? Then there is nothing to do: without the link nothing changes.",
+            ),
+            (Self::AddressTaken, "de") => (
+                "Ihre E-Mail-Adresse",
+                "jemand wollte diese Adresse für ein anderes Konto. Sie ist bereits die Ihres Kontos, und nichts hat sich geändert:",
+                "Waren Sie es nicht? Dann ist nichts zu tun.",
+            ),
+            (Self::AddressTaken, "es") => (
+                "Su dirección de correo",
+                "alguien quiso esta dirección para otra cuenta. Ya es la de su cuenta, y nada ha cambiado:",
+                "¿No ha sido usted? No tiene que hacer nada.",
+            ),
+            (Self::AddressTaken, "fr") => (
+                "Votre adresse e-mail",
+                "quelqu'un voulait cette adresse pour un autre compte. Elle est déjà celle du vôtre, et rien n'a changé :",
+                "Ce n'était pas vous ? Il n'y a rien à faire.",
+            ),
+            (Self::AddressTaken, _) => (
+                "Your e-mail address",
+                "somebody wanted this address for another account. It is your account's already, and nothing has changed:",
+                "It was not you? Then there is nothing to do.",
+            ),
+            (Self::AddressAsked, "de") => (
+                "Eine andere E-Mail-Adresse für Ihr Konto",
+                "für Ihr Konto wurde eine andere E-Mail-Adresse angegeben. Noch gilt diese. Waren Sie es nicht, dann nehmen Sie es hier zurück; alle Sitzungen enden dann:",
+                "Waren Sie es? Dann ist hier nichts zu tun.",
+            ),
+            (Self::AddressAsked, "es") => (
+                "Otra dirección de correo para su cuenta",
+                "se ha indicado otra dirección de correo para su cuenta. Todavía vale esta. Si no ha sido usted, anúlelo aquí; entonces terminan todas las sesiones:",
+                "¿Ha sido usted? Aquí no tiene que hacer nada.",
+            ),
+            (Self::AddressAsked, "fr") => (
+                "Une autre adresse e-mail pour votre compte",
+                "une autre adresse e-mail a été indiquée pour votre compte. Celle-ci vaut encore. Si ce n'était pas vous, annulez ici ; toutes les sessions prendront fin :",
+                "C'était vous ? Il n'y a rien à faire ici.",
+            ),
+            (Self::AddressAsked, _) => (
+                "Another e-mail address for your account",
+                "another e-mail address was given for your account. This one still holds. If it was not you, take it back here; every session then ends:",
+                "It was you? Then there is nothing to do here.",
+            ),
+            (Self::AddressChanged, "de") => (
+                "Ihre E-Mail-Adresse wurde geändert",
+                "Ihr Konto hat jetzt eine andere E-Mail-Adresse als diese. Waren Sie es nicht, dann nehmen Sie es innerhalb von drei Tagen hier zurück; alle Sitzungen enden dann:",
+                "Waren Sie es? Dann ist nichts zu tun.",
+            ),
+            (Self::AddressChanged, "es") => (
+                "Su dirección de correo ha cambiado",
+                "su cuenta tiene ahora otra dirección de correo. Si no ha sido usted, anúlelo aquí en un plazo de tres días; entonces terminan todas las sesiones:",
+                "¿Ha sido usted? No tiene que hacer nada.",
+            ),
+            (Self::AddressChanged, "fr") => (
+                "Votre adresse e-mail a été changée",
+                "votre compte a maintenant une autre adresse e-mail que celle-ci. Si ce n'était pas vous, annulez ici dans les trois jours ; toutes les sessions prendront fin :",
+                "C'était vous ? Il n'y a rien à faire.",
+            ),
+            (Self::AddressChanged, _) => (
+                "Your e-mail address was changed",
+                "your account now has another e-mail address than this one. If it was not you, take it back here within three days; every session then ends:",
+                "It was you? Then there is nothing to do.",
+            ),
+            (Self::AddressMoved, "de") => (
+                "Ihre Klinik hat Ihre E-Mail-Adresse geändert",
+                "Ihre Klinik hat die E-Mail-Adresse Ihres Kontos geändert. Die alte und die neue bekommen diese Nachricht; mit der neuen melden Sie sich an:",
+                "Sie haben das nicht erwartet? Dann melden Sie sich bitte sofort bei Ihrer Klinik.",
+            ),
+            (Self::AddressMoved, "es") => (
+                "Su clínica ha cambiado su dirección de correo",
+                "su clínica ha cambiado la dirección de correo de su cuenta. Este mensaje va a la anterior y a la nueva; con la nueva inicia sesión:",
+                "¿No lo esperaba? Avise enseguida a su clínica.",
+            ),
+            (Self::AddressMoved, "fr") => (
+                "Votre clinique a changé votre adresse e-mail",
+                "votre clinique a changé l'adresse e-mail de votre compte. L'ancienne et la nouvelle reçoivent ce message ; vous vous connectez avec la nouvelle :",
+                "Vous ne vous y attendiez pas ? Prévenez tout de suite votre clinique.",
+            ),
+            (Self::AddressMoved, _) => (
+                "Your clinic changed your e-mail address",
+                "your clinic changed the e-mail address of your account. The old one and the new one get this message; you sign in with the new one:",
+                "You did not expect it? Then please tell your clinic at once.",
             ),
         }
     }

@@ -125,7 +125,7 @@ impl House {
             client: Some("app".into()),
             scopes: Some(scopes.into()),
             patient: patient.map(str::to_owned),
-            machine: false,
+            ..Grant::default()
         };
         Ok(self.doctor.with_token(&token(w, subject, roles, grant).await?))
     }

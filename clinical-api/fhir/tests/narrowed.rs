@@ -73,7 +73,7 @@ impl House {
                 client: Some("app".into()),
                 scopes: Some(scopes.into()),
                 patient: Some("near".into()),
-                machine: false,
+                ..Grant::default()
             },
             idle_ms: None,
         };

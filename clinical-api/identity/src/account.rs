@@ -13,7 +13,7 @@ use axum::{
 use http::StatusCode;
 use medtech_kernel::{
     Error, Result,
-    auth::{Assurance, FRESH, Principal, Role},
+    auth::{Assurance, FRESH, Principal},
     clock::serde_rfc3339,
     http::{Body, TenantCtx},
     policy::Action,
@@ -55,10 +55,7 @@ async fn security(
 ) -> Result<Json<Security>> {
     let user = identity.owner(&who, Action::Read, "credential").await?;
     let s = standing::standing(&identity.ctx.db, who.tenant, user).await?;
-    let staff = who
-        .roles
-        .iter()
-        .any(|r| matches!(r, Role::Admin | Role::Clinician | Role::Staff));
+    let staff = who.roles.iter().any(|r| r.is_staff());
     Ok(Json(Security {
         password: s.password,
         passkeys: s.passkeys,

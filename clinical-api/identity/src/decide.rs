@@ -7,7 +7,7 @@ use medtech_kernel::{
     audit::{self, Entry},
     auth::{Assurance, Grant, Principal},
     http::{Body, require},
-    policy::{Action, Class, Matrix, Obligation, Reach, Resource, Sight, Trace, View},
+    policy::{Action, Class, Matrix, Obligation, Reach, Resource, Sight, Trace, View, own},
     scope::Letter,
 };
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,7 @@ pub(crate) async fn decide(
         }),
         proved_at: 0,
     };
+    let subject = own::resolved(&ctx.db, subject).await?;
     let decision = match (ask.action, ask.resource) {
         (Some(action), Some(what)) => {
             let unknown =
@@ -187,5 +188,6 @@ pub(crate) async fn decide(
 /// `GET /access/rules`: what each role may do, as the policy's own tables have it. For administrators.
 pub(crate) async fn rules(State(identity): State<Arc<Identity>>, who: Principal) -> Result<Json<Matrix>> {
     require(&identity.ctx, &who, Action::Read, "policy", "*").await?;
-    Ok(Json(medtech_kernel::policy::matrix()))
+    let own = own::all(&identity.ctx.db, who.tenant).await?;
+    Ok(Json(medtech_kernel::policy::matrix().with(&own)))
 }

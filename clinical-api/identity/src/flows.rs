@@ -20,7 +20,7 @@ use totp_rs::{Builder, Secret};
 
 const NORTH: &str = "north.localhost";
 
-async fn post(app: &Router, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
+pub(crate) async fn post(app: &Router, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
     let (status, body) = call(app, "POST", NORTH, path, token, Some(body)).await;
     (status.as_u16(), body)
 }
@@ -40,7 +40,7 @@ async fn password(app: &Router, email: &str) -> (u16, Value) {
 }
 
 /// Signs in by password and adds one-time codes: (token, secret).
-async fn with_codes(w: &World, app: &Router, email: &str) -> (String, String) {
+pub(crate) async fn with_codes(w: &World, app: &Router, email: &str) -> (String, String) {
     let (_, first) = password(app, email).await;
     let token = first["access_token"].as_str().unwrap().to_owned();
     let (_, started) = post(app, "/totp/start", Some(&token), json!({})).await;
@@ -237,7 +237,7 @@ async fn recovery_codes_are_shown_once_and_good_once() {
 }
 
 /// The events that were recorded for a group, with their bodies; they are taken.
-async fn taken(w: &World, group: &'static str) -> Result<Vec<(String, Value)>> {
+pub(crate) async fn taken(w: &World, group: &'static str) -> Result<Vec<(String, Value)>> {
     let events = w.ctx.bus.waiting(w.north.id, group).await?;
     w.ctx
         .db
@@ -259,7 +259,7 @@ impl BirthDates for Born {
     }
 }
 
-fn patient(email: &str, id: &str) -> NewUser {
+pub(crate) fn patient(email: &str, id: &str) -> NewUser {
     NewUser {
         roles: vec![Role::Patient],
         practitioner: None,
@@ -279,6 +279,6 @@ async fn mailed(w: &World, identity: &Identity, app: &Router, email: &str, brows
     Ok(taken(w, "mail").await?.into_iter().map(|(_, body)| body).collect())
 }
 
-fn link_of(mail: &Value) -> String {
+pub(crate) fn link_of(mail: &Value) -> String {
     mail["path"].as_str().unwrap().split_once('#').unwrap().1.to_owned()
 }

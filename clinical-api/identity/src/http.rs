@@ -1,7 +1,7 @@
 //! The doors of identity: sign in, by password or by link; who am I; sign out.
 
 use crate::{
-    Identity, Opened, User, access_log, account,
+    Identity, Opened, User, access_log, account, address,
     caller::Caller,
     decide, device_key, forgotten, links, passkeys, people, sessions,
     sign_in::{Proof, Step, Ticket},
@@ -35,6 +35,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .merge(sessions::routes())
         .merge(step_up::routes())
         .merge(account::routes())
+        .merge(address::routes())
         .route("/me", get(me))
         .route("/me/access-log", get(access_log::mine))
         .route("/me/device-key", get(device_key::mine))
@@ -44,6 +45,7 @@ pub(crate) fn routes(identity: Arc<Identity>) -> Router {
         .route("/access/rules", get(decide::rules))
         .route("/sign-out", post(sign_out))
         .merge(people::routes())
+        .merge(people::role_routes())
         .with_state(identity)
         .merge(applications)
 }
@@ -59,6 +61,9 @@ struct Who {
     id: Uuid,
     name: String,
     roles: Vec<Role>,
+    /// Fixed roles that those of the clinic's own are made of: which pages are for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    acts_as: Vec<Role>,
     #[serde(skip_serializing_if = "Option::is_none")]
     practitioner_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +76,7 @@ impl From<User> for Who {
             id: u.id,
             name: u.name,
             roles: u.roles,
+            acts_as: Vec::new(),
             practitioner_id: u.practitioner,
             patient_id: u.patient,
         }
@@ -90,7 +96,10 @@ impl From<Opened> for SignedIn {
         Self {
             access_token: opened.token,
             expires_at: rfc3339(opened.expires_at),
-            user: opened.user.into(),
+            user: Who {
+                acts_as: opened.acts_as,
+                ..opened.user.into()
+            },
             assurance: opened.assurance,
         }
     }
@@ -198,16 +207,16 @@ async fn me(State(identity): State<Arc<Identity>>, TenantCtx(tenant): TenantCtx,
             .filter(|u| u.active),
         false => None,
     };
-    let staff = who
-        .roles
-        .iter()
-        .any(|r| matches!(r, Role::Admin | Role::Clinician | Role::Staff));
+    let staff = who.roles.iter().any(|r| r.is_staff());
     let session = Session {
         assurance: who.grant.assurance,
         idle_minutes: Some(tenant.settings.idle_minutes).filter(|minutes| staff && *minutes > 0),
     };
     let user = match user {
-        Some(user) => user.into(),
+        Some(user) => Who {
+            acts_as: identity.acts_as(tenant.id, &user.roles).await?,
+            ..user.into()
+        },
         None if who.subject.starts_with("user:") => {
             return Err(Error::unauthorized(
                 "identity.user_gone",
@@ -219,6 +228,7 @@ async fn me(State(identity): State<Arc<Identity>>, TenantCtx(tenant): TenantCtx,
             id,
             name: who.name.to_string(),
             roles: who.roles,
+            acts_as: Vec::new(),
             practitioner_id: None,
             patient_id: None,
         },

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod account;
+mod address;
 mod agent;
 mod breached;
 mod caller;
@@ -86,6 +87,8 @@ pub(crate) struct Opened {
     pub expires_at: Millis,
     pub user: User,
     pub assurance: Assurance,
+    /// See [`Identity::acts_as`].
+    pub acts_as: Vec<Role>,
 }
 
 /// Body of `user.changed`.
@@ -253,6 +256,12 @@ impl Identity {
         Ok(hash)
     }
 
+    /// Fixed roles that those of the clinic's own are made of, for a client to choose its pages by.
+    pub(crate) async fn acts_as(&self, tenant: TenantId, roles: &[Role]) -> Result<Vec<Role>> {
+        let bases = medtech_kernel::policy::own::bases(&self.ctx.db, tenant, roles).await?;
+        Ok(bases.into_iter().collect())
+    }
+
     fn pepper(&self, tenant: TenantId) -> [u8; 32] {
         self.ctx.root.derive("identity password pepper 1", tenant)
     }
@@ -270,12 +279,13 @@ impl Module for Identity {
     }
 
     fn consumes() -> &'static [&'static str] {
-        &[links::REQUESTED]
+        &[links::REQUESTED, address::REQUESTED]
     }
 
     async fn on_event(&self, event: Event) -> Result<()> {
         match &*event.kind {
             links::REQUESTED => self.link_requested(event).await,
+            address::REQUESTED => self.address_requested(event).await,
             _ => Err(Error::internal(
                 "identity.event",
                 "an event of a kind that was not asked for",

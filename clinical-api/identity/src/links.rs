@@ -78,12 +78,7 @@ pub(crate) async fn ask(
     body: Asked,
     forgotten: bool,
 ) -> Result<StatusCode> {
-    if URL_SAFE_NO_PAD.decode(&body.browser).map(|b| b.len()) != Ok(32) {
-        return Err(Error::bad(
-            "link.browser",
-            "The browser's secret is 32 bytes in base64url.",
-        ));
-    }
+    let browser = browser_hash(&body.browser)?;
     let email = body.email.trim().to_lowercase();
     if email.is_empty() || email.len() > 254 {
         return Err(Error::unprocessable("identity.email", "This is not an e-mail address."));
@@ -95,7 +90,7 @@ pub(crate) async fn ask(
         .unwrap_or_default();
     let origin = Site::of(&identity.ctx, tenant, host).and_then(|site| site.origins.into_iter().next());
     let asked = Requested {
-        browser: URL_SAFE_NO_PAD.encode(id::sha256(body.browser.as_bytes())),
+        browser: URL_SAFE_NO_PAD.encode(browser),
         email,
         origin,
         forgotten,
@@ -135,6 +130,17 @@ async fn exchange(
     Body(body): Body<Exchange>,
 ) -> Result<crate::http::Secret<crate::http::SignedIn>> {
     identity.exchange(tenant.id, body, caller).await.map(signed_in)
+}
+
+/// What is kept of the secret of a browser that a link is bound to.
+pub(crate) fn browser_hash(secret: &str) -> Result<[u8; 32]> {
+    if URL_SAFE_NO_PAD.decode(secret).map(|b| b.len()) != Ok(32) {
+        return Err(Error::bad(
+            "link.browser",
+            "The browser's secret is 32 bytes in base64url.",
+        ));
+    }
+    Ok(id::sha256(secret.as_bytes()))
 }
 
 pub(crate) fn other_browser() -> Error {

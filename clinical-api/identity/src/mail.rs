@@ -22,6 +22,16 @@ pub(crate) enum Letter {
     SecurityChanged,
     /// Carries the path of the link by which somebody comes in for the first time.
     Invitation,
+    /// To a new address: carries the path of the link that proves it.
+    AddressConfirm,
+    /// To whose address it is already: somebody wanted it for their account.
+    AddressTaken,
+    /// To the address of now: another one was asked for. Carries the path that takes it back.
+    AddressAsked,
+    /// To the address of before: it is another one now. Carries the path that takes it back.
+    AddressChanged,
+    /// To both: an administrator changed it.
+    AddressMoved,
 }
 
 /// Body of `account.mail`, whose key is the subject.

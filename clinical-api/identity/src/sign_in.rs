@@ -11,8 +11,9 @@ use crate::{
 };
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
-    auth::{Assurance, Grant, NewSession, Principal, Role},
+    auth::{Assurance, Grant, NewSession, Principal},
     clock::Millis,
+    policy::own,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -58,10 +59,7 @@ impl Identity {
         let assurance = grant.assurance;
         audited(tx, &user.subject(), "execute", "sign-in", "success", how).await?;
         let tenant = self.ctx.tenants.by_id(tx.tenant());
-        let staff = user
-            .roles
-            .iter()
-            .any(|r| matches!(r, Role::Admin | Role::Clinician | Role::Staff));
+        let staff = user.roles.iter().any(|r| r.is_staff());
         let idle_ms = tenant
             .filter(|_| staff)
             .map(|t| Millis::from(t.settings.idle_minutes) * 60_000)
@@ -92,6 +90,7 @@ impl Identity {
             token,
             session,
             expires_at: tx.now() + SESSION,
+            acts_as: own::bases_in(tx, &user.roles).await?.into_iter().collect(),
             user,
             assurance,
         })

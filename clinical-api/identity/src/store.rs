@@ -61,6 +61,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         number: 10,
         sql: Script::Both(include_str!("../migrations/0010_recovery.sql")),
     },
+    Migration {
+        module: "identity",
+        number: 11,
+        sql: Script::Both(include_str!("../migrations/0011_address.sql")),
+    },
 ];
 
 /// What names a person, or their devices.
@@ -71,6 +76,7 @@ pub const SHEETS: &[Sheet] = &[
         cells: &[Cell::Sealed(NAME), Cell::Blind(EMAIL, Some(EMAIL_SHOWN))],
     },
     crate::people::store::SHEET,
+    crate::address::store::SHEET,
     crate::passkeys::store::SHEET,
     crate::sso::store::SHEET,
 ];
@@ -158,7 +164,7 @@ pub(crate) fn user(row: &Row) -> Result<User> {
 
 /// `false` when the address is taken.
 pub(crate) async fn insert(tx: &mut Tx, u: &User, password: Option<&str>) -> Result<bool> {
-    let roles: Vec<&str> = u.roles.iter().map(|r| r.name()).collect();
+    let roles: Vec<String> = u.roles.iter().map(ToString::to_string).collect();
     // A row of an older release has the address in a form that does not clash with ours.
     if by_email_in(tx, &u.email).await?.is_some() {
         return Ok(false);
@@ -306,8 +312,9 @@ pub(crate) async fn right_try(tx: &mut Tx, hash: [u8; 32]) -> Result<()> {
     tx.exec(RIGHT_TRY, &[hash.into()]).await.map(drop)
 }
 
-/// Nothing that was mailed to this person before opens anything any more.
+/// Nothing that was mailed to this person before opens anything any more; what takes a new address back does.
 pub(crate) async fn burn_links(tx: &mut Tx, user: Uuid) -> Result<()> {
+    crate::address::store::end_open(tx, user).await?;
     tx.exec(BURN_LINKS, &[user.into()]).await.map(drop)
 }
 

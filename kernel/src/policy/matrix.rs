@@ -3,6 +3,7 @@
 
 use super::{
     Action, Class, Resource, label,
+    own::{self, OwnRole, What},
     table::{self, BUNDLES, Breadth, Fields, HIDDEN, KINDS, OWN, OWN_LETTERS, OWN_WRITES, Rule, STAFF_WRITES},
 };
 use crate::{
@@ -34,7 +35,10 @@ pub struct Matrix {
 
 #[derive(Debug, Serialize)]
 pub struct OfRole {
-    pub role: &'static str,
+    pub role: String,
+    /// What the clinic calls it, of one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// By class of FHIR types.
     pub records: Vec<Grant>,
     /// By kind of everything else.
@@ -101,6 +105,40 @@ pub fn matrix() -> Matrix {
     }
 }
 
+impl Matrix {
+    /// With the roles of a clinic's own, each as the parts of fixed roles that it is made of.
+    #[must_use]
+    pub fn with(mut self, own: &[OwnRole]) -> Self {
+        self.roles.extend(own.iter().map(of_own));
+        self
+    }
+}
+
+fn of_own(role: &OwnRole) -> OfRole {
+    let mut out = OfRole {
+        role: Role::Own(role.id).to_string(),
+        name: Some(role.name.clone()),
+        records: Vec::new(),
+        things: Vec::new(),
+        writes: Vec::new(),
+    };
+    for p in &role.permissions {
+        match p.what {
+            What::Record(class, step) => out.records.push(Grant {
+                class: class.name(),
+                letters: step.letters(),
+                breadth: own::breadth(p.of, p.what).unwrap_or_default(),
+            }),
+            What::Thing(kind, action) => out.things.extend(thing(p.of, kind, action)),
+        }
+    }
+    // The front desk's limits go with its permissions.
+    if role.permissions.iter().any(|p| p.of == Role::Staff) {
+        out.writes = of_role(Role::Staff).writes;
+    }
+    out
+}
+
 fn of_role(role: Role) -> OfRole {
     let mut records: Vec<Grant> = BUNDLES
         .iter()
@@ -138,7 +176,8 @@ fn of_role(role: Role) -> OfRole {
         }
     }
     OfRole {
-        role: role.name(),
+        role: role.name().to_owned(),
+        name: None,
         records,
         things,
         writes: limits

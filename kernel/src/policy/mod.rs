@@ -13,6 +13,7 @@ mod kept;
 pub mod label;
 mod matrix;
 mod merge;
+pub mod own;
 mod presence;
 mod seeded;
 mod sight;
@@ -34,7 +35,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     Read,
     Write,

@@ -23,7 +23,7 @@ pub const COLLEAGUE: &str = "colleague";
 fn is_staff(who: &Principal) -> bool {
     [Role::Clinician, Role::Admin, Role::Staff]
         .into_iter()
-        .any(|r| who.has(r))
+        .any(|r| who.acts_as(r))
 }
 
 impl Policy {

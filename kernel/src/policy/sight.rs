@@ -217,7 +217,7 @@ impl Sight {
         self.broken.contains(patient)
             && !self.own.contains(patient)
             && !self.proxied.contains(patient)
-            && !(self.who.has(Role::Clinician) && (!self.relationship_required || self.treated.contains(patient)))
+            && !(self.who.acts_as(Role::Clinician) && (!self.relationship_required || self.treated.contains(patient)))
     }
 
     /// Is it the relationship alone that is missing? Then the glass may be broken.
@@ -229,7 +229,7 @@ impl Sight {
     /// A clinician who registers a patient treats them from then on.
     #[must_use]
     pub fn treats_whom_they_register(&self) -> bool {
-        self.who.has(Role::Clinician) && !self.who.has(Role::Staff)
+        self.who.acts_as(Role::Clinician) && !self.who.acts_as(Role::Staff)
     }
 
     /// What of a FHIR type may be reached by this letter.
@@ -331,6 +331,13 @@ impl Sight {
         Some((limit, narrowed))
     }
 
+    /// How far each of their roles reaches with this letter, where they have it of that role.
+    fn breadths(&self, class: Class, letter: Letter) -> impl Iterator<Item = (Role, Breadth)> {
+        let given = move |role: &Role| self.who.may_record(*role, class, letter);
+        let each = move |role| table::breadths(role, class, letter).map(move |b| (role, b));
+        self.who.held().filter(given).flat_map(each)
+    }
+
     fn by_role(&self, kind: &str, class: Class, letter: Letter) -> View {
         let mut view = View::nothing("policy.denied");
         if self.is_system() {
@@ -339,7 +346,7 @@ impl Sight {
         }
         let mut outline = false;
         let mut patients = Patients::new();
-        for breadth in self.who.roles.iter().flat_map(|r| table::breadths(*r, class, letter)) {
+        for breadth in self.breadths(class, letter).map(|(_, b)| b) {
             match breadth {
                 Breadth::All => view.reach.push(Reach::Everything),
                 Breadth::Outline => outline = true,
@@ -392,22 +399,20 @@ impl Sight {
             return None;
         }
         let mut limit = None;
-        for role in &self.who.roles {
-            for breadth in table::breadths(*role, class, letter) {
-                let reached = match breadth {
-                    Breadth::All | Breadth::Outline => true,
-                    Breadth::Treated if !self.relationship_required => true,
-                    Breadth::Treated => patients
-                        .iter()
-                        .all(|p| self.treated.contains(p) || self.broken.contains(p)),
-                    Breadth::Broken => patients.iter().all(|p| self.broken.contains(p)),
-                };
-                match (reached, *role == Role::Staff) {
-                    // A role without a limit, for this patient: no element is closed.
-                    (true, false) => return None,
-                    (true, true) => limit = limit.or(desk),
-                    (false, _) => {}
-                }
+        for (role, breadth) in self.breadths(class, letter) {
+            let reached = match breadth {
+                Breadth::All | Breadth::Outline => true,
+                Breadth::Treated if !self.relationship_required => true,
+                Breadth::Treated => patients
+                    .iter()
+                    .all(|p| self.treated.contains(p) || self.broken.contains(p)),
+                Breadth::Broken => patients.iter().all(|p| self.broken.contains(p)),
+            };
+            match (reached, role == Role::Staff) {
+                // A role without a limit, for this patient: no element is closed.
+                (true, false) => return None,
+                (true, true) => limit = limit.or(desk),
+                (false, _) => {}
             }
         }
         let mine = |p: &String| self.own.contains(p) || self.proxied.contains(p);
@@ -471,7 +476,7 @@ impl Sight {
         }
         let mut open: Patients = self.own.iter().chain(&self.broken).cloned().collect();
         let mut related = open.clone();
-        if self.who.has(Role::Clinician) {
+        if self.who.acts_as(Role::Clinician) {
             related.extend(self.treated.iter().cloned());
         }
         let mut some: Vec<(Vec<String>, String)> = Vec::new();

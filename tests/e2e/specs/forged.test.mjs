@@ -71,6 +71,8 @@ const unique = () => randomUUID().slice(0, 8);
 const doors = () => [
   [admin, "POST", "/api/identity/users", () => ({ email: `u${unique()}@forged-fields.test`.replace("forged", "fields"), name: "New", roles: ["clinician"] }), ["/api/identity/users"], (b) => (made.user = b.id)],
   [admin, "PATCH", () => `/api/identity/users/${made.user}`, () => ({ name: `N ${unique()}` }), ["/api/identity/users"]],
+  [admin, "POST", "/api/identity/roles", () => ({ name: `R ${unique()}`, permissions: ["clinician.record.directory.see"] }), ["/api/identity/roles"], (b) => (made.role = b)],
+  [admin, "PUT", () => `/api/identity/roles/${made.role.id}`, () => ({ name: `R ${unique()}`, permissions: ["staff.thing.board.read"], version: made.role.version }), ["/api/identity/roles", "/api/identity/access/rules"], (b) => (made.role = b)],
   [clinician, "PUT", "/api/identity/me/preferences", async () => (await server.api(clinician, "GET", "/api/identity/me/preferences")).body, ["/api/identity/me/preferences", "/api/identity/me"]],
   [clinician, "PUT", "/api/identity/me/profile", async () => ({ name: (await server.api(clinician, "GET", "/api/identity/me/profile")).body.name }), ["/api/identity/me/profile", "/api/identity/me"]],
   [admin, "POST", "/api/identity/clients", () => ({ client_name: `C ${unique()}`, redirect_uris: ["https://app.example/back"], scope: "openid", token_endpoint_auth_method: "none", grant_types: ["authorization_code"] }), ["/api/identity/clients"], (b) => (made.client = b.client_id)],
@@ -84,6 +86,7 @@ const doors = () => [
   [null, "POST", "/api/identity/links/request", () => ({ email: "nobody@fields.test", browser }), ["/api/identity/users", "/api/identity/sessions"]],
   [null, "POST", "/api/identity/password/forgotten", () => ({ email: "nobody@fields.test", browser }), ["/api/identity/users", "/api/identity/sessions"]],
   [null, "POST", "/api/identity/links/exchange", () => ({ link: server.addresses.clinician.split("#")[1] }), ["/api/identity/me", "/api/identity/sessions"]],
+  [clinician, "POST", "/api/identity/me/email", () => ({ email: `e${unique()}@fields.test`, browser }), ["/api/identity/me/profile", "/api/identity/users"]],
   [clinician, "POST", "/api/identity/me/password", () => ({ ...(made.password && { current: made.password }), new: (made.password = `a calm river ${unique()}`) }), ["/api/identity/me", "/api/identity/sessions"]],
   [null, "POST", "/api/identity/sign-in", () => ({ email: "marsh@harbour.example", password: made.password }), ["/api/identity/me", "/api/identity/sessions"], (b) => (made.token = b.access_token)],
   // The token changes with each proof.

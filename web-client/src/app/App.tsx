@@ -6,6 +6,7 @@ import { hint, wanted } from '../core/session/session';
 import { hub, queries } from './hub';
 import { NotFound } from './shell/NotFound';
 import { Shell } from './shell/Shell';
+import { AddressConfirm, AddressUndo } from './signin/AddressLink';
 import { Enter } from './signin/Enter';
 import { SignIn } from './signin/SignIn';
 import { SsoReturn } from './signin/SsoReturn';
@@ -22,6 +23,8 @@ const signIn = createRoute({
   },
 });
 const enter = createRoute({ getParentRoute: () => root, path: '/enter', component: Enter });
+const addressConfirm = createRoute({ getParentRoute: () => root, path: '/address/confirm', component: AddressConfirm });
+const addressUndo = createRoute({ getParentRoute: () => root, path: '/address/undo', component: AddressUndo });
 const ssoReturn = createRoute({ getParentRoute: () => root, path: '/sso', component: SsoReturn });
 /** Before anything behind the door: signed in, or first to the door and back here. */
 function signedIn() {
@@ -75,7 +78,7 @@ const welcome = createRoute({ getParentRoute: () => app, path: '/account/welcome
 const visit = createRoute({ getParentRoute: () => app, path: '/visit/$id', component: lazyRouteComponent(() => import('./consult/ConsultPage'), 'ConsultPage') });
 
 const screens = [index, today, queue, board, audit, access, clients, people, roles, clinics, settings, data, security, profile, preferences, privacy, welcome, visit];
-const router = createRouter({ routeTree: root.addChildren([signIn, enter, ssoReturn, authorize, silent, app.addChildren(screens)]), defaultPreload: 'intent' });
+const router = createRouter({ routeTree: root.addChildren([signIn, enter, addressConfirm, addressUndo, ssoReturn, authorize, silent, app.addChildren(screens)]), defaultPreload: 'intent' });
 
 declare module '@tanstack/react-router' {
   interface Register { router: typeof router }

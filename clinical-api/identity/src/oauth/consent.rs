@@ -13,7 +13,7 @@ use axum::{
 };
 use medtech_kernel::{
     Error, Result,
-    auth::{Principal, Role},
+    auth::Principal,
     clock::{Millis, rfc3339},
     http::Body,
     id,
@@ -239,7 +239,7 @@ impl OAuth {
 
     /// For people who are patients: themselves, and those they may act for. `None` for people of the clinic.
     async fn own_patients(&self, who: &Principal) -> Result<Option<Vec<String>>> {
-        if [Role::Admin, Role::Clinician, Role::Staff].iter().any(|r| who.has(*r)) {
+        if who.roles.iter().any(|r| r.is_staff()) {
             return Ok(None);
         }
         let mut all = Vec::new();

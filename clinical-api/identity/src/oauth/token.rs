@@ -487,6 +487,7 @@ async fn issue(
             scopes: Some(scopes.clone()),
             patient: grant.patient.clone(),
             machine,
+            ..Limits::default()
         },
         idle_ms: None,
     };

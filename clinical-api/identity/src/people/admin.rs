@@ -2,7 +2,7 @@
 //! same transaction, and with them their sockets and media.
 
 use super::{Standing, name, roles, store, words};
-use crate::{Identity, User, audited, unknown_user};
+use crate::{Identity, User, audited, mail::Letter, unknown_user};
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
     auth::{Principal, Role},
@@ -16,6 +16,7 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Edit {
     pub(crate) name: Option<String>,
+    pub(crate) email: Option<String>,
     pub(crate) roles: Option<Vec<Role>>,
     pub(crate) practitioner_id: Option<String>,
     pub(crate) patient_id: Option<String>,
@@ -35,10 +36,17 @@ impl Identity {
     /// Changes name, roles, and who the person is in the record. New roles end the sessions that carry the old ones.
     pub(crate) async fn edit(&self, who: &Principal, id: Uuid, edit: Edit) -> Result<store::Person> {
         // Who may act for whom is as good as a key: both ask for a fresh proof.
-        if edit.roles.is_some() || edit.practitioner_id.is_some() || edit.patient_id.is_some() {
+        if edit.email.is_some() || edit.roles.is_some() || edit.practitioner_id.is_some() || edit.patient_id.is_some() {
             who.require_fresh(self.ctx.clock.now_ms())?;
         }
         let new_name = edit.name.as_deref().map(name).transpose()?;
+        let new_email = edit.email.as_deref().map(crate::address).transpose()?;
+        if new_email.is_some() && who.subject == format!("user:{id}") {
+            return Err(Error::conflict(
+                "identity.email_own",
+                "Your own address you change on your account's page, where the new one is proved.",
+            ));
+        }
         let new_roles = edit.roles.map(roles).transpose()?;
         for (kind, wanted) in [("Practitioner", &edit.practitioner_id), ("Patient", &edit.patient_id)] {
             if let Some(id) = wanted.as_deref().filter(|id| !id.is_empty()) {
@@ -46,17 +54,21 @@ impl Identity {
             }
         }
         let (bus, sessions, actor) = (self.ctx.bus.clone(), self.ctx.sessions.clone(), who.subject.clone());
+        let (this, parts) = (self.clone(), self.clone_parts(&self.clinic(who.tenant)?));
         self.ctx
             .db
             .write(who.tenant, move |tx| {
                 Box::pin(async move {
-                    let before = store::one_in(tx, id).await?.ok_or_else(unknown_user)?.user;
+                    let person = store::one_in(tx, id).await?.ok_or_else(unknown_user)?;
+                    let before = person.user;
+                    super::own_roles::known_in(tx, new_roles.as_deref().unwrap_or_default()).await?;
                     let linked = |wanted: Option<String>, now: &Option<String>| match wanted {
                         None => now.clone(),
                         Some(id) => Some(id).filter(|id| !id.is_empty()),
                     };
                     let after = User {
                         name: new_name.unwrap_or_else(|| before.name.clone()),
+                        email: new_email.unwrap_or_else(|| before.email.clone()),
                         roles: new_roles.unwrap_or_else(|| before.roles.clone()),
                         practitioner: linked(edit.practitioner_id, &before.practitioner),
                         patient: linked(edit.patient_id, &before.patient),
@@ -70,6 +82,17 @@ impl Identity {
                     }
                     store::update(tx, &after).await?;
                     let subject = after.subject();
+                    if before.email != after.email {
+                        this.move_in(tx, &before, &after.email).await?;
+                        // Nor does the address of before take it back: the administrator knows whom they speak with.
+                        crate::address::store::end_all(tx, id).await?;
+                        for to in [&before, &after] {
+                            this.mail(tx, to, Letter::AddressMoved, None, None).await?;
+                        }
+                        if matches!(person.standing, Standing::Invited | Standing::Expired) {
+                            parts.send_in(tx, &after, &actor, &medtech_kernel::id::token()).await?;
+                        }
+                    }
                     for (kind, old, new) in [
                         ("practitioner", &before.practitioner, &after.practitioner),
                         ("patient", &before.patient, &after.patient),
@@ -82,6 +105,9 @@ impl Identity {
                     }
                     if before.name != after.name {
                         detail.push("name".to_owned());
+                    }
+                    if before.email != after.email {
+                        detail.push("e-mail address".to_owned());
                     }
                     if (&before.practitioner, &before.patient) != (&after.practitioner, &after.patient) {
                         let of = |u: &User| {

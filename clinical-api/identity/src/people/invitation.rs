@@ -160,6 +160,7 @@ impl Parts {
     /// Stores a new user with what they are in the record, and tells who listens.
     pub(crate) async fn add_in(&self, tx: &mut Tx, user: &User, password: Option<&str>, actor: &str) -> Result<()> {
         self.room_in(tx).await?;
+        super::own_roles::known_in(tx, &user.roles).await?;
         if !users::insert(tx, user, password).await? {
             return Err(Error::conflict(
                 "identity.email_taken",

@@ -12,6 +12,8 @@ use uuid::Uuid;
 pub(crate) struct Profile {
     pub(crate) name: String,
     pub(crate) email: String,
+    /// Asked for, and not yet proved by the link that went there.
+    pub(crate) new_email: Option<String>,
     pub(crate) language: Option<String>,
     pub(crate) zone: Option<String>,
     pub(crate) phone: Option<String>,
@@ -143,10 +145,11 @@ fn own_id(who: &Principal) -> Result<Uuid> {
     id.ok_or_else(|| Error::forbidden("identity.not_a_user", "This is for people who signed in."))
 }
 
-fn shown(user: User, stored: store::Profile, clinic: &Tenant, invited: bool) -> Profile {
+fn shown(user: User, new_email: Option<String>, stored: store::Profile, clinic: &Tenant, invited: bool) -> Profile {
     Profile {
         name: user.name,
         email: user.email,
+        new_email,
         language: stored.language,
         zone: stored.zone,
         phone: stored.phone,
@@ -205,7 +208,8 @@ impl Identity {
             .ok_or_else(unknown_user)?;
         let stored = store::profile(&self.ctx.db, who.tenant, id).await?;
         let invited = store::has_open_invitation(&self.ctx.db, who.tenant, id).await?;
-        Ok(shown(user, stored, &clinic, invited))
+        let new_email = self.address_to_be(who.tenant, id).await?;
+        Ok(shown(user, new_email, stored, &clinic, invited))
     }
 
     pub(crate) async fn set_profile(&self, who: &Principal, new: NewProfile) -> Result<Profile> {

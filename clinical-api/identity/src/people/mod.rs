@@ -7,6 +7,7 @@ mod admin;
 mod http;
 mod invitation;
 mod me;
+mod own_roles;
 mod proxy;
 mod records;
 pub(crate) mod store;
@@ -14,6 +15,7 @@ pub(crate) mod store;
 pub(crate) use http::routes;
 pub use invitation::Invited;
 pub(crate) use me::contact_in;
+pub(crate) use own_roles::routes as role_routes;
 
 use medtech_kernel::{Error, Result, auth::Role};
 
@@ -32,15 +34,20 @@ pub(crate) enum Standing {
 /// The roles a person can be given, each once, in one order.
 pub(crate) fn roles(mut roles: Vec<Role>) -> Result<Vec<Role>> {
     const OF_PEOPLE: [Role; 4] = [Role::Admin, Role::Clinician, Role::Staff, Role::Patient];
-    if roles.is_empty() || roles.iter().any(|r| !OF_PEOPLE.contains(r)) {
-        return Err(Error::unprocessable(
-            "identity.roles",
-            "A user is an administrator, clinician, member of staff or patient.",
-        ));
+    if roles.is_empty() || roles.iter().any(|r| !OF_PEOPLE.contains(r) && r.own().is_none()) {
+        return Err(no_role());
     }
-    roles.sort_by_key(|r| OF_PEOPLE.iter().position(|o| o == r));
+    // Those of the clinic's own come last.
+    roles.sort_by_key(|r| (OF_PEOPLE.iter().position(|o| o == r).unwrap_or(OF_PEOPLE.len()), *r));
     roles.dedup();
     Ok(roles)
+}
+
+fn no_role() -> Error {
+    Error::unprocessable(
+        "identity.roles",
+        "A user is an administrator, clinician, member of staff or patient, or has a role of the clinic's own.",
+    )
 }
 
 pub(crate) fn name(name: &str) -> Result<String> {
@@ -52,7 +59,7 @@ pub(crate) fn name(name: &str) -> Result<String> {
 }
 
 pub(crate) fn words(roles: &[Role]) -> String {
-    let names: Vec<&str> = roles.iter().map(|r| r.name()).collect();
+    let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
     names.join(" ")
 }
 

@@ -7,6 +7,7 @@ use crate::{
 };
 use medtech_kernel::{
     Db, Result, Row, TenantId, Tx, Val,
+    auth::Role,
     clock::Millis,
     vault::{Cell, Field, Sheet},
 };
@@ -44,6 +45,7 @@ const OTHER_ADMINS: &str = "SELECT COUNT(*) FROM identity_user u
     LEFT JOIN identity_invitation i ON i.tenant = u.tenant AND i.user_id = u.id
     WHERE u.tenant = $1 AND u.id <> $2 AND u.active AND ' ' || u.roles || ' ' LIKE '% admin %'
     AND (i.user_id IS NULL OR i.accepted_at IS NOT NULL)";
+const WITH_ROLE: &str = "SELECT COUNT(*) FROM identity_user WHERE tenant = $1 AND ' ' || roles || ' ' LIKE $2";
 const INVITE: &str = "INSERT INTO identity_invitation (tenant, user_id, sent_at, sent_by, sends, expires_at)
     VALUES ($1, $2, $3, $4, 1, $5) ON CONFLICT (tenant, user_id) DO UPDATE SET sent_at = excluded.sent_at,
     sent_by = excluded.sent_by, sends = identity_invitation.sends + 1, expires_at = excluded.expires_at,
@@ -180,11 +182,23 @@ pub(crate) async fn set_password(tx: &mut Tx, id: Uuid, phc: Option<String>) -> 
 
 /// Links that were sent and not used open nothing any more.
 pub(crate) async fn drop_links(tx: &mut Tx, id: Uuid) -> Result<()> {
+    crate::address::store::end_open(tx, id).await?;
     tx.exec(DROP_LINKS, &[id.into()]).await.map(drop)
 }
 
 pub(crate) async fn has_other_admins(tx: &mut Tx, id: Uuid) -> Result<bool> {
     Ok(tx.query_one(OTHER_ADMINS, &[id.into()]).await?.i64(0)? > 0)
+}
+
+/// How many people have a role, locked ones too.
+pub(crate) async fn with_role(db: &Db, tenant: TenantId, role: Role) -> Result<i64> {
+    db.query_one(tenant, WITH_ROLE, &[format!("% {role} %").into()])
+        .await?
+        .i64(0)
+}
+
+pub(crate) async fn with_role_in(tx: &mut Tx, role: Role) -> Result<i64> {
+    tx.query_one(WITH_ROLE, &[format!("% {role} %").into()]).await?.i64(0)
 }
 
 pub(crate) async fn invite(tx: &mut Tx, id: Uuid, by: &str, expires_at: Millis) -> Result<()> {

@@ -691,3 +691,93 @@ async fn administrators_end_sessions_and_a_reset_takes_every_factor_and_goes_rou
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_of_the_clinics_own_is_made_given_changed_at_once_and_deleted_when_unused() {
+    on_both_engines(&tables(), |w| {
+        Box::pin(async move {
+            let h = house(w).await?;
+            let (see, board) = ("clinician.record.directory.see", "staff.thing.board.read");
+            let (_, all) = h.admin("GET", "/roles", Value::Null).await;
+            assert_eq!(all["roles"], json!([]));
+            let choices: Vec<&str> = all["choices"].as_array().unwrap().iter().map(|c| c["permission"].as_str().unwrap()).collect();
+            assert!(choices.contains(&see) && choices.contains(&board), "{choices:?}");
+            assert!(!choices.iter().any(|c| c.contains("glass") || c.starts_with("admin")), "{choices:?}");
+            let body = |permissions: &[&str], version: Value| json!({"name": "Nurse", "permissions": permissions, "version": version});
+            for (wrong, expected) in [
+                (json!({"name": "admin", "permissions": [see]}), (422, "policy.role_name")),
+                (body(&["admin.thing.user.administer"], Value::Null), (422, "policy.role_permission")),
+                (body(&["clinician.thing.glass.write"], Value::Null), (422, "policy.role_permission")),
+                (body(&[], Value::Null), (422, "policy.role_permission")),
+            ] {
+                assert_eq!(code(&h.admin("POST", "/roles", wrong.clone()).await), expected, "{wrong}");
+            }
+            let (status, made) = h.admin("POST", "/roles", body(&[see, board], Value::Null)).await;
+            assert_eq!((status.as_u16(), &made["version"]), (201, &json!(1)), "{made}");
+            assert_eq!(code(&h.admin("POST", "/roles", body(&[see], Value::Null)).await), (409, "policy.role_name_taken"));
+            let (role, at) = (made["role"].clone(), format!("/roles/{}", made["id"].as_str().unwrap()));
+
+            // Given: signed in, they have it, and are of the staff; to code outside the policy they are nobody.
+            let (id, _) = sign_in(&h.identity, &w.north, "n@north.example", Role::Patient, None).await?;
+            let foreign = json!({"roles": ["own:0190a0b0-0000-7000-8000-000000000000"]});
+            assert_eq!(code(&h.admin("PATCH", &format!("/users/{id}"), foreign).await), (422, "identity.roles"));
+            let (status, person) = h.admin("PATCH", &format!("/users/{id}"), json!({"roles": [role]})).await;
+            assert_eq!((status.as_u16(), &person["roles"]), (200, &json!([role])), "{person}");
+            let ask = json!({"email": "n@north.example", "password": PASSWORD});
+            let (_, entered) = call(&h.app, "POST", NORTH, "/sign-in", None, Some(ask)).await;
+            assert_eq!(entered["user"]["acts_as"], json!(["clinician", "staff"]), "{entered}");
+            let token = entered["access_token"].as_str().unwrap().to_owned();
+            let (_, me) = h.ask(&token, "GET", "/me", Value::Null).await;
+            assert_eq!((&me["user"]["roles"], &me["session"]["idle_minutes"]), (&json!([role]), &json!(15)), "{me}");
+            let may = async || -> Result<bool> {
+                let who = w.ctx.sessions.still(w.north.id, &token).await?;
+                let what = medtech_kernel::policy::Resource::new("board", "x");
+                let rule = w.ctx.policy.decide(&who, medtech_kernel::policy::Action::Read, &what).await?;
+                // The second factor is another question.
+                Ok(rule.allow || rule.why == "auth.second_factor" && who.grant.narrowed.is_some())
+            };
+            assert!(may().await?);
+            for (method, path) in [("GET", "/users"), ("GET", "/roles"), ("POST", "/roles"), ("DELETE", at.as_str())] {
+                let body = if method == "POST" { body(&[see], Value::Null) } else { Value::Null };
+                assert_eq!(h.ask(&token, method, path, body).await.0.as_u16(), 403, "{method} {path}");
+            }
+            // "What can they see", and the rules, show it.
+            let (_, sees) = h.admin("POST", "/decide", json!({"user": id, "action": "read", "resource": {"kind": "board", "id": "x"}})).await;
+            assert_eq!(sees["decision"]["allow"], true, "{sees}");
+            let reach = |sees: &Value, kind: &str| sees["sees"].as_array().unwrap().iter().find(|s| s["kind"] == kind).unwrap()["read"].clone();
+            assert_eq!((reach(&sees, "Practitioner"), reach(&sees, "Observation")), (json!("everyone"), json!("none")));
+            let (_, rules) = h.admin("GET", "/access/rules", Value::Null).await;
+            let shown = rules["roles"].as_array().unwrap().iter().find(|r| r["role"] == role).unwrap().clone();
+            assert_eq!((&shown["name"], &shown["records"][0]["class"]), (&json!("Nurse"), &json!("directory")), "{shown}");
+
+            // Changed: at once, in the session that stands; and by one administrator at a time.
+            assert_eq!(code(&h.admin("PUT", &at, json!({"name": "Nurse", "permissions": [see]})).await), (422, "policy.role_version"));
+            let (status, _) = h.admin("PUT", &at, body(&[see], json!(1))).await;
+            assert_eq!(status.as_u16(), 200);
+            assert_eq!(code(&h.admin("PUT", &at, body(&[board], json!(1))).await), (409, "policy.role_version"));
+            let (_, sees) = h.admin("POST", "/decide", json!({"user": id, "action": "read", "resource": {"kind": "board", "id": "x"}})).await;
+            assert_eq!(sees["decision"]["allow"], false, "{sees}");
+            // Another clinic's administrator finds nothing there.
+            let (_, south) = sign_in(&h.identity, &w.south, "boss@south.example", Role::Admin, None).await?;
+            for (method, given) in [("GET", Value::Null), ("PUT", body(&[see], json!(2))), ("DELETE", Value::Null)] {
+                let given = Some(given).filter(|b| !b.is_null());
+                let answer = call(&h.app, method, "south.localhost", &at, Some(&south), given).await;
+                assert_eq!(code(&answer), (404, "policy.role_unknown"), "{method}");
+            }
+            // Deleted when nobody has it.
+            assert_eq!(code(&h.admin("DELETE", &at, Value::Null).await), (409, "policy.role_used"));
+            let (status, _) = h.admin("PATCH", &format!("/users/{id}"), json!({"roles": ["patient"]})).await;
+            assert_eq!(status.as_u16(), 200);
+            assert_eq!(h.admin("DELETE", &at, Value::Null).await.0.as_u16(), 204);
+            assert_eq!(code(&h.admin("PUT", &at, body(&[see], json!(3))).await), (404, "policy.role_unknown"));
+            let (_, told) = h.admin("GET", &at, Value::Null).await;
+            let versions: Vec<_> = told["versions"].as_array().unwrap().iter().map(|v| (v["version"].as_i64(), v["gone"].as_bool())).collect();
+            assert_eq!(versions, [(Some(3), Some(true)), (Some(2), Some(false)), (Some(1), Some(false))]);
+            // An old proof is none.
+            w.ctx.clock.advance(FRESH + 1);
+            assert_eq!(code(&h.admin("POST", "/roles", body(&[see], Value::Null)).await), (403, "auth.step_up"));
+            Ok(())
+        })
+    })
+    .await;
+}

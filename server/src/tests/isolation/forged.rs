@@ -56,9 +56,19 @@ const NO_INTERACTION: &str = "refused whatever the body says";
 const BYTES: &str = "bytes of a file (tus 1.0.0); its metadata: messaging/tests/tus.rs";
 
 /// Doors without a row, each with its reason.
-const WITHOUT: [(&str, &str, &str); 50] = [
+const WITHOUT: [(&str, &str, &str); 52] = [
     ("POST", "/api/identity/authorizations/{request}/silent", NO_BODY),
     ("POST", "/api/identity/clients/{id}/secret", NO_BODY),
+    (
+        "POST",
+        "/api/identity/email/confirm",
+        "only a mail's link; what changes was asked for by me/email, which has a row",
+    ),
+    (
+        "POST",
+        "/api/identity/email/undo",
+        "only a mail's link; unknown fields are refused",
+    ),
     (
         "POST",
         "/api/identity/me/invitation",

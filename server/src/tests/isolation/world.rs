@@ -145,7 +145,7 @@ impl House {
                 client: Some("app".into()),
                 scopes: Some("patient/Observation.rs".into()),
                 patient: Some(near),
-                machine: false,
+                ..Grant::default()
             },
             idle_ms: None,
         };

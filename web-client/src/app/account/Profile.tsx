@@ -8,6 +8,7 @@ import { useT } from '../../ui/store';
 import { hub, queries } from '../hub';
 import { Failed } from '../ui/Failed';
 import { AccountPages } from './AccountPages';
+import { Address } from './Address';
 import { account, type Profile as Own, type ProfileEdit } from './api';
 
 export function Profile() {
@@ -15,7 +16,7 @@ export function Profile() {
   const own = useQuery({ queryKey: ['profile'], queryFn: () => account.profile(hub.api), staleTime: Infinity });
   return (
     <AccountPages lead={t('profile.lead')}>
-      {own.isError ? <ErrorState error={own.error} onRetry={() => void own.refetch()} /> : own.data ? <Form own={own.data} /> : <Skeleton lines={6} />}
+      {own.isError ? <ErrorState error={own.error} onRetry={() => void own.refetch()} /> : own.data ? <><Form own={own.data} /><Address own={own.data} /></> : <Skeleton lines={6} />}
     </AccountPages>
   );
 }
@@ -43,7 +44,6 @@ function Form({ own }: { own: Own }) {
       {save.isSuccess ? <Notice tone="good" testId="profile-saved">{t('profile.saved')}</Notice> : null}
       <div className="form-grid">
         <label className="field"><span className="field-label">{t('profile.name')}</span><input className="field-input" name="name" required maxLength={200} defaultValue={own.name} autoComplete="name" data-testid="profile-name" /></label>
-        <label className="field"><span className="field-label">{t('profile.email')}</span><input className="field-input" value={own.email} readOnly aria-describedby="email-text" /><span id="email-text" className="muted small">{t('profile.email_text')}</span></label>
         <label className="field"><span className="field-label">{t('profile.language')}</span>
           <select className="field-input" name="language" defaultValue={own.language ?? ''}><option value="">{t('profile.language_default', { name: language })}</option>{Object.entries(LANGUAGES).map(([key, name]) => <option key={key} value={key}>{name}</option>)}</select></label>
         <label className="field"><span className="field-label">{t('profile.zone')}</span>

@@ -3,7 +3,10 @@ import type { ApiClient } from '../../core/api/client';
 import { segment as id } from '../../core/api/segment';
 
 export interface Profile {
-  name: string; email: string; language: string | null; zone: string | null; phone: string | null; pronouns: string | null;
+  name: string; email: string;
+  /** Asked for, and not yet proved by the link that went there. */
+  new_email: string | null;
+  language: string | null; zone: string | null; phone: string | null; pronouns: string | null;
   defaults: { language: string; zone: string };
   /** Asked in, and has not yet said how they will sign in. */
   invited: boolean;
@@ -26,6 +29,10 @@ export interface ConnectedApp { id: string; name: string; scopes: string[] }
 export const account = {
   profile: (api: ApiClient) => api.get<Profile>('/api/identity/me/profile'),
   save: (api: ApiClient, edit: ProfileEdit) => api.put<Profile>('/api/identity/me/profile', edit),
+  changeEmail: (api: ApiClient, email: string, browser: string) => api.post<void>('/api/identity/me/email', { email, browser }),
+  keepEmail: (api: ApiClient) => api.delete<void>('/api/identity/me/email'),
+  confirmEmail: (api: ApiClient, link: string, browser: string | null) => api.post<void>('/api/identity/email/confirm', { link, browser }),
+  undoEmail: (api: ApiClient, link: string) => api.post<void>('/api/identity/email/undo', { link }),
   preferences: (api: ApiClient) => api.get<Preferences>('/api/identity/me/preferences'),
   prefer: (api: ApiClient, all: Preferences) => api.put<Preferences>('/api/identity/me/preferences', all),
   accept: (api: ApiClient, how: { name: string; password?: string }) => api.post<Profile>('/api/identity/me/invitation', how),

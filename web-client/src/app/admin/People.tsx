@@ -10,6 +10,7 @@ import { Failed } from '../ui/Failed';
 import { Sheet } from '../ui/Sheet';
 import { AdminPages } from './AdminPages';
 import { people, ROLES, type Person, type Standing } from './api';
+import { useOwnRoles } from './OwnRoles';
 import { PersonSheet } from './PersonSheet';
 
 export const ROLE: Record<(typeof ROLES)[number], MessageKey> = { admin: 'role.admin', clinician: 'role.clinician', staff: 'role.staff', patient: 'role.patient' };
@@ -60,10 +61,11 @@ export function People() {
 
 function Row({ person, onOpen }: { person: Person; onOpen: () => void }) {
   const t = useT();
+  const own = useOwnRoles().data?.roles ?? [];
   const { key, tone } = STANDING[person.standing];
   return (
     <li className="thing" data-testid="person" data-email={person.email}>
-      <div className="thing-who"><Avatar name={person.name} size="s" /><strong>{person.name}</strong><span className="muted small">{person.email} · {person.roles.map((r) => t(ROLE[r as keyof typeof ROLE] ?? 'role.patient')).join(', ')}</span></div>
+      <div className="thing-who"><Avatar name={person.name} size="s" /><strong>{person.name}</strong><span className="muted small">{person.email} · {person.roles.map((r) => r.startsWith('own:') ? (own.find((o) => o.role === r)?.name ?? '') : t(ROLE[r as keyof typeof ROLE] ?? 'role.patient')).join(', ')}</span></div>
       <div className="thing-acts">
         <span className="chip" data-tone={tone} data-testid="standing">{t(key)}</span>
         <Button onClick={onOpen} aria-label={t('people.open', { name: person.name })} icon="settings" data-testid="person-open" />
@@ -74,9 +76,13 @@ function Row({ person, onOpen }: { person: Person; onOpen: () => void }) {
 
 export function RoleChoices({ chosen }: { chosen: readonly Role[] }) {
   const t = useT();
+  const own = useOwnRoles().data?.roles ?? [];
   return (
     <fieldset className="choices">
       <legend>{t('people.roles')}</legend>
+      {own.map((r) => (
+        <label key={r.id} className="choice"><input type="checkbox" name="roles" value={r.role} defaultChecked={chosen.includes(r.role)} data-testid="role-own" data-name={r.name} />{r.name}</label>
+      ))}
       {ROLES.map((r) => (
         <label key={r} className="choice"><input type="checkbox" name="roles" value={r} defaultChecked={chosen.includes(r)} data-testid={`role-${r}`} />{t(ROLE[r])}</label>
       ))}
@@ -85,7 +91,7 @@ export function RoleChoices({ chosen }: { chosen: readonly Role[] }) {
 }
 
 export function rolesOf(data: FormData): Role[] {
-  return ROLES.filter((r) => data.getAll('roles').includes(r));
+  return data.getAll('roles').map((role) => String(role) as Role);
 }
 
 function Invite({ onDone }: { onDone: () => void }) {

@@ -41,15 +41,16 @@ function Person({ person, onClose }: { person: PersonDetail; onClose: () => void
     const data = new FormData(event.currentTarget);
     const roles = rolesOf(data);
     const changed = roles.length !== person.roles.length || roles.some((r) => !person.roles.includes(r));
-    save.mutate({ name: String(data.get('name')), ...(changed ? { roles } : {}) }, { onSuccess: onClose });
+    const email = String(data.get('email')).trim();
+    save.mutate({ name: String(data.get('name')), ...(email === person.email ? {} : { email }), ...(changed ? { roles } : {}) }, { onSuccess: onClose });
   };
   return (
     <>
-      <p className="muted">{person.email}</p>
       <p><span className="chip" data-tone={STANDING[person.standing].tone}>{t(STANDING[person.standing].key)}</span> <span className="muted small">{t('people.sessions', { count: person.sessions })}</span></p>
       <Failed error={save.error ?? act.error} />
-      <form className="signin-form" onSubmit={submit} key={`${person.name}${person.roles.join()}`}>
+      <form className="signin-form" onSubmit={submit} key={`${person.name}${person.email}${person.roles.join()}`}>
         <label className="field"><span className="field-label">{t('people.name')}</span><input className="field-input" name="name" required defaultValue={person.name} data-testid="person-name" /></label>
+        <label className="field"><span className="field-label">{t('people.email')}</span><input className="field-input" name="email" type="email" required maxLength={254} defaultValue={person.email} autoComplete="off" aria-describedby="person-email-text" data-testid="person-email" /><span id="person-email-text" className="muted small">{t('people.email_text')}</span></label>
         <RoleChoices chosen={person.roles} />
         <Button type="submit" variant="primary" busy={save.isPending} data-testid="person-save">{t('people.save')}</Button>
       </form>

@@ -2,30 +2,29 @@
 import { useQuery } from '@tanstack/react-query';
 import { identity } from '../../core/api/endpoints';
 import type { RoleRules } from '../../core/api/types';
-import type { MessageKey } from '../../core/i18n/i18n';
 import { ErrorState, Notice, Skeleton } from '../../ui/parts';
 import { useT } from '../../ui/store';
 import { hub } from '../hub';
 import { elementNames, kindName } from '../words';
 import { AdminPages } from './AdminPages';
 import { ROLES } from './api';
+import { OwnRoles } from './OwnRoles';
 import { ROLE } from './People';
-
-type Words = ReturnType<typeof useT>;
-// The server's names are the ends of our keys; a name this client does not know yet is shown as it is.
-const word = (t: Words, part: string, name: string) => { const key = `roles.${part}_${name}`; const text = t(key as MessageKey); return text === key ? name : text; };
+import { word, type Words } from './words';
 
 export function Roles() {
   const t = useT();
   const rules = useQuery({ queryKey: ['access-rules'], queryFn: () => identity.rules(hub.api), staleTime: 600_000 });
   return (
     <AdminPages lead={t('roles.lead')}>
+      <OwnRoles />
       {rules.isError ? <ErrorState error={rules.error} onRetry={() => void rules.refetch()} /> : !rules.data ? <Skeleton lines={8} /> : (
         <>
           {ROLES.map((name) => {
             const role = rules.data.roles.find((r) => r.role === name);
             return role ? <OfRole key={name} role={role} title={t(ROLE[name])} t={t} /> : null;
           })}
+          {rules.data.roles.filter((r) => r.name !== undefined).map((r) => <OfRole key={r.role} role={r} title={r.name ?? r.role} t={t} />)}
           <p className="muted small">{t('roles.hidden', { elements: elementNames(t, rules.data.hidden) })}</p>
         </>
       )}
@@ -35,7 +34,7 @@ export function Roles() {
 }
 
 function OfRole({ role, title, t }: { role: RoleRules; title: string; t: Words }) {
-  const id = `role-${role.role}`;
+  const id = `role-${role.role.replace(':', '-')}`;
   const kinds = [...new Set(role.things.map((thing) => `${thing.kind} ${thing.how}`))].map((both) => {
     const [kind = '', how = ''] = both.split(' ');
     return { kind, how, acts: role.things.filter((x) => x.kind === kind && x.how === how).map((x) => word(t, 'act', x.action)) };

@@ -36,11 +36,21 @@ export const people = {
     api.get<{ users: Person[]; next: string | null }>(`/api/identity/users?limit=50&search=${encodeURIComponent(search)}&role=${encodeURIComponent(role)}${after ? `&after=${encodeURIComponent(after)}` : ''}`),
   one: (api: ApiClient, person: string) => api.get<PersonDetail>(`/api/identity/users/${id(person)}`),
   invite: (api: ApiClient, who: { email: string; name: string; roles: Role[] }) => api.post<Person>('/api/identity/users', who),
-  edit: (api: ApiClient, person: string, edit: { name?: string; roles?: Role[]; practitioner_id?: string; patient_id?: string }) =>
+  edit: (api: ApiClient, person: string, edit: { name?: string; email?: string; roles?: Role[]; practitioner_id?: string; patient_id?: string }) =>
     api.patch<Person>(`/api/identity/users/${id(person)}`, edit),
   act: (api: ApiClient, person: string, act: Act) => api.post<Person>(`/api/identity/users/${id(person)}/${act}`),
   records: (api: ApiClient, kind: string, search: string) =>
     api.get<{ records: Candidate[] }>(`/api/identity/records?kind=${encodeURIComponent(kind)}&search=${encodeURIComponent(search)}`),
+};
+
+export interface OwnRole { id: string; role: Role; version: number; name: string; permissions: string[]; changed_at: string; changed_by: string; people?: number }
+/** One permission that a role of the clinic's own can have: of a class of the record, or of a kind of everything else. */
+export interface RoleChoice { permission: string; of: Role; class?: string; kind?: string; act: string; breadth?: string }
+export const ownRoles = {
+  list: (api: ApiClient) => api.get<{ roles: OwnRole[]; choices: RoleChoice[] }>('/api/identity/roles'),
+  make: (api: ApiClient, role: { name: string; permissions: string[] }) => api.post<OwnRole>('/api/identity/roles', role),
+  change: (api: ApiClient, role: string, edit: { name: string; permissions: string[]; version: number }) => api.put<OwnRole>(`/api/identity/roles/${id(role)}`, edit),
+  remove: (api: ApiClient, role: string) => api.delete<void>(`/api/identity/roles/${id(role)}`),
 };
 
 export const clinics = {

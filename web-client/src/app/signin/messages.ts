@@ -14,6 +14,8 @@ const BY_CODE: Record<string, MessageKey> = {
   'identity.password_length': 'password.length',
   'identity.last_credential': 'passkeys.last',
   'identity.passkeys_many': 'passkeys.many',
+  'identity.email': 'address.wrong',
+  'identity.email_same': 'address.same',
   'identity.busy': 'signin.busy',
   'auth.step_up': 'stepup.needed',
 };

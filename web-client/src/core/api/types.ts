@@ -33,8 +33,9 @@ export interface Visit {
 export interface OpenedVisit { access_token: string; visit: Visit; me: Person }
 export interface MediaGrant { url: string; token: string; room: string; identity: string }
 
-export type Role = 'admin' | 'clinician' | 'staff' | 'patient' | 'guest' | 'device';
-export interface User { id: string; name: string; roles: Role[]; practitioner_id?: string | null; patient_id?: string | null }
+export type Role = 'admin' | 'clinician' | 'staff' | 'patient' | 'guest' | 'device' | `own:${string}`;
+/** `acts_as`: fixed roles that those of the clinic's own are made of; which pages are for them. */
+export interface User { id: string; name: string; roles: Role[]; acts_as?: Role[]; practitioner_id?: string | null; patient_id?: string | null }
 export type Assurance = 'bearer' | 'one' | 'two';
 export interface SignedIn { access_token: string; expires_at: string; user: User; assurance?: Assurance }
 export type Method = 'passkey' | 'totp' | 'recovery' | 'password';
@@ -205,6 +206,8 @@ export interface EmergencyAccess {
 /** What a role may do, as the policy's tables have it. */
 export interface RoleRules {
   role: Role;
+  /** Of one of the clinic's own. */
+  name?: string;
   records: { class: string; letters: string; breadth: string }[];
   things: { kind: string; action: string; how: string; relations: string[] }[];
   writes: { kind: string; elements: string[]; extensions: string[] }[];

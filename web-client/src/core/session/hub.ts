@@ -158,7 +158,7 @@ export class Hub {
 }
 
 export const subjectOf = (user: User): string => `user:${user.id}`;
-export const has = (user: User | null, ...roles: Role[]): boolean => user?.roles.some((role) => roles.includes(role)) ?? false;
+export const has = (user: User | null, ...roles: Role[]): boolean => [...(user?.roles ?? []), ...(user?.acts_as ?? [])].some((role) => roles.includes(role));
 
 /** Where a person's work begins. */
 export function homeOf(user: User): '/app/today' | '/app/board' | '/app/account/profile' {

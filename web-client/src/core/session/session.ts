@@ -52,20 +52,23 @@ export const hint = {
   clear: () => tab.remove(HINT),
 };
 
-/** What this browser keeps of a sign-in link that it asked for: the link opens nowhere else. */
-const ASKED = 'medtech.link';
-export const linkSecret = {
+/** What this browser keeps of links that it asked for: they open nowhere else. */
+const kept = (place: string) => ({
   /** One for all links that are asked for until one of them opens. */
   keep: (): string => {
-    const known = device.read<string>(ASKED);
+    const known = device.read<string>(place);
     if (known) return known;
     const made = toBase64url(crypto.getRandomValues(new Uint8Array(32)).buffer);
-    device.write(ASKED, made);
+    device.write(place, made);
     return made;
   },
-  read: () => device.read<string>(ASKED),
-  clear: () => device.remove(ASKED),
-};
+  read: () => device.read<string>(place),
+  clear: () => device.remove(place),
+});
+/** Of sign-in links. */
+export const linkSecret = kept('medtech.link');
+/** Of links that prove a new e-mail address. */
+export const addressSecret = kept('medtech.address');
 
 /** What tells this browser from others at the door: whoever signed in here before is not kept out by a stranger's guesses
  * elsewhere. It opens nothing, and stays when somebody signs out. */
