@@ -1,6 +1,6 @@
 //! From the estimate of a path to what is sent on it.
 
-use crate::allocator::{Demand, Grant, allocate, desired};
+use crate::allocator::{Demand, Grant, allocate, desired, settled};
 use crate::engine::{Engine, PeerKey};
 use crate::ids::{Layer, MediaKind, ParticipantId, RoomId, TrackId};
 use crate::messages::Event;
@@ -66,6 +66,12 @@ impl Engine {
             None => vec![Grant::UpTo(Layer::HIGH); demands.len()],
         };
         let withheld = grants.contains(&Grant::Paused);
+        // What is looked for is looked for with packets that repeat others.
+        let wish = if settled(&demands, &grants) {
+            0
+        } else {
+            (desired(&demands) + voice) * 5 / 4
+        };
         if let Some(p) = self.participant(room, participant) {
             p.path.withholds(now, withheld);
         }
@@ -82,7 +88,6 @@ impl Engine {
             }
         }
         if let (Some(_), Some(key)) = (estimate, peer) {
-            let wish = (desired(&demands) + voice) * 5 / 4;
             self.drive(key, |peer, now, sink| peer.set_desired(wish, now, sink));
         }
     }

@@ -13,6 +13,7 @@
 
 mod allocator;
 mod bandwidth;
+mod batch;
 mod commands;
 mod connections;
 mod engine;

@@ -180,6 +180,8 @@ struct World {
     /// Ann publishes: one key frame a second, and none when asked, so that a subscriber waits for its first picture.
     video_on: bool,
     events: Vec<(Instant, Event)>,
+    /// Datagrams of the size of a video packet that went to Bob.
+    video_sent: usize,
 }
 
 impl World {
@@ -252,6 +254,7 @@ impl World {
             voices: 0,
             video_on: false,
             events: Vec::new(),
+            video_sent: 0,
         };
         world.negotiate(ANN, sdp);
         world
@@ -329,6 +332,7 @@ impl World {
             let client = if datagram.remote == self.ann.addr {
                 &mut self.ann
             } else {
+                self.video_sent += usize::from(datagram.contents.len() > VIDEO_BYTES);
                 &mut self.bob
             };
             client.down.push(now, datagram.contents);
@@ -411,6 +415,21 @@ fn a_clear_path_keeps_its_picture_however_late_threads_wake() {
             "timers of {coarse} µs, arrivals each {clump} µs: {video} % of video, {audio} % of audio, {pauses} pauses"
         );
     }
+}
+
+/// Where a wider path would bring nothing, and nothing is lost, every packet is sent once: no probes.
+#[test]
+fn a_clear_path_gets_nothing_twice() {
+    let mut world = World::new(Duration::from_millis(1));
+    world.video_on = true;
+    world.run(2);
+    world.subscribe();
+    world.run(10);
+    let (video, _) = world.bob.came(world.start, world.now);
+    assert!(video > 1000, "{video}");
+    // What is under way at the end has not come.
+    let twice = world.video_sent - video;
+    assert!(twice <= PACKETS_PER_FRAME, "{twice} repeated");
 }
 
 /// A path that carries the voice but not the picture keeps the voice; when it widens, the picture comes back.
