@@ -23,6 +23,23 @@ impl Engine {
         }
     }
 
+    /// What came of what was sent. Where much less came, on a strained path, that is what the path carries. Where nearly all
+    /// did, it could be any more, which only counts while all is sent.
+    pub(crate) fn measured(&mut self, room: RoomId, participant: ParticipantId, key: PeerKey, sent: u64, came: u64) {
+        /// Percent of what was sent, below which the path is full and not only uneven.
+        const FULL: u64 = 85;
+        let now = self.now;
+        let Some(p) = self.participant(room, participant) else {
+            return;
+        };
+        let (strained, withholds) = (p.path.is_strained(now), p.path.is_withholding());
+        if strained && came * 100 < sent * FULL {
+            self.estimated(room, participant, key, Some(came));
+        } else if !withholds && p.path.estimate.is_some() {
+            self.estimated(room, participant, key, None);
+        }
+    }
+
     /// Give every subscription of a participant its share.
     pub(crate) fn share_bandwidth(&mut self, room: RoomId, participant: ParticipantId) {
         let now = self.now;

@@ -163,7 +163,10 @@ impl Engine {
         }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
-            self.drive(key, |peer, now, sink| peer.retry_data(now, sink));
+            self.drive(key, |peer, now, sink| {
+                peer.report(now, sink);
+                peer.retry_data(now, sink)
+            });
         }
     }
 
@@ -208,6 +211,7 @@ impl Engine {
                 ClosedReason::Failed
             }
             Err(_) => {
+                crate::egress::keys::take();
                 tracing::error!(participant = %entry.participant, "panic in a media connection; it is closed");
                 ClosedReason::Failed
             }
@@ -253,6 +257,7 @@ impl Engine {
                     path.reported(now, loss, rtt);
                 }
             }
+            PeerEvent::Measured { sent, came } => self.measured(room, participant, key, sent, came),
             PeerEvent::Connected => self.events.push_back(Event::Connected {
                 room,
                 participant,

@@ -126,7 +126,7 @@ impl MediaThread {
             stats.dropped += result.dropped;
             rest = rest.get(count..).unwrap_or_default();
         }
-        sink.datagrams.clear();
+        sink.sent();
     }
 
     fn publish(&mut self, engine: &mut Engine, backlog: &mut VecDeque<Event>) {
