@@ -148,6 +148,10 @@ impl Opener {
 }
 
 /// A cipher with session keys.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few for each connection, and no detour for each packet"
+)]
 enum Cipher {
     Counter {
         key: EncryptingKey,
