@@ -76,6 +76,12 @@ pub(crate) fn allocate(budget: u64, demands: &[Demand], strained: bool) -> Vec<G
     grants.into_iter().map(|(grant, _)| grant).collect()
 }
 
+/// Whether a wider path would change nothing: each has one size only, and gets it.
+pub(crate) fn settled(demands: &[Demand], grants: &[Grant]) -> bool {
+    let settled = |(demand, grant): (&Demand, &Grant)| steps(demand).len() <= 1 && *grant != Grant::Paused;
+    demands.iter().zip(grants).all(settled)
+}
+
 /// What all demands together could use.
 pub(crate) fn desired(demands: &[Demand]) -> u64 {
     demands

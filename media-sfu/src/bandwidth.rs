@@ -1,6 +1,6 @@
 //! From the estimate of a path to what is sent on it.
 
-use crate::allocator::{Demand, Grant, allocate, desired};
+use crate::allocator::{Demand, Grant, allocate, desired, settled};
 use crate::engine::{Engine, PeerKey};
 use crate::ids::{Layer, MediaKind, ParticipantId, RoomId, TrackId};
 use crate::messages::Event;
@@ -20,6 +20,23 @@ impl Engine {
         // Falling is acted on at once; rising can wait for the next measurement.
         if estimate.is_none() || before.is_none_or(|before| estimate.is_some_and(|now| now < before)) {
             self.share_bandwidth(room, participant);
+        }
+    }
+
+    /// What came of what was sent. Where much less came, on a strained path, that is what the path carries. Where nearly all
+    /// did, it could be any more, which only counts while all is sent.
+    pub(crate) fn measured(&mut self, room: RoomId, participant: ParticipantId, key: PeerKey, sent: u64, came: u64) {
+        /// Percent of what was sent, below which the path is full and not only uneven.
+        const FULL: u64 = 85;
+        let now = self.now;
+        let Some(p) = self.participant(room, participant) else {
+            return;
+        };
+        let (strained, withholds) = (p.path.is_strained(now), p.path.is_withholding());
+        if strained && came * 100 < sent * FULL {
+            self.estimated(room, participant, key, Some(came));
+        } else if !withholds && p.path.estimate.is_some() {
+            self.estimated(room, participant, key, None);
         }
     }
 
@@ -66,6 +83,12 @@ impl Engine {
             None => vec![Grant::UpTo(Layer::HIGH); demands.len()],
         };
         let withheld = grants.contains(&Grant::Paused);
+        // What is looked for is looked for with packets that repeat others.
+        let wish = if settled(&demands, &grants) {
+            0
+        } else {
+            (desired(&demands) + voice) * 5 / 4
+        };
         if let Some(p) = self.participant(room, participant) {
             p.path.withholds(now, withheld);
         }
@@ -82,7 +105,6 @@ impl Engine {
             }
         }
         if let (Some(_), Some(key)) = (estimate, peer) {
-            let wish = (desired(&demands) + voice) * 5 / 4;
             self.drive(key, |peer, now, sink| peer.set_desired(wish, now, sink));
         }
     }

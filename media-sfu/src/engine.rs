@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::ids::{ParticipantId, RoomId, TrackId, Transport};
 use crate::messages::{ClosedReason, Event};
-use crate::packet::{Datagram, Mid, PeerEvent, Sink};
+#[cfg(test)]
+use crate::packet::Datagram;
+use crate::packet::{Mid, PeerEvent, Sink};
 use crate::participant::Participant;
 use crate::peer::{Peer, PeerError, PeerFactory};
 use crate::room::Room;
@@ -97,7 +99,8 @@ impl Engine {
         }
     }
 
-    /// A datagram from `remote` that arrived at the candidate address `local`.
+    /// A datagram from `remote` that arrived at the candidate address `local`. What is to be sent because of it waits for
+    /// [`Engine::time`], which ends a turn: the packets of a picture that came together leave together.
     pub(crate) fn datagram(&mut self, now: Instant, remote: SocketAddr, local: SocketAddr, bytes: &[u8]) {
         self.now = now;
         self.stats.datagrams_in += 1;
@@ -111,7 +114,7 @@ impl Engine {
             self.learn_address(key, remote);
         }
         self.drive(key, |peer, now, sink| peer.receive(now, remote, local, bytes, sink));
-        self.settle();
+        self.hand_on();
     }
 
     /// When [`Engine::time`] wants to be called at the latest.
@@ -160,16 +163,17 @@ impl Engine {
         }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
-            self.drive(key, |peer, now, sink| peer.retry_data(now, sink));
+            self.drive(key, |peer, now, sink| {
+                peer.report(now, sink);
+                peer.retry_data(now, sink)
+            });
         }
     }
 
     /// Send what was gathered, hand on what was reported, until nothing is left.
     pub(crate) fn settle(&mut self) {
         loop {
-            while let Some((key, event)) = self.queue.pop_front() {
-                self.peer_event(key, event);
-            }
+            self.hand_on();
             let Some(key) = self.dirty.pop() else { break };
             if let Some(entry) = self.peers.get_mut(&key) {
                 entry.dirty = false;
@@ -178,6 +182,12 @@ impl Engine {
         }
         self.stats.peers = self.peers.len() as u64;
         self.stats.rooms = self.rooms.len() as u64;
+    }
+
+    fn hand_on(&mut self) {
+        while let Some((key, event)) = self.queue.pop_front() {
+            self.peer_event(key, event);
+        }
     }
 
     /// Run something on one connection. Whatever goes wrong there, a panic included, ends that connection only.
@@ -201,6 +211,7 @@ impl Engine {
                 ClosedReason::Failed
             }
             Err(_) => {
+                crate::egress::keys::take();
                 tracing::error!(participant = %entry.participant, "panic in a media connection; it is closed");
                 ClosedReason::Failed
             }
@@ -246,6 +257,7 @@ impl Engine {
                     path.reported(now, loss, rtt);
                 }
             }
+            PeerEvent::Measured { sent, came } => self.measured(room, participant, key, sent, came),
             PeerEvent::Connected => self.events.push_back(Event::Connected {
                 room,
                 participant,
@@ -281,6 +293,7 @@ impl Engine {
     }
 
     /// Everything to send, once.
+    #[cfg(test)]
     pub(crate) fn take_datagrams(&mut self) -> std::vec::Drain<'_, Datagram> {
         self.sink.datagrams.drain(..)
     }

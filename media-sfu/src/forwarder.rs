@@ -33,6 +33,12 @@ impl Forwarder {
         }
     }
 
+    /// The next packet gets a number after this one.
+    #[cfg(test)]
+    pub(crate) fn number_from(&mut self, seq: u64) {
+        self.munger.number_from(seq);
+    }
+
     pub(crate) fn set_max(&mut self, max: Layer) {
         self.max = max;
     }

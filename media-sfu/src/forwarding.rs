@@ -1,6 +1,7 @@
 //! The packet path, and the key frames that it needs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::engine::{Engine, PeerKey};
 use crate::ids::{Layer, ParticipantId, RoomId, TrackId};
@@ -9,7 +10,7 @@ use crate::packet::{MediaPacket, Mid};
 
 impl Engine {
     /// The packet path: one packet from a publisher to everybody who gets it.
-    pub(crate) fn media(&mut self, key: PeerKey, packet: &MediaPacket) {
+    pub(crate) fn media(&mut self, key: PeerKey, packet: &Arc<MediaPacket>) {
         let Some(entry) = self.peers.get(&key) else { return };
         let room_id = entry.room;
         let Some(id) = entry.inbound.get(&packet.mid).copied() else {
@@ -29,6 +30,7 @@ impl Engine {
         }
         track.observe(packet);
         let mut broken = Vec::new();
+        let (now, layered) = (self.now, track.layered);
         for subscription in track.subscriptions.iter_mut().filter(|s| s.enabled) {
             let Some(rewrite) = subscription.forwarder.forward(packet) else {
                 continue;
@@ -36,7 +38,9 @@ impl Engine {
             let Some(to) = self.peers.get_mut(&subscription.peer) else {
                 continue;
             };
-            match catch_unwind(AssertUnwindSafe(|| to.peer.write(subscription.mid, packet, rewrite))) {
+            let sink = &mut self.sink;
+            let write = || to.peer.write(subscription.mid, layered, packet, rewrite, now, sink);
+            match catch_unwind(AssertUnwindSafe(write)) {
                 Ok(true) => {
                     self.stats.forwarded += 1;
                     if !std::mem::replace(&mut to.dirty, true) {

@@ -13,12 +13,15 @@
 
 mod allocator;
 mod bandwidth;
+mod batch;
 mod commands;
 mod connections;
+mod egress;
 mod engine;
 mod forwarder;
 mod forwarding;
 mod ids;
+mod ingress;
 mod keyframe;
 mod layers;
 mod messages;
@@ -34,6 +37,7 @@ mod sdp;
 mod sfu;
 mod speaker;
 mod stats;
+mod streams;
 mod stun;
 mod thread;
 mod track;

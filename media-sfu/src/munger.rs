@@ -61,6 +61,11 @@ impl Munger {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn number_from(&mut self, seq: u64) {
+        self.sent.seq = seq;
+    }
+
     /// Continue with another source, beginning with this packet.
     pub(crate) fn switch(&mut self, seq: u64, timestamp: u32, vp8: Option<Vp8Ids>, now: Instant) {
         let sent = self.sent;

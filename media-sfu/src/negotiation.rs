@@ -127,6 +127,7 @@ impl Engine {
             entry.inbound.insert(mid, track);
             if let Some(t) = r.tracks.get_mut(&track) {
                 t.source = Some((key, mid));
+                t.layered = section.layered;
             }
             bound.push(TrackBinding {
                 track,

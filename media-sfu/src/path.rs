@@ -58,6 +58,10 @@ impl Path {
             .is_some_and(|since| now.saturating_duration_since(since) >= wait)
     }
 
+    pub(crate) fn is_withholding(&self) -> bool {
+        self.withheld.is_some()
+    }
+
     /// Whether any picture is withheld from now on.
     pub(crate) fn withholds(&mut self, now: Instant, any: bool) {
         match (self.withheld, any) {

@@ -1,31 +1,31 @@
-//! One WebRTC connection. With [`crate::packet`] the only file that names the library (`str0m`), so that the choice
-//! stays reversible.
+//! One WebRTC connection, on the library (`str0m`); see [`crate::packet`] for where it is named.
 //!
 //! The library's rule is: after every change, drain its output before the next change. Every method of [`Peer`] does so; only
 //! outgoing RTP may be gathered ([`Peer::write`] marks, [`Peer::flush`] drains once).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use str0m::bwe::{Bitrate, BweKind};
+use str0m::bwe::Bitrate;
 use str0m::change::{SdpAnswer, SdpApi, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as LibraryKind, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
-use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcError};
+use str0m::rtp::{RtpWrite, Ssrc};
+use str0m::{Candidate, Input, Output, Rtc, RtcError};
 
+use crate::egress::{Egress, Format, is_rtcp, keys};
 use crate::ids::{Layer, MediaKind};
 use crate::messages::DataKind;
 use crate::munger::Rewrite;
-use crate::packet::{Codec, Datagram, MediaPacket, Mid, PeerEvent, Sink, vp8_patch};
+use crate::packet::{Codec, Datagram, MediaPacket, Mid, Sink, vp8_patch};
 
-const RELIABLE_LABEL: &str = "_reliable";
-const LOSSY_LABEL: &str = "_lossy";
+pub(crate) const RELIABLE_LABEL: &str = "_reliable";
+pub(crate) const LOSSY_LABEL: &str = "_lossy";
 /// Reliable data waiting for the association; beyond it the participant is told to start over.
 const DATA_QUEUE_BYTES: usize = 1 << 20;
 
@@ -38,6 +38,9 @@ const SOONEST: Duration = Duration::from_micros(500);
 const AFTER_MEDIA: Duration = Duration::from_millis(2);
 /// Rounds that the library gets at one moment; it sends one paced packet in each.
 const ROUNDS: usize = 64;
+
+/// Sender of a report that is made to see where the library would send it, and is not sent.
+const SOUNDING: u32 = 0x736f_756e;
 
 /// Bits a second assumed of a path that was not measured yet.
 const INITIAL_ESTIMATE: u64 = 2_000_000;
@@ -61,7 +64,7 @@ pub(crate) struct PeerFactory {
 
 impl PeerFactory {
     pub(crate) fn new() -> PeerFactory {
-        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let crypto = Arc::new(keys::observed(str0m::crypto::from_feature_flags()));
         let certificate = crypto.dtls_provider.generate_certificate();
         PeerFactory { crypto, certificate }
     }
@@ -97,30 +100,36 @@ impl PeerFactory {
             written: 0,
             connected: false,
             sources: HashMap::new(),
-            payload_types: HashMap::new(),
+            formats: HashMap::new(),
             channels: HashMap::new(),
             waiting_data: Vec::new(),
             waiting_bytes: 0,
             pending_offer: None,
+            egress: Egress::default(),
+            library: HashSet::new(),
         }
     }
 }
 
 pub(crate) struct Peer {
-    rtc: Rtc,
+    pub(crate) rtc: Rtc,
     deadline: Instant,
     /// The deadline as the library named it.
     wanted: Instant,
     /// RTP packets that were written and not drained yet.
     written: usize,
-    connected: bool,
+    pub(crate) connected: bool,
     /// SSRC to section and layer, so that the library's lookup is done once a stream.
-    sources: HashMap<u32, (Mid, Layer)>,
-    payload_types: HashMap<(Mid, Codec), Pt>,
-    channels: HashMap<DataKind, ChannelId>,
+    pub(crate) sources: HashMap<u32, (Mid, Layer)>,
+    pub(crate) formats: HashMap<(Mid, Codec), Format>,
+    pub(crate) channels: HashMap<DataKind, ChannelId>,
     waiting_data: Vec<Bytes>,
     waiting_bytes: usize,
     pending_offer: Option<SdpPendingOffer>,
+    /// What is sent without the library's help.
+    pub(crate) egress: Egress,
+    /// Video sections on which the library sends: of tracks with several sizes, for which it measures the path.
+    pub(crate) library: HashSet<Mid>,
 }
 
 impl Peer {
@@ -137,12 +146,44 @@ impl Peer {
         datagram: &[u8],
         sink: &mut Sink,
     ) -> Result<(), PeerError> {
+        self.settle(now, sink)?;
+        let ours = self.egress.receive(datagram, now, !self.library_sends_video(), sink);
+        self.egress.flush(now, sink);
+        if ours {
+            return Ok(());
+        }
         let Ok(receive) = Receive::new(Protocol::Udp, remote, local, datagram) else {
             return Ok(());
         };
-        self.settle(now, sink)?;
         self.rtc.handle_input(Input::Receive(now, receive))?;
+        self.drain(now, sink)?;
+        // A check of a path may have moved us to another.
+        if matches!(datagram, [0..=3, ..]) {
+            self.sound(now, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Learn where to send: the library knows, and says so by sending something, which is caught.
+    fn sound(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        if !self.connected || self.egress.is_empty() {
+            return Ok(());
+        }
+        let nobody = Ssrc::from(SOUNDING);
+        self.rtc
+            .direct_api()
+            .send_app_specific_feedback(nobody, nobody, Vec::new());
         self.drain(now, sink)
+    }
+
+    pub(crate) fn library_sends_video(&self) -> bool {
+        !self.library.is_empty()
+    }
+
+    /// Sender's reports of our own streams.
+    pub(crate) fn report(&mut self, now: Instant, sink: &mut Sink) {
+        self.egress.report(now);
+        self.egress.flush(now, sink);
     }
 
     /// Time passed. The library sends one packet of a burst at a time and wants to be asked again at once; a burst that
@@ -158,11 +199,37 @@ impl Peer {
         Ok(())
     }
 
-    /// Queue one RTP packet on a section; true when it was taken. Sent by the next [`Peer::flush`].
-    pub(crate) fn write(&mut self, mid: Mid, packet: &MediaPacket, rewrite: Rewrite) -> bool {
-        let Some(pt) = self.payload_type(mid, packet.codec) else {
+    /// Queue one RTP packet of a track (in several sizes or not) on a section; true when it was taken. Sent by the next
+    /// [`Peer::flush`].
+    pub(crate) fn write(
+        &mut self,
+        mid: Mid,
+        layered: bool,
+        packet: &Arc<MediaPacket>,
+        rewrite: Rewrite,
+        now: Instant,
+        sink: &mut Sink,
+    ) -> bool {
+        if let Some(leg) = self.egress.leg(mid) {
+            let (fresh, known) = (leg.is_fresh(), leg.format.is_some_and(|f| f.codec == packet.codec));
+            let video = packet.codec != Codec::Opus;
+            if !fresh || !video || !(layered || self.library_sends_video()) {
+                if !known {
+                    let Some(format) = self.format(mid, packet.codec) else {
+                        return false;
+                    };
+                    if let Some(leg) = self.egress.leg(mid) {
+                        leg.format = Some(format);
+                    }
+                }
+                return self.egress.write(mid, packet, rewrite, now, sink);
+            }
+            self.leave_to_library(mid);
+        }
+        let Some(Format { payload_type, .. }) = self.format(mid, packet.codec) else {
             return false;
         };
+        let pt = Pt::from(payload_type);
         let mut direct = self.rtc.direct_api();
         let Some(stream) = direct.stream_tx_by_mid(mid, None) else {
             return false;
@@ -191,6 +258,8 @@ impl Peer {
     /// stream that comes back under its old SSRC for one that it still shows, decodes it and shows nothing.
     pub(crate) fn end_stream(&mut self, mid: Mid, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
         self.settle(now, sink)?;
+        self.egress.remove(mid);
+        self.library.remove(&mid);
         let mut direct = self.rtc.direct_api();
         if let Some(ssrc) = direct.stream_tx_by_mid(mid, None).map(|stream| stream.ssrc()) {
             direct.remove_stream_tx(ssrc);
@@ -204,6 +273,7 @@ impl Peer {
             self.drain(now, sink)?;
             self.deadline = self.deadline.max(now + AFTER_MEDIA);
         }
+        self.egress.flush(now, sink);
         Ok(())
     }
 
@@ -229,6 +299,9 @@ impl Peer {
 
     /// Tell the estimator how much would be of use, so that it looks for it.
     pub(crate) fn set_desired(&mut self, bits: u64, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
+        if !self.library_sends_video() {
+            return Ok(());
+        }
         self.settle(now, sink)?;
         self.rtc.bwe().set_bitrate(Bitrate::ZERO, Bitrate::bps(bits));
         self.tick(now, sink)
@@ -238,8 +311,7 @@ impl Peer {
     pub(crate) fn accept_offer(&mut self, sdp: &str, now: Instant, sink: &mut Sink) -> Result<String, PeerError> {
         let offer = SdpOffer::from_sdp_string(sdp).map_err(|e| PeerError::Sdp(e.to_string()))?;
         self.settle(now, sink)?;
-        let answer = self.rtc.sdp_api().accept_offer(offer)?;
-        self.payload_types.clear();
+        let answer = self.describe(sdp, |rtc| rtc.sdp_api().accept_offer(offer))?;
         self.tick(now, sink)?;
         Ok(answer.to_sdp_string())
     }
@@ -252,9 +324,12 @@ impl Peer {
         change: impl FnOnce(&mut OfferChanges<'_>) -> T,
     ) -> Result<(T, Option<String>), PeerError> {
         self.settle(now, sink)?;
-        let mut changes = OfferChanges(self.rtc.sdp_api());
-        let out = change(&mut changes);
-        let sdp = changes.0.apply().map(|(offer, pending)| {
+        let (out, made) = self.describe("", |rtc| {
+            let mut changes = OfferChanges(rtc.sdp_api());
+            let out = change(&mut changes);
+            (out, changes.0.apply())
+        });
+        let sdp = made.map(|(offer, pending)| {
             self.pending_offer = Some(pending);
             offer.to_sdp_string()
         });
@@ -268,8 +343,7 @@ impl Peer {
         };
         let answer = SdpAnswer::from_sdp_string(sdp).map_err(|e| PeerError::Sdp(e.to_string()))?;
         self.settle(now, sink)?;
-        self.rtc.sdp_api().accept_answer(pending, answer)?;
-        self.payload_types.clear();
+        self.describe(sdp, |rtc| rtc.sdp_api().accept_answer(pending, answer))?;
         self.tick(now, sink)
     }
 
@@ -322,6 +396,7 @@ impl Peer {
 
     /// Say goodbye; the farewell goes into the sink.
     pub(crate) fn close(&mut self, now: Instant, sink: &mut Sink) {
+        self.egress.goodbye();
         let closed = self
             .settle(now, sink)
             .and_then(|()| Ok(self.rtc.close()?))
@@ -337,7 +412,13 @@ impl Peer {
 
     fn drain(&mut self, now: Instant, sink: &mut Sink) -> Result<(), PeerError> {
         loop {
-            match self.rtc.poll_output()? {
+            let output = self.rtc.poll_output();
+            if self.egress.wants_keys()
+                && let Some(keys) = keys::take()
+            {
+                self.egress.set_keys(keys);
+            }
+            match output? {
                 Output::Timeout(at) => {
                     self.wanted = at;
                     // A far deadline is of no use.
@@ -345,122 +426,23 @@ impl Peer {
                     return Ok(());
                 }
                 Output::Transmit(t) => {
+                    let contents: &[u8] = &t.contents;
+                    // Answers to checks go to where the checks came from; all else to where media goes.
+                    if !matches!(contents, [0..=3, ..]) {
+                        self.egress.set_way((t.source, t.destination));
+                    }
+                    if is_rtcp(contents) && contents.get(4..8) == Some(&SOUNDING.to_be_bytes()) {
+                        continue;
+                    }
                     sink.datagrams.push(Datagram {
                         local: t.source,
                         remote: t.destination,
                         contents: t.contents.into(),
                     });
                 }
-                Output::Event(event) => self.event(event, sink),
+                Output::Event(event) => self.event(event, now, sink),
             }
         }
-    }
-
-    fn event(&mut self, event: Event, sink: &mut Sink) {
-        let event = match event {
-            Event::RtpPacket(packet) => match self.media(packet) {
-                Some(packet) => PeerEvent::Media(Box::new(packet)),
-                None => return,
-            },
-            Event::StreamPaused(p) => PeerEvent::Paused {
-                mid: p.mid,
-                layer: Layer::from_rid(p.rid.as_deref()),
-                paused: p.paused,
-            },
-            Event::KeyframeRequest(request) => PeerEvent::KeyframeWanted { mid: request.mid },
-            Event::MediaEgressStats(stats) if stats.loss.is_some() || stats.rtt.is_some() => PeerEvent::Reported {
-                loss: stats.loss,
-                rtt: stats.rtt,
-            },
-            Event::Connected => {
-                self.connected = true;
-                PeerEvent::Connected
-            }
-            Event::IceConnectionStateChange(IceConnectionState::Disconnected) => PeerEvent::Disconnected,
-            Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed)
-                if self.connected =>
-            {
-                PeerEvent::Recovered
-            }
-            Event::EgressBitrateEstimate(BweKind::Twcc {
-                estimate, can_probe, ..
-            }) => PeerEvent::Estimate(can_probe.then_some(estimate.as_u64())),
-            Event::ChannelOpen(id, label) => {
-                match label.as_str() {
-                    RELIABLE_LABEL => self.channels.insert(DataKind::Reliable, id),
-                    LOSSY_LABEL => self.channels.insert(DataKind::Lossy, id),
-                    _ => None,
-                };
-                return;
-            }
-            Event::ChannelData(data) => {
-                let kind = match self.channels.iter().find(|(_, id)| **id == data.id) {
-                    Some((kind, _)) => *kind,
-                    None => return,
-                };
-                PeerEvent::Data {
-                    kind,
-                    payload: data.data.into(),
-                }
-            }
-            Event::Closed => PeerEvent::Closed,
-            _ => return,
-        };
-        sink.events.push(event);
-    }
-
-    fn media(&mut self, packet: RtpPacket) -> Option<MediaPacket> {
-        let ssrc = packet.header.ssrc;
-        let (mid, layer) = match self.sources.get(&*ssrc) {
-            Some(known) => *known,
-            None => {
-                let mut direct = self.rtc.direct_api();
-                let stream = direct.stream_rx(&ssrc)?;
-                let source = (stream.mid(), Layer::from_rid(stream.rid().as_deref()));
-                self.sources.insert(*ssrc, source);
-                source
-            }
-        };
-        let pt = packet.header.payload_type;
-        let params = self.rtc.codec_config().params().iter().find(|p| p.pt() == pt)?;
-        let codec = Codec::from_library(params.spec().codec)?;
-        let from = packet.header.ext_vals;
-        let extensions = ExtensionValues {
-            audio_level: from.audio_level,
-            voice_activity: from.voice_activity,
-            video_orientation: from.video_orientation,
-            video_content_type: from.video_content_type,
-            play_delay_min: from.play_delay_min,
-            play_delay_max: from.play_delay_max,
-            ..ExtensionValues::default()
-        };
-        Some(MediaPacket {
-            mid,
-            layer,
-            codec,
-            seq: *packet.seq_no,
-            timestamp: packet.header.timestamp,
-            marker: packet.header.marker,
-            payload: packet.payload,
-            at: packet.timestamp,
-            audio_level: from.audio_level.map(|level| level.unsigned_abs().min(127)),
-            extensions,
-        })
-    }
-
-    /// The payload type of a codec differs from leg to leg.
-    fn payload_type(&mut self, mid: Mid, codec: Codec) -> Option<Pt> {
-        if let Some(pt) = self.payload_types.get(&(mid, codec)) {
-            return Some(*pt);
-        }
-        let accepted = self.rtc.media(mid)?.remote_pts();
-        let params = self.rtc.codec_config().params();
-        let pt = params
-            .iter()
-            .find(|p| accepted.contains(&p.pt()) && Codec::from_library(p.spec().codec) == Some(codec))?
-            .pt();
-        self.payload_types.insert((mid, codec), pt);
-        Some(pt)
     }
 }
 

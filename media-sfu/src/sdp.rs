@@ -23,6 +23,8 @@ pub(crate) struct Section {
     pub track: Option<String>,
     /// MIME type of the first payload type.
     pub mime: String,
+    /// Whether it is sent in several sizes (RFC 8853).
+    pub layered: bool,
     /// Port 0 outside a bundle: the section is dead.
     pub rejected: bool,
 }
@@ -48,6 +50,7 @@ fn parse_section(text: &str) -> Option<Section> {
         direction: Direction::SendRecv,
         track: None,
         mime: String::new(),
+        layered: false,
         rejected: port == "0",
     };
     for line in lines {
@@ -63,6 +66,8 @@ fn parse_section(text: &str) -> Option<Section> {
             _ => {
                 if let Some(mid) = attribute.strip_prefix("mid:") {
                     section.mid = mid.trim().to_owned();
+                } else if attribute.starts_with("simulcast:") {
+                    section.layered = true;
                 } else if let Some(msid) = attribute.strip_prefix("msid:") {
                     section.track = msid.split_ascii_whitespace().nth(1).map(str::to_owned);
                 } else if let Some((payload, codec)) = attribute.strip_prefix("rtpmap:").and_then(|r| r.split_once(' '))

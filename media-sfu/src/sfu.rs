@@ -11,6 +11,7 @@ use mio::{Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
+use crate::batch::Sender;
 use crate::messages::{Command, Event};
 use crate::peer::PeerFactory;
 use crate::stats::{SharedStats, Stats};
@@ -205,7 +206,11 @@ fn listen(addr: SocketAddr) -> Result<Listener, SfuError> {
         socket.bind(&addr.into())?;
         let socket = UdpSocket::from_std(socket.into());
         let advertised = socket.local_addr()?;
-        Ok(Listener { socket, advertised })
+        Ok(Listener {
+            socket,
+            advertised,
+            sender: Sender::default(),
+        })
     };
     open().map_err(|source| SfuError::Bind { addr, source })
 }

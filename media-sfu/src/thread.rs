@@ -12,6 +12,7 @@ use mio::{Events, Poll, Token};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::batch::{Sender as BatchSender, Sent};
 use crate::engine::Engine;
 use crate::messages::{Command, Event};
 use crate::peer::PeerFactory;
@@ -19,7 +20,7 @@ use crate::stats::SharedStats;
 
 pub(crate) const WAKER: Token = Token(usize::MAX);
 /// Datagrams taken from one socket before the others and the timers get their turn.
-const BURST: usize = 256;
+const BURST: usize = 64;
 /// The largest datagram that a peer may send us.
 const DATAGRAM: usize = 2048;
 /// Events kept while the caller's channel is full. Beyond it they are lost and counted: the caller is dead or stuck.
@@ -29,6 +30,7 @@ const EVENT_BACKLOG: usize = 65_536;
 pub(crate) struct Listener {
     pub socket: UdpSocket,
     pub advertised: SocketAddr,
+    pub sender: BatchSender,
 }
 
 pub(crate) struct MediaThread {
@@ -112,17 +114,19 @@ impl MediaThread {
     }
 
     fn send(&mut self, engine: &mut Engine) {
-        let (mut sent, mut dropped) = (0, 0);
-        for datagram in engine.take_datagrams() {
-            let listener = self.listeners.iter().find(|l| l.advertised == datagram.local);
-            match listener.map(|l| l.socket.send_to(&datagram.contents, datagram.remote)) {
-                Some(Ok(_)) => sent += 1,
-                // A full socket buffer: real-time media is dropped, not queued.
-                _ => dropped += 1,
-            }
+        let Engine { sink, stats, .. } = engine;
+        let mut rest = &sink.datagrams[..];
+        while let Some(first) = rest.first() {
+            let listener = self.listeners.iter_mut().find(|l| l.advertised == first.local);
+            let (count, result) = match listener {
+                Some(Listener { socket, sender, .. }) => sender.send(socket, rest),
+                None => (1, Sent { sent: 0, dropped: 1 }),
+            };
+            stats.datagrams_out += result.sent;
+            stats.dropped += result.dropped;
+            rest = rest.get(count..).unwrap_or_default();
         }
-        engine.stats.datagrams_out += sent;
-        engine.stats.dropped += dropped;
+        sink.sent();
     }
 
     fn publish(&mut self, engine: &mut Engine, backlog: &mut VecDeque<Event>) {

@@ -20,6 +20,8 @@ pub(crate) struct Track {
     /// Whether its owner may publish now.
     pub open: bool,
     pub muted: bool,
+    /// Whether it comes in several sizes, of which the path decides.
+    pub layered: bool,
     pub started: bool,
     pub meter: SpeakerMeter,
     pub subscriptions: Vec<Subscription>,
@@ -48,6 +50,7 @@ impl Track {
             source: None,
             open,
             muted: false,
+            layered: false,
             started: false,
             meter: SpeakerMeter::default(),
             subscriptions: Vec::new(),

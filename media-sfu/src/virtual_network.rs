@@ -1,5 +1,7 @@
 //! Tests of the engine on a network and a clock that are simulated: paths that are clear, narrow, or woken late.
 
+mod own_path;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,6 +39,10 @@ struct Wire {
     clump: Duration,
     free_at: Option<Instant>,
     queue: VecDeque<(Instant, Vec<u8>)>,
+    /// Of large packets, each of this number is lost.
+    lose_every: Option<usize>,
+    large: usize,
+    lost: usize,
 }
 
 impl Wire {
@@ -48,11 +54,19 @@ impl Wire {
             clump: Duration::ZERO,
             free_at: None,
             queue: VecDeque::new(),
+            lose_every: None,
+            large: 0,
+            lost: 0,
         }
     }
 
     fn push(&mut self, now: Instant, bytes: Vec<u8>) {
         let mut at = now;
+        self.large += usize::from(bytes.len() > VIDEO_BYTES);
+        if bytes.len() > VIDEO_BYTES && self.lose_every.is_some_and(|every| self.large.is_multiple_of(every)) {
+            self.lost += 1;
+            return;
+        }
         if let Some(rate) = self.rate {
             let begin = self.free_at.unwrap_or(now).max(now);
             if begin - now > self.limit {
@@ -180,6 +194,8 @@ struct World {
     /// Ann publishes: one key frame a second, and none when asked, so that a subscriber waits for its first picture.
     video_on: bool,
     events: Vec<(Instant, Event)>,
+    /// Datagrams of the size of a video packet that went to Bob.
+    video_sent: usize,
 }
 
 impl World {
@@ -252,6 +268,7 @@ impl World {
             voices: 0,
             video_on: false,
             events: Vec::new(),
+            video_sent: 0,
         };
         world.negotiate(ANN, sdp);
         world
@@ -328,8 +345,11 @@ impl World {
         for datagram in self.engine.take_datagrams() {
             let client = if datagram.remote == self.ann.addr {
                 &mut self.ann
-            } else {
+            } else if datagram.remote == self.bob.addr {
+                self.video_sent += usize::from(datagram.contents.len() > VIDEO_BYTES);
                 &mut self.bob
+            } else {
+                continue;
             };
             client.down.push(now, datagram.contents);
         }
