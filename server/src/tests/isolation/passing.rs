@@ -21,8 +21,10 @@ const MINOR: &str = "ClinMinor";
 /// As often as the rooms are looked at again (signaling's `visits/recheck.rs`).
 const LOOK: i64 = 30_000;
 const TAKES_PART: &str = "SELECT COUNT(*) FROM relation WHERE tenant = $1 AND subject = $2 AND relation = 'colleague'";
-/// What lists one's own sessions, which the two have begun at other moments.
-const OWN_SESSIONS: &str = "/api/identity/sessions";
+/// What is one's own and the session's: when each was begun, and the key that is made for one's device.
+const OWN: [&str; 2] = ["/api/identity/sessions", "/api/identity/me/device-key"];
+/// Who takes part in a visit is told so, and why they may do nothing there; a stranger is told only that they may not.
+const VISIT: &str = "/api/visits/";
 
 /// Somebody made for a state.
 struct Person {
@@ -107,6 +109,9 @@ impl Walk<'_> {
             if self.over() || probe.path.ends_with("/break-glass") {
                 continue;
             }
+            if !state.until_looked.is_empty() && probe.path.starts_with(VISIT) {
+                late.push(probe.clone());
+            }
             if state.until_looked.iter().any(|p| probe.path.starts_with(p)) {
                 late.push(probe.clone());
                 continue;
@@ -141,6 +146,11 @@ impl Walk<'_> {
 
     async fn alike(&mut self, state: &mut Passed, probe: &Probe, ids: &Ids) -> Result<()> {
         let mut answers = Vec::new();
+        // Whichever of the two an answer names.
+        let called: Vec<String> = [&state.who, &state.twin]
+            .into_iter()
+            .flat_map(|p| p.called.clone())
+            .collect();
         for person in [&mut state.who, &mut state.twin] {
             self.here(person).await?;
             let (status, mut text) = self.ask(&person.caller, probe, ids).await;
@@ -152,17 +162,19 @@ impl Walk<'_> {
                     ));
                 }
             }
-            for name in &person.called {
+            for name in &called {
                 text = text.replace(name, "ME");
             }
             let known: Ids = ids.iter().filter(|(_, id)| id.len() > 4).cloned().collect();
             answers.push((status, plain(&shape(&text, &known))));
         }
-        let own = |p: &&str| probe.path.starts_with(p);
-        let status_alone = DRAWN.iter().chain(&OWN_DOING).chain(&[OWN_SESSIONS]).any(own);
         let [(status, said), (expected, other)] = &answers[..] else {
             return Ok(());
         };
+        let own = |p: &&str| probe.path.starts_with(p);
+        let known = !state.until_looked.is_empty() && own(&VISIT);
+        // Whose token has run out is told so, and nothing else.
+        let status_alone = *status == 401 || known || DRAWN.iter().chain(&OWN_DOING).chain(&OWN).any(own);
         if status != expected || !status_alone && said != other {
             self.leak(format!(
                 "{} {} {}: {status} is not {expected}, or {said} is not {other}",
@@ -185,7 +197,7 @@ impl Walk<'_> {
 
     async fn person(&self, name: &str, role: Role, practitioner: Option<&str>) -> Result<Person> {
         if let Some(id) = practitioner {
-            let doctor = json!({"resourceType": "Practitioner", "name": [{"family": name}]});
+            let doctor = json!({"resourceType": "Practitioner", "name": [{"family": "Doctor"}]});
             self.put(id, doctor).await?;
         }
         let new = NewUser {
@@ -377,7 +389,7 @@ impl Walk<'_> {
         let state = Passed {
             name: "consent withdrawn",
             who: self.person("named", Role::Clinician, Some("named-doctor")).await?,
-            twin: self.person("unnamed", Role::Clinician, Some("unnamed-doctor")).await?,
+            twin: self.person("other", Role::Clinician, Some("other-doctor")).await?,
             never: forbidden("clinician"),
             ids,
             until_looked: &[],

@@ -15,7 +15,7 @@ use medtech_kernel::{
     testkit::{World, on_both_engines},
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// What the walk found.
@@ -435,7 +435,12 @@ async fn every_route_every_role_every_place_of_an_id() {
             assert!(
                 found.leaks.is_empty(),
                 "{}",
-                found.leaks.iter().take(40).cloned().collect::<Vec<_>>().join("\n")
+                BTreeSet::from_iter(&found.leaks)
+                    .into_iter()
+                    .take(40)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("\n")
             );
             assert!(found.probes > 5_000, "{}", found.probes);
             Ok(())
