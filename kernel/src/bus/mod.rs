@@ -241,6 +241,12 @@ impl Bus {
         outbox::backlog(&self.0.db, tenant).await
     }
 
+    /// For tests: when what is due now, or was tried and failed, is (next) due; `None` when all that remains is for later.
+    #[cfg(feature = "testkit")]
+    pub async fn unsettled(&self, tenant: TenantId) -> Result<Option<Millis>> {
+        outbox::unsettled(&self.0.db, tenant, self.0.clock.now_ms()).await
+    }
+
     /// For tests: what waits for a group, in order, opened.
     #[cfg(feature = "testkit")]
     pub async fn waiting(&self, tenant: TenantId, group: &'static str) -> Result<Vec<Event>> {

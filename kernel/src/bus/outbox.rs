@@ -306,6 +306,12 @@ async fn fail(bus: &Bus, tenant: TenantId, group: &'static str, seq: i64, attemp
 }
 
 #[cfg(feature = "testkit")]
+pub(super) async fn unsettled(db: &Db, tenant: TenantId, now: Millis) -> Result<Option<Millis>> {
+    const UNSETTLED: &str = "SELECT MIN(due_at) FROM outbox WHERE tenant = $1 AND (due_at <= $2 OR attempts > 0)";
+    db.query_one(tenant, UNSETTLED, &[now.into()]).await?.opt_i64(0)
+}
+
+#[cfg(feature = "testkit")]
 pub(super) async fn waiting(db: &Db, tenant: TenantId, group: &'static str) -> Result<Vec<Event>> {
     const WAITING: &str =
         "SELECT seq, id, kind, ekey, actor, at, body FROM outbox WHERE tenant = $1 AND grp = $2 ORDER BY seq";

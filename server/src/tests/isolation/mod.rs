@@ -2,6 +2,8 @@
 
 mod columns;
 mod forged;
+mod passing;
+mod probes;
 mod table;
 mod walk;
 mod world;
@@ -227,17 +229,31 @@ impl House {
         stand.callers.push(("guest", guest));
     }
 
-    /// Waits until every durable event has been taken in, but for those that are for a later day.
+    /// Waits until every durable event that is due has been taken in. What is meant for later stays, and the clock moves only
+    /// to when something that failed is tried again.
     async fn settle(&self, tenant: &Tenant) -> Result<()> {
-        const SOON: i64 = 600_000;
         let (bus, clock) = (&self.clinic.ctx.bus, &self.clinic.ctx.clock);
-        let until = clock.now_ms() + SOON;
-        while bus.backlog(tenant.id).await?.iter().any(|(.., due)| *due < until) {
-            // What failed once waits for its time.
-            clock.advance(20);
+        while let Some(due) = bus.unsettled(tenant.id).await? {
+            clock.advance((due - clock.now_ms()).max(0));
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Waits until the hub has noted that the guest is there, which it does at its own next beat: the fourth change of the
+    /// visit, after its opening, the check of the devices and the consent.
+    async fn noted(&self, stand: &Stand) {
+        let path = format!("/api/visits/{}", stand.id("visit"));
+        let begun = std::time::Instant::now();
+        loop {
+            let (_, text) = self.ask(stand.caller("clinician"), "GET", &path, None).await;
+            let visit: Value = serde_json::from_str(&text).expect("json");
+            if visit["rev"] == 4 {
+                return;
+            }
+            assert!(begun.elapsed().as_secs() < 60, "never noted: {visit}");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Everything of a clinic that its own people can see.
@@ -425,6 +441,9 @@ async fn another_clinics_things_are_not_there() {
             let east = house.stand(w, &w.east).await?;
             for tenant in [&w.north, &w.south, &w.east] {
                 house.settle(tenant).await?;
+            }
+            for stand in [&south, &east] {
+                house.noted(stand).await;
             }
             let before = (house.picture(&south).await, house.picture(&east).await);
             // As long as the true ones, so that nothing but their absence can tell.
