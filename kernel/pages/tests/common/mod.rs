@@ -1,4 +1,11 @@
 //! Sealed files in a temporary directory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed test panics"
+)]
 
 use medtech_pages::{Ring, store};
 use rusqlite::{Connection, OpenFlags};

@@ -4,7 +4,7 @@
 
 use super::{
     Caller, HOUR,
-    probes::{Ids, Probe},
+    probes::{Ids, Probe, filled},
     shape,
     walk::{DRAWN, OWN_DOING, Walk, plain},
     world::{NAME_OUT, NEAR, OUT, Outside, SEALED, forbidden},
@@ -16,6 +16,7 @@ use medtech_kernel::{
     policy::{self, Treatment},
 };
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 const MINOR: &str = "ClinMinor";
 /// As often as the rooms are looked at again (signaling's `visits/recheck.rs`).
@@ -103,7 +104,7 @@ impl Walk<'_> {
 
     /// The one and the twin through every probe.
     async fn asks(&mut self, mut state: Passed, probes: &[Probe]) -> Result<()> {
-        let (mut entered_again, mut late) = (0, Vec::new());
+        let (mut entered_again, mut late, mut asked) = (0, Vec::new(), HashSet::new());
         for probe in probes {
             // Breaking the glass is the one way to more, and is told and reviewed.
             if self.over() || probe.path.ends_with("/break-glass") {
@@ -117,6 +118,11 @@ impl Walk<'_> {
                 continue;
             }
             for ids in state.ids.clone() {
+                let body = probe.body.as_ref().map(|body| filled(body, &ids));
+                // Many a route names nothing, or not what differs.
+                if !asked.insert((probe.method, filled(&probe.path, &ids), body)) {
+                    continue;
+                }
                 if !state.until_looked.is_empty() && !self.takes_part(&state.who).await? {
                     // The route before has taken something from somebody, so the rooms were looked at.
                     self.joins(&state.who).await?;
