@@ -3,7 +3,7 @@
 
 use crate::{
     Messaging,
-    files::store::NAME,
+    files::{FileRow, store::NAME},
     store::{MEMBER, SENDER, TITLE, place},
 };
 use futures_util::TryStreamExt;
@@ -114,11 +114,13 @@ impl Messaging {
             .collect()
     }
 
-    /// A part of a file's bytes.
+    /// A part of a file's bytes, in clear. 410 when its key was destroyed.
     pub async fn file_part(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> Result<Vec<u8>> {
-        let mut bits = self.files.part(tenant, id, range).await?;
+        let unknown = || Error::not_found("file.unknown", "There is no such file.");
+        let file = FileRow::find(&self.ctx.db, tenant, id).await?.ok_or_else(unknown)?;
+        let mut bits = self.files.read(tenant, &file, range).await?;
         let mut bytes = Vec::new();
-        while let Some(part) = bits.try_next().await.map_err(|e| Error::internal("file.read", e))? {
+        while let Some(part) = bits.try_next().await? {
             bytes.extend_from_slice(&part);
         }
         Ok(bytes)

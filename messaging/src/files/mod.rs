@@ -344,7 +344,7 @@ impl Files {
     }
 
     /// A part of a finished file, in clear, as it comes from the disk.
-    async fn read(&self, tenant: TenantId, file: &FileRow, range: Range<u64>) -> Result<Plain> {
+    pub(crate) async fn read(&self, tenant: TenantId, file: &FileRow, range: Range<u64>) -> Result<Plain> {
         if file.data_key.is_none() {
             let bits = self.objects.read(tenant, file.id, range).await?;
             return Ok(Box::pin(bits.map_err(|e| Error::internal("file.read", e))));
@@ -395,11 +395,6 @@ impl Files {
         self.close(tenant, id);
         partial::remove(&self.objects.partial(tenant, id)).await.map_err(disk)?;
         self.objects.delete(tenant, id).await
-    }
-
-    /// A part of a finished file.
-    pub(crate) async fn part(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> Result<objects::Bits> {
-        self.objects.read(tenant, id, range).await
     }
 
     /// Every file of a tenant and every unfinished upload, durably.
