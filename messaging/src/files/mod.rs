@@ -165,6 +165,7 @@ impl Files {
             .db
             .write(who.tenant, move |tx| {
                 Box::pin(async move {
+                    crate::store::hold(tx, row.conversation).await?;
                     if let Some(most) = most
                         && FileRow::stored(tx).await?.saturating_add(row.size) > most
                     {
@@ -392,6 +393,11 @@ impl Files {
                 })
             })
             .await?;
+        self.erase_one(tenant, id).await
+    }
+
+    /// The bytes of a file, finished or not; absent is fine.
+    pub(crate) async fn erase_one(&self, tenant: TenantId, id: Uuid) -> Result<()> {
         self.close(tenant, id);
         partial::remove(&self.objects.partial(tenant, id)).await.map_err(disk)?;
         self.objects.delete(tenant, id).await
