@@ -2,6 +2,7 @@
 //!
 //! [`service`] has the acts, [`model`] their values and limits, [`files`] the resumable uploads.
 
+mod erase;
 pub mod files;
 mod http;
 pub mod model;

@@ -18,6 +18,11 @@ pub const MAX_PAGE: i64 = 500;
 /// Messages of a page when the client names no number.
 pub const DEFAULT_PAGE: i64 = 100;
 
+/// What a reader of something erased is told, as the vault tells it whose key is gone.
+pub(crate) fn erased() -> Error {
+    Error::gone("vault.erased", "This was erased, and cannot be read again.")
+}
+
 /// Who can read a conversation besides its members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -27,6 +32,8 @@ pub enum Mode {
     Recorded,
     /// End-to-end encrypted, members only.
     Strict,
+    /// Nobody any more: its key was destroyed.
+    Erased,
 }
 
 impl Mode {
@@ -36,6 +43,7 @@ impl Mode {
             Self::Managed => "managed",
             Self::Recorded => "recorded",
             Self::Strict => "strict",
+            Self::Erased => "erased",
         }
     }
 
@@ -44,6 +52,7 @@ impl Mode {
             "managed" => Ok(Self::Managed),
             "recorded" => Ok(Self::Recorded),
             "strict" => Ok(Self::Strict),
+            "erased" => Ok(Self::Erased),
             _ => Err(Error::bad(
                 "conversation.mode_unknown",
                 "The mode is one of managed, recorded or strict.",
@@ -55,6 +64,7 @@ impl Mode {
     pub fn require_supported(self) -> Result<()> {
         match self {
             Self::Managed => Ok(()),
+            Self::Erased => Err(erased()),
             Self::Recorded | Self::Strict => Err(Error::unprocessable(
                 "conversation.mode_unsupported",
                 "End-to-end encrypted conversations are not available on this server.",

@@ -1,6 +1,6 @@
 //! The tables of conversations, members and messages: every statement, and nothing else.
 
-use crate::model::{Cursors, Member, Message, Mode, Party};
+use crate::model::{Body, Cursors, Member, Message, Mode, Party, erased};
 use medtech_kernel::{
     Db, Error, Result, Row, TenantId, Tx, policy,
     vault::{Cell, Class, Field, Scope, Sheet, Texts},
@@ -61,6 +61,8 @@ const CLEAR: &str = "SELECT id, body FROM message
     WHERE tenant = $1 AND conversation = $2 AND seq = $3 AND body NOT LIKE 'sealed1:%'";
 const SEAL: &str = "UPDATE message SET body = $4 WHERE tenant = $1 AND conversation = $2 AND seq = $3";
 const TOPIC: &str = "SELECT topic FROM conversation WHERE tenant = $1 AND id = $2";
+/// Taking the row is an update, so that on both engines whoever erases the conversation waits, and is waited for.
+const HOLD: &str = "UPDATE conversation SET mode = mode WHERE tenant = $1 AND id = $2 RETURNING mode";
 const LAST_SEQ: &str = "SELECT last_seq FROM conversation WHERE tenant = $1 AND id = $2";
 const CURSORS: &str = "SELECT delivered_upto, read_upto FROM conversation_member
     WHERE tenant = $1 AND conversation = $2 AND subject = $3";
@@ -137,6 +139,14 @@ pub(crate) async fn conversation(db: &Db, tenant: TenantId, id: Uuid) -> Result<
 
 pub(crate) async fn exists(tx: &mut Tx, id: Uuid) -> Result<bool> {
     Ok(tx.query_opt(LAST_SEQ, &[id.into()]).await?.is_some())
+}
+
+/// Holds a conversation until the transaction ends. 410 when it was erased.
+pub(crate) async fn hold(tx: &mut Tx, id: Uuid) -> Result<()> {
+    match tx.query_opt(HOLD, &[id.into()]).await? {
+        Some(row) if Mode::parse(row.text(0)?)? == Mode::Erased => Err(erased()),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn members(db: &Db, tenant: TenantId, conversation: Uuid) -> Result<Vec<Member>> {
@@ -319,6 +329,11 @@ pub(crate) fn place(conversation: Uuid, id: Uuid) -> String {
 
 fn message(row: &Row, texts: &Texts) -> Result<Message> {
     let body = texts.open(&place(row.uuid(0)?, row.uuid(2)?), row.text(7)?)?;
+    let said: Body = serde_json::from_str(&body).map_err(|e| Error::internal("message.stored_body", e))?;
+    // A message says something, until it is erased.
+    if said.text.is_none() && said.file.is_none() {
+        return Err(erased());
+    }
     Ok(Message {
         conversation_id: row.uuid(0)?,
         seq: row.i64(1)?,
@@ -329,6 +344,6 @@ fn message(row: &Row, texts: &Texts) -> Result<Message> {
             name: SENDER.open(row, 5, format_args!("{}/{}", row.uuid(0)?, row.i64(1)?))?,
         },
         at: row.i64(6)?,
-        body: serde_json::from_str(&body).map_err(|e| Error::internal("message.stored_body", e))?,
+        body: said,
     })
 }

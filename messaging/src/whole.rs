@@ -3,7 +3,7 @@
 
 use crate::{
     Messaging,
-    files::store::NAME,
+    files::{FileRow, store::NAME},
     store::{MEMBER, SENDER, TITLE, place},
 };
 use futures_util::TryStreamExt;
@@ -19,13 +19,14 @@ use uuid::Uuid;
 const STORED: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT), COUNT(*) FROM shared_file WHERE tenant = $1";
 const SINCE: &str = "SELECT COUNT(*) FROM message WHERE tenant = $1 AND at >= $2";
 const CONVERSATIONS: &str = "SELECT id, topic, title, mode, created_at FROM conversation
-    WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
+    WHERE tenant = $1 AND id > $2 AND mode <> 'erased' ORDER BY id LIMIT $3";
 const MEMBERS: &str = "SELECT subject, name, joined_at FROM conversation_member
     WHERE tenant = $1 AND conversation = $2 ORDER BY joined_at, subject";
 const MESSAGES: &str = "SELECT id, conversation, seq, sender, sender_name, at, body FROM message
-    WHERE tenant = $1 AND (conversation > $2 OR (conversation = $2 AND seq > $3)) ORDER BY conversation, seq LIMIT $4";
+    WHERE tenant = $1 AND (conversation > $2 OR (conversation = $2 AND seq > $3))
+      AND conversation NOT IN (SELECT id FROM conversation WHERE tenant = $1 AND mode = 'erased') ORDER BY conversation, seq LIMIT $4";
 const FILES: &str = "SELECT id, conversation, owner, name, type, size, sha256, created_at FROM shared_file
-    WHERE tenant = $1 AND id > $2 AND sha256 IS NOT NULL
+    WHERE tenant = $1 AND id > $2 AND LENGTH(sha256) > 0
       AND id NOT IN (SELECT file FROM file_verdict WHERE tenant = $1 AND verdict = 'harmful') ORDER BY id LIMIT $3";
 
 /// Where the next page begins.
@@ -114,11 +115,13 @@ impl Messaging {
             .collect()
     }
 
-    /// A part of a file's bytes.
+    /// A part of a file's bytes, in clear. 410 when its key was destroyed.
     pub async fn file_part(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> Result<Vec<u8>> {
-        let mut bits = self.files.part(tenant, id, range).await?;
+        let unknown = || Error::not_found("file.unknown", "There is no such file.");
+        let file = FileRow::find(&self.ctx.db, tenant, id).await?.ok_or_else(unknown)?;
+        let mut bits = self.files.read(tenant, &file, range).await?;
         let mut bytes = Vec::new();
-        while let Some(part) = bits.try_next().await.map_err(|e| Error::internal("file.read", e))? {
+        while let Some(part) = bits.try_next().await? {
             bytes.extend_from_slice(&part);
         }
         Ok(bytes)

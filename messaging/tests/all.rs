@@ -6,3 +6,4 @@ mod quotas;
 mod scan;
 mod tus;
 mod tus_client;
+mod whole;

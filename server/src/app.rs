@@ -1,6 +1,6 @@
 //! The only place where concrete parts meet: database, bus, media, messaging, notifications, modules, hub, router.
 
-use crate::{joints, keys, sealing, tls::Tls};
+use crate::{erasing::Visited, joints, keys, sealing, tls::Tls};
 use axum::Router;
 use medtech_appointments::Appointments;
 use medtech_fhir::Fhir;
@@ -256,7 +256,10 @@ pub(crate) async fn start(clinic: &Clinic, tls: Option<&Tls>, stop: watch::Recei
 
     // Every mount point.
     let router = Router::new()
-        .merge(keys::routes(clinic.fhir.clone()))
+        .merge(keys::routes(
+            clinic.fhir.clone(),
+            Visited::new(ctx.clone(), messaging.clone()),
+        ))
         .merge(clinic.identity.for_applications(clinic.fhir.router()))
         .merge(clinic.identity.oauth_routes())
         .merge(module(&clinic.identity))

@@ -1,6 +1,6 @@
 //! Keys, for administrators: how they stand, a new version, and what must never be read again. By route and at the machine.
 
-use crate::{app, cli::Keys, say, sealing};
+use crate::{app, cli::Keys, erasing::Visited, say, sealing};
 use axum::{
     Extension, Json, Router,
     extract::State,
@@ -18,13 +18,14 @@ use medtech_kernel::{
     policy::{Action, Resource},
     vault::{self, Class, Scope},
 };
+use medtech_messaging::Messaging;
 use serde::Deserialize;
 use serde_json::json;
-use std::{fs::File, process::ExitCode};
+use std::{fs::File, process::ExitCode, sync::Arc};
 use zeroize::Zeroizing;
 
 /// `/api/operations/keys*` and `/api/operations/erasures`; `unseal` answers that there is nothing to do.
-pub(crate) fn routes(fhir: Fhir) -> Router {
+pub(crate) fn routes(fhir: Fhir, visited: Visited) -> Router {
     Router::new()
         .route("/api/operations/keys", get(standing))
         .route("/api/operations/keys/rotate", post(rotate))
@@ -33,7 +34,7 @@ pub(crate) fn routes(fhir: Fhir) -> Router {
             "/api/operations/unseal",
             post(|| async { Error::conflict("vault.open", "The vault is open.") }),
         )
-        .with_state(fhir)
+        .with_state((fhir, visited))
 }
 
 async fn administrator(ctx: &Ctx, who: &Principal, action: Action) -> Result<()> {
@@ -63,16 +64,17 @@ struct Erase {
 }
 
 async fn erase(
-    State(fhir): State<Fhir>,
+    State((fhir, visited)): State<(Fhir, Visited)>,
     Extension(ctx): Extension<Ctx>,
     who: Principal,
     Json(what): Json<Erase>,
 ) -> Result<impl IntoResponse> {
     administrator(&ctx, &who, Action::Administer).await?;
     who.require_fresh(ctx.clock.now_ms())?;
-    let task = tokio::spawn(
-        Origin::current().scope(async move { fhir.erase_patient(who.tenant, &what.patient, &who.subject).await }),
-    );
+    let task = tokio::spawn(Origin::current().scope(async move {
+        fhir.erase_patient(who.tenant, &what.patient, &who.subject, &visited)
+            .await
+    }));
     let resources = task.await.map_err(|e| Error::internal("vault.erasure", e))??;
     Ok((StatusCode::OK, Json(json!({ "resources": resources }))))
 }
@@ -154,7 +156,9 @@ pub(crate) async fn run(config: Config, what: Keys) -> Result<ExitCode> {
         Keys::Shred { tenant, class, subject } => {
             let tenant = named(&ctx, &tenant)?;
             if class == Class::Patient {
-                let resources = clinic.fhir.erase_patient(tenant.id, &subject, "system").await?;
+                let visited = Visited::new(ctx.clone(), Arc::new(Messaging::new(ctx.clone())?));
+                let erasing = clinic.fhir.erase_patient(tenant.id, &subject, "system", &visited);
+                let resources = erasing.await?;
                 say(&format!("{}: erased, with {resources} resources", tenant.slug));
             } else {
                 let scope = Scope {

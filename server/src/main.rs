@@ -5,6 +5,7 @@ mod audit;
 mod cli;
 mod demo;
 mod doctor;
+mod erasing;
 mod gateway;
 mod joints;
 mod keys;

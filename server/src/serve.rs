@@ -1,7 +1,9 @@
 //! `medtech serve`: every service in this process, until it is told to stop.
 
 use crate::{
-    app, demo, gateway,
+    app, demo,
+    erasing::Visited,
+    gateway,
     gateway::Door,
     links, ops, say, sealed, tls,
     tls::{Gate, Tls},
@@ -11,7 +13,8 @@ use medtech_kernel::{
     config::Config,
     vault::{Opened, Sealed},
 };
-use std::{fs::File, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use medtech_messaging::Messaging;
+use std::{fs::File, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -37,8 +40,9 @@ pub(crate) async fn serve(mut config: Config) -> Result<ExitCode> {
     refuse_privileges(&ctx).await?;
     let clinic = app::clinic(ctx.clone());
     // A restored copy may hold what was erased since.
+    let visited = Visited::new(ctx.clone(), Arc::new(Messaging::new(ctx.clone())?));
     for tenant in ctx.tenants.all() {
-        match clinic.fhir.erase_again(tenant.id).await {
+        match clinic.fhir.erase_again(tenant.id, &visited).await {
             Ok(0) => {}
             Ok(gone) => tracing::warn!(tenant = %tenant.id, gone, "erased again what a restore had brought back"),
             // One clinic's file that is refused does not keep the others from being served; every use of it answers so.

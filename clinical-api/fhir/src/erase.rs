@@ -6,7 +6,7 @@ use crate::{
     outcome::Failure,
     store::{Change, Exec, Target, about, current, resolve, stored_all},
 };
-use medtech_kernel::{Error, Result, TenantId, Tx, vault::Scope};
+use medtech_kernel::{BoxFuture, Error, Result, TenantId, Tx, vault::Scope};
 
 /// Resources looked at in one transaction.
 const BATCH: i64 = 100;
@@ -30,17 +30,39 @@ const WIPE: [&str; 9] = [
     NO_HISTORY,
 ];
 
+/// What is kept of a patient elsewhere than in the record: what was said and sent in their visits. Those who keep it know no
+/// patients: whoever joins the parts does.
+pub trait Elsewhere: Send + Sync {
+    /// Takes it away for good and destroys its keys. Called again after a crash and on a restored store, where what is gone
+    /// already is no error. Answers whether there was anything.
+    fn erase<'a>(&'a self, tenant: TenantId, patient: &'a str, actor: &'a str) -> BoxFuture<'a, Result<bool>>;
+}
+
+/// Where nothing else is kept.
+impl Elsewhere for () {
+    fn erase<'a>(&'a self, _: TenantId, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
+}
+
 impl Fhir {
     /// Takes away the record of a patient, earlier versions included, and destroys the key it was sealed under. What is in
-    /// the records of others, too, stays. Answers how many resources went. The ledger comes first: after a crash the next
+    /// the records of others, too, stays. What is kept elsewhere goes with it. Answers how many resources went. The ledger comes first: after a crash the next
     /// start goes on.
-    pub async fn erase_patient(&self, tenant: TenantId, patient: &str, actor: &str) -> Result<u64> {
+    pub async fn erase_patient(
+        &self,
+        tenant: TenantId,
+        patient: &str,
+        actor: &str,
+        elsewhere: &dyn Elsewhere,
+    ) -> Result<u64> {
         let ctx = &self.0.ctx;
         let scope = Scope::patient(patient);
         let unknown = || Error::from(Failure::not_found("Patient", patient));
         let rid = self.row_of(tenant, patient).await?.ok_or_else(unknown)?;
         // Held to the end: whoever looks after the ledger must not destroy the key under the work.
         let _under_way = ctx.vault.announce(&ctx.db, tenant, scope).await?;
+        elsewhere.erase(tenant, patient, actor).await?;
         let gone = self.take_away(tenant, rid, actor).await?;
         ctx.vault.shred(&ctx.db, tenant, scope, actor).await?;
         Ok(gone)
@@ -48,12 +70,14 @@ impl Fhir {
 
     /// After a start on a restored store: the keys of erased patients are destroyed again by then, and what is left of
     /// their records goes with them.
-    pub async fn erase_again(&self, tenant: TenantId) -> Result<u64> {
+    pub async fn erase_again(&self, tenant: TenantId, elsewhere: &dyn Elsewhere) -> Result<u64> {
         let mut gone = 0;
         for erased in self.0.ctx.vault.erased(tenant)? {
-            if erased.class == "patient"
-                && let Some(rid) = self.row_of(tenant, &erased.subject).await?
-            {
+            if erased.class != "patient" {
+                continue;
+            }
+            gone += u64::from(elsewhere.erase(tenant, &erased.subject, "system").await?);
+            if let Some(rid) = self.row_of(tenant, &erased.subject).await? {
                 gone += self.take_away(tenant, rid, "system").await?;
             }
         }

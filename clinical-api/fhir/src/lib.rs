@@ -28,6 +28,7 @@ mod store;
 mod ties;
 mod validate;
 
+pub use erase::Elsewhere;
 pub use engine::{Fhir, Found, PATH, Resource, resource_types};
 use medtech_kernel::{Migration, db::Script};
 pub use outcome::{Failure, Issue};

@@ -1,15 +1,26 @@
-//! The audit of reads: entries wait in a bounded queue and are written in batches. When the queue is full, the reader
-//! waits: no read goes unrecorded while the server runs.
+//! The audit of reads: entries wait in a bounded queue of their clinic and are written in batches. What cannot be written is
+//! tried again until it is; when the queue is full, the readers of the clinic wait: no read goes unrecorded while the server runs.
 
 use medtech_kernel::{
     Db, TenantId,
     audit::{self, Entry, Origin, Record},
 };
-use std::collections::HashMap;
-use tokio::sync::{mpsc, oneshot};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 const QUEUE: usize = 4096;
 const BATCH: usize = 256;
+/// Between two attempts to write what could not be written.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long whoever stops the server waits for what cannot be written.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Patients of one read who have an entry each.
 const EACH: usize = 4;
 
@@ -27,59 +38,100 @@ pub(crate) struct Read {
 }
 
 enum Message {
-    Read(Read),
+    Read(Box<Read>),
     Flush(oneshot::Sender<()>),
 }
 
-pub(crate) struct Reads(mpsc::Sender<Message>);
+/// A queue for each clinic of whose record somebody read: one whose store fails holds up its own readers only.
+pub(crate) struct Reads {
+    db: Db,
+    queues: Mutex<HashMap<TenantId, mpsc::Sender<Message>>>,
+}
 
 impl Reads {
     pub(crate) fn start(db: Db) -> Self {
-        let (tx, rx) = mpsc::channel(QUEUE);
-        tokio::spawn(run(db, rx));
-        Self(tx)
+        Self {
+            db,
+            queues: Mutex::default(),
+        }
+    }
+
+    fn queue(&self, tenant: TenantId) -> mpsc::Sender<Message> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = || {
+            let (tx, rx) = mpsc::channel(QUEUE);
+            tokio::spawn(run(self.db.clone(), tenant, rx));
+            tx
+        };
+        queues.entry(tenant).or_insert_with(begin).clone()
     }
 
     pub(crate) async fn note(&self, read: Read) {
         // Fails only when the runtime is going down.
-        let _ = self.0.send(Message::Read(read)).await;
+        let _ = self.queue(read.tenant).send(Message::Read(Box::new(read))).await;
     }
 
-    /// Returns when everything noted before is durable.
+    /// Returns when everything noted before is durable, or cannot be made so for a while.
     pub(crate) async fn flush(&self) {
-        let (tx, rx) = oneshot::channel();
-        if self.0.send(Message::Flush(tx)).await.is_ok() {
+        let mut all = JoinSet::new();
+        for (tenant, queue) in self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            all.spawn(flush(*tenant, queue.clone()));
+        }
+        all.join_all().await;
+    }
+}
+
+async fn flush(tenant: TenantId, queue: mpsc::Sender<Message>) {
+    let (tx, rx) = oneshot::channel();
+    let written = async {
+        if queue.send(Message::Flush(tx)).await.is_ok() {
             let _ = rx.await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, written).await.is_err() {
+        tracing::error!(%tenant, "audit entries of reads are still not written");
+    }
+}
+
+async fn run(db: Db, tenant: TenantId, mut inbox: mpsc::Receiver<Message>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let (mut reads, mut waiting) = (Vec::new(), Vec::new());
+        for message in batch.drain(..) {
+            match message {
+                Message::Read(read) => reads.push(*read),
+                Message::Flush(done) => waiting.push(done),
+            }
+        }
+        write(&db, tenant, reads.into()).await;
+        for done in waiting {
+            let _ = done.send(());
         }
     }
 }
 
-async fn run(db: Db, mut inbox: mpsc::Receiver<Message>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while inbox.recv_many(&mut batch, BATCH).await > 0 {
-        let mut by_tenant: HashMap<TenantId, Vec<Read>> = HashMap::new();
-        let mut waiting = Vec::new();
-        for message in batch.drain(..) {
-            match message {
-                Message::Read(read) => by_tenant.entry(read.tenant).or_default().push(read),
-                Message::Flush(done) => waiting.push(done),
+/// Returns when they are written. Meanwhile the queue fills, and readers wait.
+async fn write(db: &Db, tenant: TenantId, reads: Arc<[Read]>) {
+    let (count, mut failed) = (reads.len(), false);
+    if count == 0 {
+        return;
+    }
+    loop {
+        let these = reads.clone();
+        let written = db.write(tenant, move |tx| {
+            Box::pin(async move { audit::record(tx, these.iter().flat_map(records).collect()).await })
+        });
+        match written.await {
+            Ok(()) if failed => return tracing::info!(%tenant, count, "audit entries of reads are written now"),
+            Ok(()) => return,
+            // Once, not at each attempt.
+            Err(e) if !failed => {
+                tracing::error!(%tenant, count, code = e.code, "audit entries of reads could not be written, and wait");
             }
+            Err(_) => {}
         }
-        for (tenant, reads) in by_tenant {
-            let count = reads.len();
-            let written = db.write(tenant, move |tx| {
-                Box::pin(async move {
-                    let records: Vec<_> = reads.iter().flat_map(records).collect();
-                    audit::record(tx, records).await
-                })
-            });
-            if let Err(e) = written.await {
-                tracing::error!(%tenant, count, code = e.code, "audit entries of reads could not be written");
-            }
-        }
-        for done in waiting {
-            let _ = done.send(());
-        }
+        failed = true;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

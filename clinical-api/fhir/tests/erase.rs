@@ -84,14 +84,14 @@ async fn erased(world: &World) -> Result<()> {
     assert_eq!(c.get(&format!("Patient/{bert}")).await.status, StatusCode::OK);
 
     // Erased.
-    assert!(site.fhir.erase_patient(north, "nobody", "user:admin").await.is_err());
+    assert!(site.fhir.erase_patient(north, "nobody", "user:admin", &()).await.is_err());
     assert!(
         site.fhir
-            .erase_patient(world.south.id, &anna, "user:admin")
+            .erase_patient(world.south.id, &anna, "user:admin", &())
             .await
             .is_err()
     );
-    assert_eq!(site.fhir.erase_patient(north, &anna, "user:admin").await?, 3);
+    assert_eq!(site.fhir.erase_patient(north, &anna, "user:admin", &()).await?, 3);
     for path in [
         format!("Patient/{anna}"),
         format!("Observation/{hers}"),
@@ -136,7 +136,7 @@ async fn erased(world: &World) -> Result<()> {
     let trail = "SELECT target FROM audit WHERE tenant = $1 AND actor = 'user:admin' AND patient = $2 ORDER BY seq";
     let entries = ctx.db.query(north, trail, &[(&anna).into()]).await?;
     assert_eq!(entries.last().unwrap().text(0)?, format!("key:patient/{anna}"));
-    assert_eq!(site.fhir.erase_again(north).await?, 0);
+    assert_eq!(site.fhir.erase_again(north, &()).await?, 0);
     Ok(())
 }
 
@@ -163,7 +163,7 @@ async fn a_long_erasure_is_the_same_whoever_looks_after_the_keys_meanwhile() {
                     .create(north, "system", observation(&anna, &format!("finding {n}")))
                     .await?;
             }
-            let erasing = site.fhir.erase_patient(north, &anna, "user:admin");
+            let erasing = site.fhir.erase_patient(north, &anna, "user:admin", &());
             let watching = async {
                 loop {
                     // What another process has erased calls for a look at the ledger, again and again.

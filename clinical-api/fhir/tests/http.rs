@@ -447,6 +447,49 @@ async fn access(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// The chain is full: nothing can be appended to it, on either engine.
+const FULL: &str = "INSERT INTO audit (tenant, seq, at, actor, action, target, outcome, detail, hash)
+    VALUES ($1, 9223372036854775807, 0, 'x', 'x', 'x', 'x', 'x', $2)";
+const ROOM: &str = "DELETE FROM audit WHERE tenant = $1 AND seq = 9223372036854775807";
+
+async fn delayed(world: &World) -> Result<()> {
+    let s = site(world);
+    let (north, south) = (&world.north, &world.south);
+    let reads = async |tenant: medtech_kernel::TenantId| {
+        let sql = "SELECT COUNT(*) FROM audit WHERE tenant = $1 AND action = 'read' AND target LIKE 'Patient/%'";
+        world.ctx.db.query_one(tenant, sql, &[]).await?.i64(0)
+    };
+    let mut readers = Vec::new();
+    for tenant in [north, south] {
+        let c = s.client(world, tenant, Role::Clinician).await?;
+        let made = s.fhir.create(tenant.id, "system", json!({"resourceType": "Patient"})).await?;
+        readers.push((c, format!("Patient/{}", made.id)));
+    }
+    world.forge(north.id, FULL, vec![vec![0_u8; 32].into()]).await?;
+    for (c, path) in &readers {
+        for _ in 0..3 {
+            assert_eq!(c.get(path).await.status, 200);
+        }
+    }
+    // The other clinic's are written meanwhile, and of this one's none is.
+    let begun = std::time::Instant::now();
+    while reads(south.id).await? < 3 {
+        assert!(begun.elapsed().as_secs() < 60, "one clinic's trail holds up another's");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(reads(north.id).await?, 0);
+    world.forge(north.id, ROOM, Vec::new()).await?;
+    s.fhir.flush_audit().await;
+    assert_eq!((reads(north.id).await?, reads(south.id).await?), (3, 3));
+    assert!(audit::verify(&world.ctx.db, north.id).await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_could_not_be_written_down_is_written_later() {
+    on_both_engines(SCHEMA, |w| Box::pin(delayed(w))).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patient_sees_the_own_record_and_a_guest_none() {
     on_both_engines(SCHEMA, |w| Box::pin(access(w))).await;

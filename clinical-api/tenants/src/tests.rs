@@ -8,7 +8,10 @@ use medtech_kernel::{
     clock::Millis,
     testkit::{World, on_both_engines},
 };
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use uuid::Uuid;
 
 mod life;
@@ -20,11 +23,15 @@ const MIGRATION: Migration = Migration {
     sql: Script::Both(include_str!("../migrations/0001_exports.sql")),
 };
 const FILE: &[u8] = b"the bytes of a picture";
+/// The number of a file whose key was destroyed.
+const ERASED: u128 = 8;
 
 /// The other parts of the product, as far as a clinic as a whole concerns them.
 #[derive(Default)]
 struct Neighbours {
     erased: Mutex<Vec<TenantId>>,
+    /// A file's bytes are not those of its description.
+    damaged: AtomicBool,
 }
 
 impl House for Neighbours {
@@ -59,7 +66,9 @@ impl House for Neighbours {
             let rows = match (part, after) {
                 (Part::Users, None) => vec![json!({"id": "u1", "clinic": tenant}), json!({"id": "u2"})],
                 (Part::Users, Some(_)) => vec![json!({"id": "u3"})],
-                (Part::Files, _) => vec![json!({"id": Uuid::from_u128(7), "size": FILE.len()})],
+                (Part::Files, _) => [7, ERASED]
+                    .map(|id| json!({"id": Uuid::from_u128(id), "size": FILE.len(), "sha256": life::hex(FILE)}))
+                    .to_vec(),
                 _ => Vec::new(),
             };
             let next = (part == Part::Users && rows.len() == 2).then(|| "u2".to_owned());
@@ -67,8 +76,17 @@ impl House for Neighbours {
         })
     }
 
-    fn file(&self, _: TenantId, _: Uuid, range: Range<u64>) -> BoxFuture<'_, Result<Vec<u8>>> {
-        let part = FILE[range.start as usize..range.end as usize].to_vec();
+    fn file(&self, _: TenantId, id: Uuid, range: Range<u64>) -> BoxFuture<'_, Result<Vec<u8>>> {
+        if id == Uuid::from_u128(ERASED) {
+            return Box::pin(async {
+                Err(Error::gone(
+                    "vault.erased",
+                    "This was erased, and cannot be read again.",
+                ))
+            });
+        }
+        let mut part = FILE[range.start as usize..range.end as usize].to_vec();
+        part[0] ^= u8::from(self.damaged.load(Ordering::SeqCst));
         Box::pin(async move { Ok(part) })
     }
 
@@ -79,8 +97,12 @@ impl House for Neighbours {
 }
 
 fn module(w: &World) -> Arc<TenantsModule> {
+    module_beside(w, Neighbours::default())
+}
+
+fn module_beside(w: &World, neighbours: Neighbours) -> Arc<TenantsModule> {
     let fhir = Fhir::new(w.ctx.clone());
-    Arc::new(TenantsModule::new(w.ctx.clone(), fhir, Arc::new(Neighbours::default())))
+    Arc::new(TenantsModule::new(w.ctx.clone(), fhir, Arc::new(neighbours)))
 }
 use serde_json::{Value, json};
 use tower::ServiceExt;

@@ -33,6 +33,9 @@ pub(super) async fn get(
         .sha256
         .as_deref()
         .ok_or_else(|| Error::not_found("file.incomplete", "The file is not complete yet."))?;
+    if sha256.is_empty() {
+        return Err(crate::model::erased().into());
+    }
     m.files.require_clean(who.tenant, file.id).await?;
     let etag = format!("\"{}\"", hex(sha256));
     if text(&asked, "if-none-match")

@@ -165,6 +165,7 @@ impl Files {
             .db
             .write(who.tenant, move |tx| {
                 Box::pin(async move {
+                    crate::store::hold(tx, row.conversation).await?;
                     if let Some(most) = most
                         && FileRow::stored(tx).await?.saturating_add(row.size) > most
                     {
@@ -344,7 +345,7 @@ impl Files {
     }
 
     /// A part of a finished file, in clear, as it comes from the disk.
-    async fn read(&self, tenant: TenantId, file: &FileRow, range: Range<u64>) -> Result<Plain> {
+    pub(crate) async fn read(&self, tenant: TenantId, file: &FileRow, range: Range<u64>) -> Result<Plain> {
         if file.data_key.is_none() {
             let bits = self.objects.read(tenant, file.id, range).await?;
             return Ok(Box::pin(bits.map_err(|e| Error::internal("file.read", e))));
@@ -392,14 +393,14 @@ impl Files {
                 })
             })
             .await?;
+        self.erase_one(tenant, id).await
+    }
+
+    /// The bytes of a file, finished or not; absent is fine.
+    pub(crate) async fn erase_one(&self, tenant: TenantId, id: Uuid) -> Result<()> {
         self.close(tenant, id);
         partial::remove(&self.objects.partial(tenant, id)).await.map_err(disk)?;
         self.objects.delete(tenant, id).await
-    }
-
-    /// A part of a finished file.
-    pub(crate) async fn part(&self, tenant: TenantId, id: Uuid, range: Range<u64>) -> Result<objects::Bits> {
-        self.objects.read(tenant, id, range).await
     }
 
     /// Every file of a tenant and every unfinished upload, durably.

@@ -22,7 +22,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use store::SHEETS;
+pub use store::{SHEETS, forget_in};
 
 use machine::{Effect, Input, Refusal, Side, State};
 use media::{Media, MediaEvent};

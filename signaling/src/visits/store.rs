@@ -96,6 +96,25 @@ const OPEN_SUBJECTS: &str =
 const ABOUT_SOMEBODY: &str = "SELECT subject FROM relation WHERE tenant = $1 AND relation = 'about'";
 const CONNECTED: &str = "SELECT DISTINCT visit FROM visit_participant WHERE tenant = $1 AND connection IS NOT NULL";
 
+const NAMES: &str = "SELECT guest, title, guest_name FROM visit WHERE tenant = $1 AND id = $2";
+const FORGET: &str = "UPDATE visit SET rev = rev + 1, title = $3, guest_name = $4 WHERE tenant = $1 AND id = $2";
+const FORGET_DEVICE: &str = "UPDATE visit_link SET device_name = NULL WHERE tenant = $1 AND visit = $2";
+
+/// Takes away how the guest of a visit is called and why they came. Answers who the guest is, and whether there was anything.
+pub async fn forget_in(tx: &mut Tx, visit: Uuid) -> Result<Option<(String, bool)>> {
+    let Some(row) = tx.query_opt(NAMES, &[visit.into()]).await? else {
+        return Ok(None);
+    };
+    let guest = row.string(0)?;
+    if TITLE.open(&row, 1, visit)?.is_empty() && GUEST.open(&row, 2, visit)?.is_empty() {
+        return Ok(Some((guest, false)));
+    }
+    tx.exec(FORGET, &[visit.into(), TITLE.seal(visit, ""), GUEST.seal(visit, "")])
+        .await?;
+    tx.exec(FORGET_DEVICE, &[visit.into()]).await?;
+    Ok(Some((guest, true)))
+}
+
 /// Makes a visit with its link and participants. `false`: it is there already.
 pub(crate) async fn create(
     tx: &mut Tx,

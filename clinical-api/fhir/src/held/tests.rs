@@ -152,7 +152,7 @@ async fn erased(w: &World) -> Result<()> {
     let fhir = Fhir::new(w.ctx.clone());
     let north = w.north.id;
     let (rid, anna) = fill(&fhir, north).await?;
-    fhir.erase_patient(north, &anna, "user:admin").await?;
+    fhir.erase_patient(north, &anna, "user:admin", &()).await?;
     let held = fhir.held(north).await?;
     assert_eq!(held.wrong, 0, "{held:?}");
     // Bert and his weight's two versions stand as they were, and so do the three deletions of what was Anna's; her own

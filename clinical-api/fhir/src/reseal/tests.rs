@@ -158,7 +158,7 @@ async fn what_older_releases_wrote_is_sealed_and_found_as_before() {
             assert!(vault::is_settled(&w.ctx.db, north, "fhir_res").await?);
             assert!(vault::is_settled(&w.ctx.db, north, "fhir_hist").await?);
             // And what is erased afterwards takes the swept versions with it.
-            fhir.erase_patient(north, &made.id, "t").await?;
+            fhir.erase_patient(north, &made.id, "t", &()).await?;
             assert!(fhir.find(north, "Patient", &made.id).await?.is_none());
             Ok(())
         })

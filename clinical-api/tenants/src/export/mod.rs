@@ -199,8 +199,9 @@ impl Work<'_> {
         loop {
             let page = house.page(self.tenant, part, after).await?;
             for row in &page.rows {
-                if part == Part::Files {
-                    self.file(&*house, row).await?;
+                // One whose key was destroyed is left out, with its description.
+                if part == Part::Files && !self.file(&*house, row).await? {
+                    continue;
                 }
                 self.line(part.name(), &mut lines, &row.to_string()).await?;
             }
@@ -211,19 +212,30 @@ impl Work<'_> {
         }
     }
 
-    /// A file's bytes, under its number: what people call it stands in the description.
-    async fn file(&mut self, house: &dyn House, row: &Value) -> Result<()> {
-        let wrong = || Error::internal("tenants.file", "a file's description lacks its number or size");
+    /// A file's bytes, under its number: what people call it stands in the description. `false` when it was erased.
+    async fn file(&mut self, house: &dyn House, row: &Value) -> Result<bool> {
+        let wrong = || Error::internal("tenants.file", "a file's description lacks its number, size or SHA-256");
         let id: Uuid = row
             .get("id")
             .and_then(Value::as_str)
             .and_then(|i| i.parse().ok())
             .ok_or_else(wrong)?;
         let size = row.get("size").and_then(Value::as_u64).ok_or_else(wrong)?;
+        let expected = row.get("sha256").and_then(Value::as_str).ok_or_else(wrong)?;
         let (path, mut sha, mut at) = (format!("files/{id}"), Context::new(&SHA256), 0);
+        let mut next = match size {
+            0 => None,
+            _ => match house.file(self.tenant, id, 0..size.min(PIECE)).await {
+                Err(e) if e.code == "vault.erased" => return Ok(false),
+                first => Some(first?),
+            },
+        };
         self.archive.open(path.clone(), size).await?;
         while at < size {
-            let bytes = house.file(self.tenant, id, at..size.min(at + PIECE)).await?;
+            let bytes = match next.take() {
+                Some(first) => first,
+                None => house.file(self.tenant, id, at..size.min(at + PIECE)).await?,
+            };
             if bytes.is_empty() {
                 return Err(Error::internal("tenants.file", "a file is shorter than it was"));
             }
@@ -231,13 +243,18 @@ impl Work<'_> {
             sha.update(&bytes);
             self.archive.piece(bytes).await?;
         }
+        let sha256 = archive::hex(sha.finish().as_ref());
+        // A deletion destroys the original after this: an archive that does not hold what was sent must not be taken for one.
+        if sha256 != expected {
+            return Err(Error::internal("tenants.file", "a file is not what was sent"));
+        }
         self.archive.items.push(Item {
             path,
             count: None,
             size,
-            sha256: archive::hex(sha.finish().as_ref()),
+            sha256,
         });
-        Ok(())
+        Ok(true)
     }
 
     /// The trail with its hashes, so that it can be proved elsewhere; answers how many entries, and the last one's hash.

@@ -1,6 +1,7 @@
 //! Three clinics in one server: what is another clinic's is not there, whoever asks, at whatever route, however it is named.
 
 mod columns;
+mod erased;
 mod forged;
 mod passing;
 mod probes;
