@@ -10,12 +10,14 @@
 
 mod background;
 mod colleagues;
+mod intake;
 pub mod machine;
 pub mod media;
 pub mod model;
 mod open;
 mod presence;
 mod recheck;
+mod rooms;
 mod routes;
 pub mod rpc;
 mod store;
@@ -92,8 +94,8 @@ struct Inner {
     seen: Presence,
     lists: Lists,
     recheck: recheck::Recheck,
-    sync: mpsc::Sender<background::Sync>,
-    sync_inbox: std::sync::Mutex<Option<mpsc::Receiver<background::Sync>>>,
+    sync: mpsc::Sender<rooms::Sync>,
+    sync_inbox: std::sync::Mutex<Option<mpsc::Receiver<rooms::Sync>>>,
 }
 
 /// A command of somebody, perhaps with the key that makes a retry harmless.
@@ -158,17 +160,12 @@ impl Visits {
                 this.0.recheck.forget(tenant, id);
                 this.0.seen.forget((tenant, id));
             }
-            let gone = leaving.then(|| record.guest.subject.clone());
-            // Fails only when the process stops, and then the rooms stop too.
-            let _ = this
-                .0
-                .sync
-                .send(background::Sync {
-                    tenant,
-                    id,
-                    remove: gone,
-                })
-                .await;
+            let remove = leaving.then(|| record.guest.subject.clone());
+            this.sync(rooms::Sync {
+                remove,
+                ..rooms::Sync::new(tenant, id)
+            })
+            .await;
             Ok(record)
         };
         tokio::spawn(Origin::current().scope(work))
@@ -341,15 +338,7 @@ impl Visits {
             }
             // Someone connected to a visit that had just ended: the room is being closed.
             Err(e) if e.code == "visit.ended" => {
-                let _ = self
-                    .0
-                    .sync
-                    .send(background::Sync {
-                        tenant: event.tenant,
-                        id,
-                        remove: None,
-                    })
-                    .await;
+                self.sync(rooms::Sync::new(event.tenant, id)).await;
                 Ok(())
             }
             Err(e) => Err(e),

@@ -94,6 +94,8 @@ const UNDER_WAY: &str = "SELECT id FROM visit WHERE tenant = $1 AND state <> 'sc
 const OPEN_SUBJECTS: &str =
     "SELECT id, subject_ref FROM visit WHERE tenant = $1 AND state <> 'ended' AND subject_ref LIKE 'Patient/%'";
 const ABOUT_SOMEBODY: &str = "SELECT subject FROM relation WHERE tenant = $1 AND relation = 'about'";
+const CONNECTIONS: &str =
+    "SELECT visit, subject, connection FROM visit_participant WHERE tenant = $1 AND connection IS NOT NULL";
 const CONNECTED: &str = "SELECT DISTINCT visit FROM visit_participant WHERE tenant = $1 AND connection IS NOT NULL";
 
 /// Makes a visit with its link and participants. `false`: it is there already.
@@ -323,6 +325,15 @@ pub(crate) async fn connected(db: &Db, tenant: TenantId) -> Result<Vec<Uuid>> {
         .await?
         .iter()
         .map(|r| r.uuid(0))
+        .collect()
+}
+
+/// Who is written down as connected: visit, subject, connection.
+pub(super) async fn connections(db: &Db, tenant: TenantId) -> Result<Vec<(Uuid, String, String)>> {
+    db.query(tenant, CONNECTIONS, &[])
+        .await?
+        .iter()
+        .map(|r| Ok((r.uuid(0)?, r.string(1)?, r.string(2)?)))
         .collect()
 }
 

@@ -1,7 +1,7 @@
 //! The visit over HTTP, on both engines: the story, the refusals, a second and a third tenant, a crash.
 
 use super::{
-    media::{Media, MediaEvent, Rights},
+    media::{Media, MediaEvent, Present, Rights},
     *,
 };
 use ::http::{Request, StatusCode};
@@ -21,17 +21,41 @@ use tower::ServiceExt;
 #[derive(Default)]
 struct Rooms {
     said: Mutex<Vec<String>>,
-    /// Who is connected: room and identity.
-    present: Mutex<Vec<(String, String)>>,
+    /// Who is in a room.
+    present: Mutex<Vec<Present>>,
+    /// So many of the next calls fail.
+    failing: std::sync::atomic::AtomicUsize,
     /// Bumped at each call, so that a test can wait for one.
     calls: tokio::sync::watch::Sender<usize>,
 }
 
 impl Rooms {
     fn note(&self, what: String) -> BoxFuture<'_, Result<()>> {
-        self.said.lock().expect("lock").push(what);
+        use std::sync::atomic::Ordering::Relaxed;
+        let fails = self
+            .failing
+            .fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1))
+            .is_ok();
+        if !fails {
+            self.said.lock().expect("lock").push(what);
+        }
         self.calls.send_modify(|n| *n += 1);
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            match fails {
+                true => Err(Error::unavailable("media.busy", "busy")),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// The next call fails, and has failed when this returns.
+    async fn fail_once(&self, during: impl Future<Output = ()>) {
+        let mut calls = self.calls.subscribe();
+        self.failing.store(1, std::sync::atomic::Ordering::Relaxed);
+        during.await;
+        while self.failing.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            calls.changed().await.expect("rooms");
+        }
     }
 
     async fn until(&self, wanted: &str) {
@@ -58,7 +82,7 @@ impl Media for Rooms {
     fn remove<'a>(&'a self, _: TenantId, _: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>> {
         self.note(format!("remove {identity}"))
     }
-    fn present(&self, _: TenantId) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
+    fn present(&self, _: TenantId) -> BoxFuture<'_, Result<Vec<Present>>> {
         let present = self.present.lock().expect("lock").clone();
         Box::pin(async move { Ok(present) })
     }
@@ -95,7 +119,7 @@ struct Stage<'a> {
     visits: Visits,
     rooms: Arc<Rooms>,
     router: axum::Router,
-    _stop: tokio::sync::watch::Sender<bool>,
+    stop: tokio::sync::watch::Sender<bool>,
 }
 
 const PROBE: &[&str] = &[
@@ -107,21 +131,27 @@ const PROBE: &[&str] = &[
 ];
 
 async fn stage(world: &World) -> Result<Stage<'_>> {
+    let stage = still(world);
+    stage.visits.start(stage.stop.subscribe()).await?;
+    Ok(stage)
+}
+
+/// A stage on which nothing happens by itself.
+fn still(world: &World) -> Stage<'_> {
     let rooms = Arc::new(Rooms::default());
     let visits = Visits::new(world.ctx.clone(), rooms.clone(), Arc::new(Talk));
     world.ctx.bus.register("probe", PROBE);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    visits.start(stopped).await?;
+    let (stop, _) = tokio::sync::watch::channel(false);
     let router = Arc::new(visits.clone())
         .routes()
         .layer(axum::Extension(world.ctx.clone()));
-    Ok(Stage {
+    Stage {
         world,
         visits,
         rooms,
         router,
-        _stop: stop,
-    })
+        stop,
+    }
 }
 
 struct Booked {
@@ -684,7 +714,7 @@ async fn withdrawn(world: &World) -> Result<()> {
     }
 
     let here = |all: &[&str]| {
-        *s.rooms.present.lock().expect("lock") = all.iter().map(|who| (b.id.to_string(), (*who).to_owned())).collect();
+        *s.rooms.present.lock().expect("lock") = all.iter().map(|who| inside(b.id, who, None)).collect();
     };
     here(&[&b.host, &b.guest, "user:colleague"]);
     assert_eq!(s.visits.recheck(north.id).await?, 0, "all are there rightly");
@@ -798,6 +828,177 @@ async fn withdrawn(world: &World) -> Result<()> {
         s.call(north, Some(&host_token), "POST", &path("media"), None).await.0,
         403
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_room_that_missed_a_change_of_its_visit_is_brought_in_line_again() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(missed(world))).await;
+}
+
+async fn missed(world: &World) -> Result<()> {
+    let (north, clock) = (&world.north, &world.ctx.clock);
+    let s = stage(world).await?;
+    let b = s.book(north).await?;
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let command = async |what: &str| {
+        let path = format!("/{}/{what}", b.id);
+        assert_eq!(s.call(north, Some(&host), "POST", &path, None).await.0, 200, "{what}");
+    };
+    s.arrive(north, &b, 1).await;
+    command("admit").await;
+    let (lets, bars) = (format!("rights {} true", b.guest), format!("rights {} false", b.guest));
+    s.rooms.until(&lets).await;
+
+    // What the guest may do is asked of the room, which fails once. Nobody has to do anything more.
+    s.rooms.fail_once(command("hold")).await;
+    assert_eq!(s.rooms.said.lock().expect("lock").last(), Some(&lets));
+    clock.advance(1_000);
+    s.rooms.until(&bars).await;
+
+    // A room that heard nothing at all: the look every half minute says it again, and closes what has ended.
+    *s.rooms.present.lock().expect("lock") = vec![inside(b.id, &b.guest, None)];
+    let said = || std::mem::take(&mut *s.rooms.said.lock().expect("lock"));
+    said();
+    s.visits.recheck(north.id).await?;
+    assert_eq!(said(), [bars]);
+    s.rooms.fail_once(command("end")).await;
+    assert_eq!(said(), [""; 0]);
+    clock.advance(1_000);
+    let close = format!("close {}", b.id);
+    s.rooms.until(&close).await;
+    said();
+    s.visits.recheck(north.id).await?;
+    assert_eq!(said().first(), Some(&close));
+    Ok(())
+}
+
+fn inside(visit: Uuid, who: &str, connection: Option<&str>) -> Present {
+    Present {
+        room: visit.to_string(),
+        identity: who.to_owned(),
+        connection: connection.map(str::to_owned),
+    }
+}
+
+/// Makes a visit's row one that cannot be read, or again what it was.
+async fn spoil(world: &World, tenant: &Tenant, visit: Uuid, state: &'static str) -> Result<()> {
+    let sql = "UPDATE visit SET state = $3 WHERE tenant = $1 AND id = $2";
+    world.forge(tenant.id, sql, vec![visit.into(), state.into()]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_media_event_is_lost_to_a_moments_trouble() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(kept(world))).await;
+}
+
+async fn kept(world: &World) -> Result<()> {
+    let (north, south, clock) = (&world.north, &world.south, &world.ctx.clock);
+    let s = still(world);
+    let (b, other) = (s.book(north).await?, s.book(south).await?);
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    s.arrive(north, &b, 1).await;
+    s.event(north, b.id, &b.host, "h1", true).await?;
+    s.call(north, Some(&host), "POST", &format!("/{}/admit", b.id), None)
+        .await;
+    let (events, inbox) = mpsc::channel(16);
+    let follows = tokio::spawn(s.visits.clone().follow_media(inbox, Some, s.stop.subscribe()));
+    let send = async |tenant: &Tenant, visit: Uuid, who: &str, connection: &str, active: bool| {
+        let event = MediaEvent {
+            tenant: tenant.id,
+            room: visit.to_string(),
+            identity: who.to_owned(),
+            connection: connection.to_owned(),
+            active,
+            at: clock.now_ms(),
+        };
+        events.send(event).await.expect("followed");
+    };
+    // Taken in behind the one that fails: another clinic does not wait for it.
+    let elsewhere = async |connection: &'static str| {
+        send(south, other.id, &other.host, connection, true).await;
+        loop {
+            let record = store::read(&world.ctx.db, south.id, other.id).await?.expect("there");
+            if record.now.host.connection.as_deref() == Some(connection) {
+                return Ok::<_, Error>(());
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    spoil(world, north, b.id, "nonsense").await?;
+    let joined = clock.now_ms();
+    send(north, b.id, &b.guest, "g1", true).await;
+    elsewhere("h1").await?;
+    clock.advance(2_000);
+    send(north, b.id, &b.guest, "g1", false).await;
+    elsewhere("h2").await?;
+    clock.advance(7_000);
+    send(north, b.id, &b.guest, "g2", true).await;
+    elsewhere("h3").await?;
+    spoil(world, north, b.id, "admitted").await?;
+    clock.advance(1_000);
+    let record = loop {
+        let record = store::read(&world.ctx.db, north.id, b.id).await?.expect("there");
+        if record.now.guest.connection.as_deref() == Some("g2") {
+            break record;
+        }
+        tokio::task::yield_now().await;
+    };
+    let spent: Vec<_> = record.now.guest.intervals.iter().map(|i| (i.from, i.to)).collect();
+    assert_eq!(
+        spent,
+        [(joined, Some(joined + 2_000)), (joined + 9_000, None)],
+        "as it was"
+    );
+    assert_eq!(record.now.state, State::InConsult);
+    drop(events);
+    follows.await.expect("ends with its events");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_event_told_is_seen_by_the_look_every_half_minute() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(untold(world))).await;
+}
+
+async fn untold(world: &World) -> Result<()> {
+    let (north, clock) = (&world.north, &world.ctx.clock);
+    let s = stage(world).await?;
+    let b = s.book(north).await?;
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    s.arrive(north, &b, 1).await;
+    s.event(north, b.id, &b.host, "h1", true).await?;
+    s.event(north, b.id, &b.guest, "g1", true).await?;
+    s.call(north, Some(&host), "POST", &format!("/{}/admit", b.id), None)
+        .await;
+    let begun = clock.now_ms();
+    let look = async |after: Millis, guest: Option<&str>| -> Result<Vec<(Millis, Option<Millis>)>> {
+        clock.advance(after);
+        let guest = guest.map(|connection| inside(b.id, &b.guest, Some(connection)));
+        *s.rooms.present.lock().expect("lock") = std::iter::once(inside(b.id, &b.host, Some("h1")))
+            .chain(guest)
+            .collect();
+        s.visits.recheck(north.id).await?;
+        let record = store::read(&world.ctx.db, north.id, b.id).await?.expect("there");
+        Ok(record
+            .now
+            .guest
+            .intervals
+            .iter()
+            .map(|i| (i.from - begun, i.to.map(|to| to - begun)))
+            .collect())
+    };
+    assert_eq!(look(1_000, Some("g1")).await?, [(0, None)]);
+    // Gone, and nobody said so. It may be on its way, so one look is not enough; then it counts from the first.
+    assert_eq!(look(9_000, None).await?, [(0, None)]);
+    assert_eq!(look(10_000, None).await?, [(0, Some(10_000))]);
+    assert_eq!(look(1_000, Some("g2")).await?, [(0, Some(10_000))]);
+    assert_eq!(look(8_000, Some("g2")).await?, [(0, Some(10_000)), (21_000, None)]);
+    // What the event tells in the meantime is left to it.
+    look(500, Some("g3")).await?;
+    s.event(north, b.id, &b.guest, "g3", true).await?;
+    assert_eq!(look(500, Some("g3")).await?, [(0, Some(10_000)), (21_000, None)]);
     Ok(())
 }
 
