@@ -26,9 +26,7 @@ impl Visits {
                     _ = every.tick() => {}
                     _ = stopping.wait_for(|s| *s) => return,
                 }
-                if let Err(e) = this.beat().await {
-                    tracing::warn!(error = ?e, "visits: could not write who is connected");
-                }
+                this.beat().await;
             }
         });
         let again = tokio::spawn(self.clone().recheck_until(stop));
@@ -118,26 +116,32 @@ impl Visits {
         Ok(())
     }
 
-    pub(super) async fn beat(&self) -> Result<()> {
+    /// One clinic's trouble is not another's, nor one visit's: it is told, and made good at the next beat.
+    pub(super) async fn beat(&self) {
         for tenant in self.0.seen.connected_tenants() {
-            self.0.ctx.db.write(tenant, |tx| Box::pin(store::beat(tx))).await?;
+            if let Err(e) = self.0.ctx.db.write(tenant, |tx| Box::pin(store::beat(tx))).await {
+                tracing::warn!(%tenant, error = ?e, "visits: could not write who is connected");
+            }
         }
-        for (tenant, id) in self.0.seen.turned(self.0.ctx.clock.now_ms()) {
-            let this = self.clone();
-            self.0
-                .ctx
-                .db
-                .write(tenant, move |tx| {
-                    Box::pin(async move {
-                        // Taken, so that the view carries a newer `rev` than the last one.
-                        match store::take(tx, id).await? {
-                            Some(record) => this.show(tx, &record, false).await,
-                            None => Ok(()),
-                        }
-                    })
-                })
-                .await?;
+        for (tenant, visit) in self.0.seen.turned(self.0.ctx.clock.now_ms()) {
+            if let Err(e) = self.show_turned(tenant, visit).await {
+                self.0.seen.not_shown((tenant, visit));
+                tracing::warn!(%tenant, %visit, error = ?e, "visits: could not show who is there");
+            }
         }
-        Ok(())
+    }
+
+    async fn show_turned(&self, tenant: TenantId, id: Uuid) -> Result<()> {
+        let this = self.clone();
+        let shown = self.0.ctx.db.write(tenant, move |tx| {
+            Box::pin(async move {
+                // Taken, so that the view carries a newer `rev` than the last one.
+                match store::take(tx, id).await? {
+                    Some(record) => this.show(tx, &record, false).await,
+                    None => Ok(()),
+                }
+            })
+        });
+        shown.await
     }
 }

@@ -573,7 +573,7 @@ async fn crash(world: &World) -> Result<()> {
         assert_eq!(visit["state"], "in_consult");
         let from = clock.now_ms();
         clock.advance(7_000);
-        s.visits.beat().await?;
+        s.visits.beat().await;
         clock.advance(2_000);
         (b, other, from)
     };
@@ -873,6 +873,11 @@ async fn missed(world: &World) -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn one_clinics_trouble_is_not_anothers() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(trouble(world))).await;
+}
+
 fn inside(visit: Uuid, who: &str, connection: Option<&str>) -> Present {
     Present {
         room: visit.to_string(),
@@ -885,6 +890,60 @@ fn inside(visit: Uuid, who: &str, connection: Option<&str>) -> Present {
 async fn spoil(world: &World, tenant: &Tenant, visit: Uuid, state: &'static str) -> Result<()> {
     let sql = "UPDATE visit SET state = $3 WHERE tenant = $1 AND id = $2";
     world.forge(tenant.id, sql, vec![visit.into(), state.into()]).await?;
+    Ok(())
+}
+
+async fn trouble(world: &World) -> Result<()> {
+    let s = still(world);
+    let mut live = world.ctx.bus.attach_live()?;
+    let (north, south, clock) = (&world.north, &world.south, &world.ctx.clock);
+    let mut all = Vec::new();
+    for tenant in [north, south] {
+        for device in [1, 2] {
+            let b = s.book(tenant).await?;
+            s.arrive(tenant, &b, device).await;
+            s.visits.on_presence(tenant.id, b.id, &b.guest, true).await?;
+            all.push((tenant, b));
+        }
+    }
+    let online = async |live: &mut mpsc::Receiver<Event>| -> Result<Vec<(Uuid, bool)>> {
+        while live.try_recv().is_ok() {}
+        s.visits.beat().await;
+        let mut shown = Vec::new();
+        while let Ok(event) = live.try_recv() {
+            if event.channel.as_ref().is_some_and(|c| c.starts_with("encounter:")) {
+                let visit = event.parse::<Value>()?["visit"].clone();
+                let id = visit["id"].as_str().and_then(|id| id.parse().ok()).expect("id");
+                shown.push((id, visit["guest"]["online"] == json!(true)));
+            }
+        }
+        shown.sort_unstable();
+        Ok(shown)
+    };
+    online(&mut live).await?;
+    for (tenant, b) in &all {
+        s.visits.on_presence(tenant.id, b.id, &b.guest, false).await?;
+    }
+    clock.advance(6_000);
+    let gone = |of: &[usize]| {
+        let mut gone: Vec<_> = of.iter().map(|n| (all[*n].1.id, false)).collect();
+        gone.sort_unstable();
+        gone
+    };
+    // A visit of each clinic cannot be read: the others are shown all the same, at this beat.
+    for n in [0, 2] {
+        spoil(world, all[n].0, all[n].1.id, "nonsense").await?;
+    }
+    assert_eq!(online(&mut live).await?, gone(&[1, 3]));
+    for n in [0, 2] {
+        spoil(world, all[n].0, all[n].1.id, "waiting").await?;
+    }
+    assert_eq!(
+        online(&mut live).await?,
+        gone(&[0, 2]),
+        "what failed is shown at the next beat"
+    );
+    assert_eq!(online(&mut live).await?, gone(&[]), "and once");
     Ok(())
 }
 
