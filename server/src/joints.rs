@@ -18,7 +18,7 @@ use medtech_signaling::{
     },
     visits::{
         self, Conversations, Visits,
-        media::{Media, MediaEvent, Rights},
+        media::{Media, MediaEvent, Present, Rights},
     },
 };
 use medtech_tenants::{FirstAdmin, House, Page, Part, Usage};
@@ -125,8 +125,16 @@ impl Media for Rooms {
         Box::pin(async move { absent_is_fine(self.0.remove(tenant, room, identity, LeaveReason::Removed).await) })
     }
 
-    fn present(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
-        Box::pin(async move { self.0.present(tenant).await.map_err(media) })
+    fn present(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<Present>>> {
+        Box::pin(async move {
+            let all = self.0.present(tenant).await.map_err(media)?;
+            let present = |(room, identity, connection)| Present {
+                room,
+                identity,
+                connection,
+            };
+            Ok(all.into_iter().map(present).collect())
+        })
     }
 
     fn close<'a>(&'a self, tenant: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>> {
@@ -245,34 +253,25 @@ fn place(text: &str) -> Result<After> {
 }
 
 /// Tells visits who is connected to their rooms, in the order of the events.
-pub(crate) async fn follow_rooms(
-    mut events: mpsc::Receiver<RoomEvent>,
-    visits: Visits,
-    mut stop: watch::Receiver<bool>,
-) {
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        let Some(event) = event else { return };
-        let active = match event.kind {
-            RoomEventKind::Active | RoomEventKind::Resumed => true,
-            RoomEventKind::Interrupted | RoomEventKind::Left { .. } => false,
-            _ => continue,
-        };
-        let told = MediaEvent {
-            tenant: event.tenant,
-            room: event.room,
-            identity: event.identity,
-            connection: event.sid,
-            active,
-            at: event.at,
-        };
-        if let Err(e) = visits.on_media_event(told).await {
-            tracing::warn!(error = ?e, "a room event was not taken in");
-        }
-    }
+pub(crate) async fn follow_rooms(events: mpsc::Receiver<RoomEvent>, visits: Visits, stop: watch::Receiver<bool>) {
+    visits.follow_media(events, connection, stop).await;
+}
+
+/// A room's event as visits see it, when it says that somebody's connection came or went.
+fn connection(event: RoomEvent) -> Option<MediaEvent> {
+    let active = match event.kind {
+        RoomEventKind::Active | RoomEventKind::Resumed => true,
+        RoomEventKind::Interrupted | RoomEventKind::Left { .. } => false,
+        _ => return None,
+    };
+    Some(MediaEvent {
+        tenant: event.tenant,
+        room: event.room,
+        identity: event.identity,
+        connection: event.sid,
+        active,
+        at: event.at,
+    })
 }
 
 /// Tells visits whose browsers are connected to their channel: a patient who waits without media is there too.

@@ -78,8 +78,9 @@ impl State {
         }
     }
 
-    /// Give up those who did not come back.
+    /// Tell the engine what it had no room for, and give up those who did not come back.
     pub(super) fn tick(&mut self) {
+        self.settle();
         let now = self.clock.now_ms();
         self.closed.retain(|_, until| *until > now);
         self.revoked.retain(|_, at| now - *at < REMEMBERED_MS);

@@ -12,6 +12,7 @@ mod grants;
 mod hub;
 mod join;
 mod media;
+mod overdue;
 mod participant;
 mod room;
 mod service;

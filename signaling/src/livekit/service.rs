@@ -176,17 +176,18 @@ impl LiveKit {
         .await
     }
 
-    /// Who is connected to which room of a tenant: room and identity.
-    pub async fn present(&self, tenant: TenantId) -> Result<Vec<(String, String)>, LiveKitError> {
+    /// Who is in which room of a tenant: room, identity, and the sid where the connection is active.
+    pub async fn present(&self, tenant: TenantId) -> Result<Vec<(String, String, Option<String>)>, LiveKitError> {
         self.call(move |state| {
-            let rooms = state.rooms.values().filter(|r| r.key.tenant == tenant);
-            rooms
-                .flat_map(|r| {
-                    r.participants
-                        .values()
-                        .map(|p| (r.key.name.clone(), p.identity.clone()))
-                })
-                .collect()
+            let mut all = Vec::new();
+            for room in state.rooms.values().filter(|r| r.key.tenant == tenant) {
+                for p in room.participants.values() {
+                    let active = p.active && p.connection.is_some();
+                    let sid = active.then(|| p.sid.clone());
+                    all.push((room.key.name.clone(), p.identity.clone(), sid));
+                }
+            }
+            all
         })
         .await
     }

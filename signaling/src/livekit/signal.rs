@@ -189,6 +189,7 @@ impl State {
 
     fn track_settings(&mut self, room: RoomId, id: ParticipantId, settings: &proto::UpdateTrackSettings) {
         let Some(r) = self.rooms.get(&room) else { return };
+        let mut commands = Vec::new();
         for sid in &settings.track_sids {
             let Some((owner, track)) = r.track_by_sid(sid) else {
                 continue;
@@ -196,7 +197,7 @@ impl State {
             let Some(published) = r.participants.get(&owner).and_then(|p| p.tracks.get(&track)) else {
                 continue;
             };
-            self.engine(Command::TrackSettings {
+            commands.push(Command::TrackSettings {
                 room,
                 participant: id,
                 track,
@@ -204,6 +205,7 @@ impl State {
                 enabled: !settings.disabled,
             });
         }
+        commands.into_iter().for_each(|command| self.engine(command));
     }
 
     fn update_metadata(&mut self, room: RoomId, id: ParticipantId, update: proto::UpdateParticipantMetadata) {

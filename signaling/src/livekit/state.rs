@@ -6,23 +6,36 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use livekit_protocol as proto;
-use medtech_media_sfu::{Command, DataKind, ParticipantId, RoomId, Sfu};
+use medtech_media_sfu::{Command, DataKind, ParticipantId, RoomId, Sfu, SfuError};
 use proto::leave_request::Action;
 use proto::signal_response::Message as Response;
 use tokio::sync::mpsc;
 
 use super::events::{RoomEvent, RoomEventKind};
 use super::grants::Permission;
+use super::overdue::{Order, Overdue};
 use super::participant::{ConnectionId, Participant};
 use super::room::{Room, RoomKey};
 use super::{Clock, TenantId};
+
+/// The media engine as rooms see it: takes a command, or is too busy for it.
+pub(super) trait Engine: Send + Sync {
+    fn send(&self, command: Command) -> Result<(), SfuError>;
+}
+
+impl Engine for Sfu {
+    fn send(&self, command: Command) -> Result<(), SfuError> {
+        Sfu::send(self, command)
+    }
+}
 
 pub(super) struct State {
     pub(super) rooms: HashMap<RoomId, Room>,
     pub(super) by_key: HashMap<RoomKey, RoomId>,
     pub(super) connections: HashMap<ConnectionId, (RoomId, ParticipantId)>,
     pub(super) clock: Clock,
-    pub(super) engine: Arc<Sfu>,
+    pub(super) engine: Arc<dyn Engine>,
+    overdue: Overdue,
     pub(super) events: mpsc::Sender<RoomEvent>,
     /// Rights set by the server, which count more than what a token says, also for a participant who comes later.
     pub(super) rights: HashMap<(RoomKey, String), Permission>,
@@ -34,13 +47,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(engine: Arc<Sfu>, events: mpsc::Sender<RoomEvent>, clock: Clock) -> State {
+    pub(super) fn new(engine: Arc<dyn Engine>, events: mpsc::Sender<RoomEvent>, clock: Clock) -> State {
         State {
             rooms: HashMap::new(),
             by_key: HashMap::new(),
             connections: HashMap::new(),
             clock,
             engine,
+            overdue: Overdue::default(),
             events,
             rights: HashMap::new(),
             closed: HashMap::new(),
@@ -94,12 +108,26 @@ impl State {
         self.rooms.get_mut(&room)?.participants.get_mut(&id)
     }
 
-    /// Tell the engine. When it is overloaded the command is lost and said so: the clients concerned will notice by
-    /// their own timeouts and reconnect.
-    pub(super) fn engine(&self, command: Command) {
-        if let Err(error) = self.engine.send(command) {
+    /// Tell the engine. When it is overloaded, rights and departures wait for the next [`State::settle`]; any other command is
+    /// lost and said so: the clients concerned will notice by their own timeouts and reconnect.
+    pub(super) fn engine(&mut self, command: Command) {
+        let order = Order::of(&command);
+        let error = match order {
+            Some((who, _)) if self.overdue.waits(who) => SfuError::Busy,
+            _ => match self.engine.send(command) {
+                Ok(()) => return,
+                Err(error) => error,
+            },
+        };
+        if !order.is_some_and(|(who, order)| self.overdue.keep(who, order)) {
             tracing::error!(%error, "a command to the media engine was lost");
         }
+    }
+
+    /// Tries again what the engine must hear.
+    pub(super) fn settle(&mut self) {
+        let engine = self.engine.clone();
+        self.overdue.settle(|command| engine.send(command).is_ok());
     }
 
     pub(super) fn emit(&mut self, room: RoomId, id: ParticipantId, kind: RoomEventKind) {

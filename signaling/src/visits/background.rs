@@ -1,11 +1,6 @@
-//! What goes on beside the requests: rooms brought in line with their visits, last sights written, and the start.
+//! What goes on beside the requests: last sights written, and the start.
 
-use super::{
-    Command, Visits,
-    machine::{Input, Side, State},
-    media::Rights,
-    store,
-};
+use super::{Command, Visits, machine::Input, rooms::Sync, store};
 use medtech_kernel::{Error, Result, TenantId, audit, policy::relate};
 use std::{sync::PoisonError, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -14,35 +9,14 @@ use uuid::Uuid;
 /// How often those connected are written down as seen: after a crash an open interval is at most this much too short.
 pub(super) const BEAT: Duration = Duration::from_secs(3);
 
-/// A room to bring in line with its visit. It says which, not what: whatever the order of commands was, the last look
-/// at the visit decides.
-pub(crate) struct Sync {
-    pub tenant: TenantId,
-    pub id: Uuid,
-    /// Who gave up the place and is to be disconnected.
-    pub remove: Option<String>,
-}
-
 impl Visits {
     /// Repairs what a crash left open and starts the tasks. Call once, before serving; they end when `stop` turns true.
     pub async fn start(&self, stop: watch::Receiver<bool>) -> Result<Vec<JoinHandle<()>>> {
         self.relate_older().await?;
         self.recover().await?;
         let inbox = self.0.sync_inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut inbox = inbox.ok_or_else(|| Error::internal("visit.started_twice", "visits were started before"))?;
-        let (this, mut stopping) = (self.clone(), stop.clone());
-        let rooms = tokio::spawn(async move {
-            loop {
-                let sync = tokio::select! {
-                    sync = inbox.recv() => sync,
-                    _ = stopping.wait_for(|s| *s) => None,
-                };
-                let Some(sync) = sync else { return };
-                if let Err(e) = this.bring_in_line(&sync).await {
-                    tracing::error!(tenant = %sync.tenant, visit = %sync.id, error = ?e, "room does not follow its visit");
-                }
-            }
-        });
+        let inbox = inbox.ok_or_else(|| Error::internal("visit.started_twice", "visits were started before"))?;
+        let rooms = tokio::spawn(self.clone().bring_in_line_until(inbox, stop.clone()));
         let (this, mut stopping) = (self.clone(), stop.clone());
         let beats = tokio::spawn(async move {
             let mut every = tokio::time::interval(BEAT);
@@ -52,9 +26,7 @@ impl Visits {
                     _ = every.tick() => {}
                     _ = stopping.wait_for(|s| *s) => return,
                 }
-                if let Err(e) = this.beat().await {
-                    tracing::warn!(error = ?e, "visits: could not write who is connected");
-                }
+                this.beat().await;
             }
         });
         let again = tokio::spawn(self.clone().recheck_until(stop));
@@ -135,66 +107,41 @@ impl Visits {
         // The rooms have forgotten who may do what: a token made before the restart must not open a lobby, nor keep
         // out someone who was admitted since.
         for id in store::under_way(&self.0.ctx.db, tenant).await? {
-            let sync = Sync {
-                tenant,
-                id,
-                remove: None,
-            };
-            if let Err(e) = self.bring_in_line(&sync).await {
-                tracing::error!(%tenant, visit = %id, error = ?e, "room does not follow its visit");
+            if let Err(e) = self.bring_in_line(&Sync::new(tenant, id)).await {
+                tracing::error!(%tenant, visit = %id, error = ?e, "room does not follow its visit yet");
+                // Tried again by the task. When there are too many of them, by the look every half minute.
+                let _ = self.0.sync.try_send(Sync::new(tenant, id));
             }
         }
         Ok(())
     }
 
-    pub(super) async fn beat(&self) -> Result<()> {
+    /// One clinic's trouble is not another's, nor one visit's: it is told, and made good at the next beat.
+    pub(super) async fn beat(&self) {
         for tenant in self.0.seen.connected_tenants() {
-            self.0.ctx.db.write(tenant, |tx| Box::pin(store::beat(tx))).await?;
+            if let Err(e) = self.0.ctx.db.write(tenant, |tx| Box::pin(store::beat(tx))).await {
+                tracing::warn!(%tenant, error = ?e, "visits: could not write who is connected");
+            }
         }
-        for (tenant, id) in self.0.seen.turned(self.0.ctx.clock.now_ms()) {
-            let this = self.clone();
-            self.0
-                .ctx
-                .db
-                .write(tenant, move |tx| {
-                    Box::pin(async move {
-                        // Taken, so that the view carries a newer `rev` than the last one.
-                        match store::take(tx, id).await? {
-                            Some(record) => this.show(tx, &record, false).await,
-                            None => Ok(()),
-                        }
-                    })
-                })
-                .await?;
+        for (tenant, visit) in self.0.seen.turned(self.0.ctx.clock.now_ms()) {
+            if let Err(e) = self.show_turned(tenant, visit).await {
+                self.0.seen.not_shown((tenant, visit));
+                tracing::warn!(%tenant, %visit, error = ?e, "visits: could not show who is there");
+            }
         }
-        Ok(())
     }
 
-    async fn bring_in_line(&self, sync: &Sync) -> Result<()> {
-        let Some(record) = store::read(&self.0.ctx.db, sync.tenant, sync.id).await? else {
-            return Ok(());
-        };
-        let (media, room) = (&self.0.media, sync.id.to_string());
-        if record.now.state == State::Ended {
-            return media.close(sync.tenant, &room).await;
-        }
-        if let Some(identity) = &sync.remove
-            && record.now.guest.connection.is_none()
-        {
-            media.remove(sync.tenant, &room, identity).await?;
-        }
-        media
-            .set_rights(sync.tenant, &room, &record.guest.subject, record.rights(Side::Guest))
-            .await?;
-        for colleague in &record.colleagues {
-            let barred = self.0.recheck.is_barred(sync.tenant, sync.id, &colleague.subject);
-            let rights = if barred {
-                Rights::NONE
-            } else {
-                record.colleague_rights()
-            };
-            media.set_rights(sync.tenant, &room, &colleague.subject, rights).await?;
-        }
-        Ok(())
+    async fn show_turned(&self, tenant: TenantId, id: Uuid) -> Result<()> {
+        let this = self.clone();
+        let shown = self.0.ctx.db.write(tenant, move |tx| {
+            Box::pin(async move {
+                // Taken, so that the view carries a newer `rev` than the last one.
+                match store::take(tx, id).await? {
+                    Some(record) => this.show(tx, &record, false).await,
+                    None => Ok(()),
+                }
+            })
+        });
+        shown.await
     }
 }

@@ -2,13 +2,13 @@
 //! trail. They may do in the call what the guest may, and lead nothing.
 
 use super::{
-    Visits,
-    background::Sync,
-    ended,
+    Visits, ended,
     machine::State,
     media::Rights,
     model::{May, Record},
-    not_found, store,
+    not_found,
+    rooms::Sync,
+    store,
 };
 use medtech_kernel::{
     Error, Result, Tx, audit,
@@ -54,12 +54,7 @@ impl Visits {
             })
             .await?;
         self.0.recheck.open_again(tenant, id, &subject);
-        self.sync(Sync {
-            tenant,
-            id,
-            remove: None,
-        })
-        .await;
+        self.sync(Sync::new(tenant, id)).await;
         Ok(record)
     }
 

@@ -42,11 +42,20 @@ pub trait Media: Send + Sync + 'static {
     /// Disconnects someone.
     fn remove<'a>(&'a self, tenant: TenantId, room: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>>;
 
-    /// Who is connected to which room of a tenant: room and identity.
-    fn present(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<(String, String)>>>;
+    /// Who is in which room of a tenant.
+    fn present(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<Present>>>;
 
     /// Disconnects everyone and forgets the room.
     fn close<'a>(&'a self, tenant: TenantId, room: &'a str) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Somebody in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    pub room: String,
+    pub identity: String,
+    /// The connection, as [`MediaEvent::connection`] names it, when it is active.
+    pub connection: Option<String>,
 }
 
 /// A participant's connection to a room became active, or ended.

@@ -10,12 +10,15 @@
 
 mod background;
 mod colleagues;
+mod intake;
 pub mod machine;
 pub mod media;
 pub mod model;
 mod open;
+mod plan;
 mod presence;
 mod recheck;
+mod rooms;
 mod routes;
 pub mod rpc;
 mod store;
@@ -44,11 +47,18 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Tables of visits.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    module: "visits",
-    number: 1,
-    sql: Script::Both(include_str!("../../migrations/0001_visits.sql")),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "visits",
+        number: 1,
+        sql: Script::Both(include_str!("../../migrations/0001_visits.sql")),
+    },
+    Migration {
+        module: "visits",
+        number: 2,
+        sql: Script::Both(include_str!("../../migrations/0002_cancelled.sql")),
+    },
+];
 
 /// After the end the guest may read the summary page this long.
 pub const FAREWELL_MS: Millis = 15 * 60_000;
@@ -92,8 +102,8 @@ struct Inner {
     seen: Presence,
     lists: Lists,
     recheck: recheck::Recheck,
-    sync: mpsc::Sender<background::Sync>,
-    sync_inbox: std::sync::Mutex<Option<mpsc::Receiver<background::Sync>>>,
+    sync: mpsc::Sender<rooms::Sync>,
+    sync_inbox: std::sync::Mutex<Option<mpsc::Receiver<rooms::Sync>>>,
 }
 
 /// A command of somebody, perhaps with the key that makes a retry harmless.
@@ -158,17 +168,12 @@ impl Visits {
                 this.0.recheck.forget(tenant, id);
                 this.0.seen.forget((tenant, id));
             }
-            let gone = leaving.then(|| record.guest.subject.clone());
-            // Fails only when the process stops, and then the rooms stop too.
-            let _ = this
-                .0
-                .sync
-                .send(background::Sync {
-                    tenant,
-                    id,
-                    remove: gone,
-                })
-                .await;
+            let remove = leaving.then(|| record.guest.subject.clone());
+            this.sync(rooms::Sync {
+                remove,
+                ..rooms::Sync::new(tenant, id)
+            })
+            .await;
             Ok(record)
         };
         tokio::spawn(Origin::current().scope(work))
@@ -341,15 +346,7 @@ impl Visits {
             }
             // Someone connected to a visit that had just ended: the room is being closed.
             Err(e) if e.code == "visit.ended" => {
-                let _ = self
-                    .0
-                    .sync
-                    .send(background::Sync {
-                        tenant: event.tenant,
-                        id,
-                        remove: None,
-                    })
-                    .await;
+                self.sync(rooms::Sync::new(event.tenant, id)).await;
                 Ok(())
             }
             Err(e) => Err(e),
@@ -464,6 +461,14 @@ fn ended() -> Error {
     Error::gone("visit.ended", "This visit has ended.")
 }
 
+/// Why an ended visit opens no more.
+fn over(record: &Record) -> Error {
+    match record.now.cancelled_at {
+        Some(_) => Error::gone("visit.cancelled", "The clinic has cancelled this visit."),
+        None => ended(),
+    }
+}
+
 fn refused(why: Refusal) -> Error {
     match why {
         Refusal::Ended => ended(),
@@ -510,12 +515,19 @@ impl Module for Visits {
     }
 
     fn consumes() -> &'static [&'static str] {
-        &["visit.requested", "visit.farewell"]
+        &[
+            "visit.requested",
+            "visit.rescheduled",
+            "visit.cancelled",
+            "visit.farewell",
+        ]
     }
 
     async fn on_event(&self, event: Event) -> Result<()> {
         match &*event.kind {
             "visit.requested" => self.requested(&event).await,
+            "visit.rescheduled" => self.rescheduled(&event).await,
+            "visit.cancelled" => self.cancelled(&event).await,
             "visit.farewell" => self.farewell(&event).await,
             _ => Ok(()),
         }

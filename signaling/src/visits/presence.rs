@@ -89,7 +89,8 @@ impl Presence {
         self.set_connected(key, false);
     }
 
-    /// The visits whose `online` differs from what was last shown; they count as shown from now on.
+    /// The visits whose `online` differs from what was last shown; they count as shown from now on, unless
+    /// [`Presence::not_shown`] says otherwise.
     pub(crate) fn turned(&self, now: Millis) -> Vec<Key> {
         let mut turned = Vec::new();
         self.guests().retain(|key, seen| {
@@ -97,11 +98,19 @@ impl Presence {
             if online != seen.shown {
                 seen.shown = online;
                 turned.push(*key);
+                return true;
             }
             // Nothing is said by an entry of one who has long been away.
             seen.connected() || now - seen.last < HOLD_MS
         });
         turned
+    }
+
+    /// What [`Presence::turned`] gave out did not reach anybody.
+    pub(crate) fn not_shown(&self, key: Key) {
+        if let Some(seen) = self.guests().get_mut(&key) {
+            seen.shown = !seen.shown;
+        }
     }
 
     pub(crate) fn set_connected(&self, key: Key, connected: bool) {

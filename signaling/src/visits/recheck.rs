@@ -1,10 +1,14 @@
 //! Rooms after a withdrawal: whoever is connected, or takes part as a colleague, is asked for again, and goes when the policy
 //! says no. At once when access was withdrawn, and every [`EVERY`] for what nobody heard of (a lost event, another server's change, time that ran out).
 
-use super::{Visits, background::Sync, media::Rights, store};
-use medtech_kernel::{Result, TenantId, auth::Principal, policy::Resource};
+use super::{
+    Visits,
+    media::{MediaEvent, Present, Rights},
+    store,
+};
+use medtech_kernel::{Result, TenantId, auth::Principal, clock::Millis, policy::Resource};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,6 +17,19 @@ use uuid::Uuid;
 
 const EVERY: Duration = Duration::from_secs(30);
 
+/// A difference between the rooms and what is written that is older than this is no event on its way.
+const ON_ITS_WAY_MS: Millis = 5_000;
+
+/// A connection that is there and not written, or (`active` is false) written and not there.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Difference {
+    tenant: TenantId,
+    visit: Uuid,
+    subject: String,
+    connection: String,
+    active: bool,
+}
+
 /// Which tenants wait for a look, and who was put out: their old tokens open a room without rights until they get a new one.
 #[derive(Default)]
 pub(super) struct Recheck {
@@ -20,6 +37,8 @@ pub(super) struct Recheck {
     waiting: Mutex<HashSet<TenantId>>,
     wake: Notify,
     barred: Mutex<HashSet<(TenantId, Uuid, String)>>,
+    /// Found at the last look, and since when.
+    differ: Mutex<HashMap<Difference, Millis>>,
 }
 
 impl Recheck {
@@ -76,9 +95,28 @@ impl Visits {
     /// Looks at everyone in the rooms of a clinic, and at the colleagues who are in none; answers how many went.
     pub async fn recheck(&self, tenant: TenantId) -> Result<usize> {
         let (mut gone, mut seen) = (0, HashSet::new());
-        for (room, identity) in self.0.media.present(tenant).await? {
-            let Ok(visit) = room.parse::<Uuid>() else { continue };
-            seen.insert((visit, identity.clone()));
+        let mut connected = HashMap::new();
+        for Present {
+            room,
+            identity,
+            connection,
+        } in self.0.media.present(tenant).await?
+        {
+            if let Ok(visit) = room.parse::<Uuid>() {
+                if let Some(connection) = connection {
+                    connected.insert((visit, identity.clone()), connection);
+                }
+                seen.insert((visit, identity));
+            }
+        }
+        if let Err(e) = self.reconcile(tenant, connected).await {
+            tracing::error!(%tenant, error = ?e, "who is connected could not be compared");
+        }
+        // A room that missed a change of its visit: first what the visit says, then what the policy takes away.
+        for visit in seen.iter().map(|(visit, _)| *visit).collect::<HashSet<_>>() {
+            self.sync_now(tenant, visit).await;
+        }
+        for (visit, identity) in seen.clone() {
             if !self.may_stay(tenant, visit, &identity).await? {
                 self.put_out(tenant, visit, identity).await?;
                 gone += 1;
@@ -100,6 +138,70 @@ impl Visits {
             }
         }
         Ok(gone)
+    }
+
+    /// Makes good what events that were lost should have told: who is connected now, and who is not any more.
+    async fn reconcile(&self, tenant: TenantId, mut here: HashMap<(Uuid, String), String>) -> Result<()> {
+        let now = self.0.ctx.clock.now_ms();
+        let difference = |(visit, subject), connection, active| Difference {
+            tenant,
+            visit,
+            subject,
+            connection,
+            active,
+        };
+        let mut found = Vec::new();
+        for (visit, subject, connection) in store::connections(&self.0.ctx.db, tenant).await? {
+            let key = (visit, subject);
+            match here.get(&key) {
+                Some(other) if *other == connection => drop(here.remove(&key)),
+                // Taken for the other one below.
+                Some(_) => {}
+                None => found.push(difference(key, connection, false)),
+            }
+        }
+        found.extend(
+            here.into_iter()
+                .map(|(key, connection)| difference(key, connection, true)),
+        );
+        let old: Vec<(Difference, Millis)> = {
+            let mut differ = self.0.recheck.differ.lock().unwrap_or_else(PoisonError::into_inner);
+            let found: HashMap<Difference, Millis> = found
+                .into_iter()
+                .map(|d| (differ.get(&d).copied().unwrap_or(now), d))
+                .map(|(since, d)| (d, since))
+                .collect();
+            differ.retain(|d, _| d.tenant != tenant);
+            differ.extend(found.clone());
+            found
+                .into_iter()
+                .filter(|(_, since)| now - since >= ON_ITS_WAY_MS)
+                .collect()
+        };
+        for (
+            Difference {
+                visit,
+                subject,
+                connection,
+                active,
+                ..
+            },
+            at,
+        ) in old
+        {
+            let event = MediaEvent {
+                tenant,
+                room: visit.to_string(),
+                identity: subject,
+                connection,
+                active,
+                at,
+            };
+            if let Err(e) = self.on_media_event(event).await {
+                tracing::error!(%tenant, %visit, error = ?e, "who is connected could not be written");
+            }
+        }
+        Ok(())
     }
 
     async fn may_stay(&self, tenant: TenantId, visit: Uuid, subject: &str) -> Result<bool> {
@@ -133,11 +235,5 @@ impl Visits {
             self.0.media.set_rights(who.tenant, &room, &who.subject, rights).await?;
         }
         Ok(())
-    }
-
-    /// Brings a room in line with its visit, soon.
-    pub(super) async fn sync(&self, sync: Sync) {
-        // Fails only when the process stops, and then the rooms stop too.
-        let _ = self.0.sync.send(sync).await;
     }
 }

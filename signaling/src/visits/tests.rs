@@ -1,7 +1,7 @@
 //! The visit over HTTP, on both engines: the story, the refusals, a second and a third tenant, a crash.
 
 use super::{
-    media::{Media, MediaEvent, Rights},
+    media::{Media, MediaEvent, Present, Rights},
     *,
 };
 use ::http::{Request, StatusCode};
@@ -21,17 +21,41 @@ use tower::ServiceExt;
 #[derive(Default)]
 struct Rooms {
     said: Mutex<Vec<String>>,
-    /// Who is connected: room and identity.
-    present: Mutex<Vec<(String, String)>>,
+    /// Who is in a room.
+    present: Mutex<Vec<Present>>,
+    /// So many of the next calls fail.
+    failing: std::sync::atomic::AtomicUsize,
     /// Bumped at each call, so that a test can wait for one.
     calls: tokio::sync::watch::Sender<usize>,
 }
 
 impl Rooms {
     fn note(&self, what: String) -> BoxFuture<'_, Result<()>> {
-        self.said.lock().expect("lock").push(what);
+        use std::sync::atomic::Ordering::Relaxed;
+        let fails = self
+            .failing
+            .fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1))
+            .is_ok();
+        if !fails {
+            self.said.lock().expect("lock").push(what);
+        }
         self.calls.send_modify(|n| *n += 1);
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            match fails {
+                true => Err(Error::unavailable("media.busy", "busy")),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// The next call fails, and has failed when this returns.
+    async fn fail_once(&self, during: impl Future<Output = ()>) {
+        let mut calls = self.calls.subscribe();
+        self.failing.store(1, std::sync::atomic::Ordering::Relaxed);
+        during.await;
+        while self.failing.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            calls.changed().await.expect("rooms");
+        }
     }
 
     async fn until(&self, wanted: &str) {
@@ -58,7 +82,7 @@ impl Media for Rooms {
     fn remove<'a>(&'a self, _: TenantId, _: &'a str, identity: &'a str) -> BoxFuture<'a, Result<()>> {
         self.note(format!("remove {identity}"))
     }
-    fn present(&self, _: TenantId) -> BoxFuture<'_, Result<Vec<(String, String)>>> {
+    fn present(&self, _: TenantId) -> BoxFuture<'_, Result<Vec<Present>>> {
         let present = self.present.lock().expect("lock").clone();
         Box::pin(async move { Ok(present) })
     }
@@ -95,7 +119,7 @@ struct Stage<'a> {
     visits: Visits,
     rooms: Arc<Rooms>,
     router: axum::Router,
-    _stop: tokio::sync::watch::Sender<bool>,
+    stop: tokio::sync::watch::Sender<bool>,
 }
 
 const PROBE: &[&str] = &[
@@ -107,21 +131,27 @@ const PROBE: &[&str] = &[
 ];
 
 async fn stage(world: &World) -> Result<Stage<'_>> {
+    let stage = still(world);
+    stage.visits.start(stage.stop.subscribe()).await?;
+    Ok(stage)
+}
+
+/// A stage on which nothing happens by itself.
+fn still(world: &World) -> Stage<'_> {
     let rooms = Arc::new(Rooms::default());
     let visits = Visits::new(world.ctx.clone(), rooms.clone(), Arc::new(Talk));
     world.ctx.bus.register("probe", PROBE);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    visits.start(stopped).await?;
+    let (stop, _) = tokio::sync::watch::channel(false);
     let router = Arc::new(visits.clone())
         .routes()
         .layer(axum::Extension(world.ctx.clone()));
-    Ok(Stage {
+    Stage {
         world,
         visits,
         rooms,
         router,
-        _stop: stop,
-    })
+        stop,
+    }
 }
 
 struct Booked {
@@ -543,7 +573,7 @@ async fn crash(world: &World) -> Result<()> {
         assert_eq!(visit["state"], "in_consult");
         let from = clock.now_ms();
         clock.advance(7_000);
-        s.visits.beat().await?;
+        s.visits.beat().await;
         clock.advance(2_000);
         (b, other, from)
     };
@@ -684,7 +714,7 @@ async fn withdrawn(world: &World) -> Result<()> {
     }
 
     let here = |all: &[&str]| {
-        *s.rooms.present.lock().expect("lock") = all.iter().map(|who| (b.id.to_string(), (*who).to_owned())).collect();
+        *s.rooms.present.lock().expect("lock") = all.iter().map(|who| inside(b.id, who, None)).collect();
     };
     here(&[&b.host, &b.guest, "user:colleague"]);
     assert_eq!(s.visits.recheck(north.id).await?, 0, "all are there rightly");
@@ -798,6 +828,393 @@ async fn withdrawn(world: &World) -> Result<()> {
         s.call(north, Some(&host_token), "POST", &path("media"), None).await.0,
         403
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_room_that_missed_a_change_of_its_visit_is_brought_in_line_again() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(missed(world))).await;
+}
+
+async fn missed(world: &World) -> Result<()> {
+    let (north, clock) = (&world.north, &world.ctx.clock);
+    let s = stage(world).await?;
+    let b = s.book(north).await?;
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let command = async |what: &str| {
+        let path = format!("/{}/{what}", b.id);
+        assert_eq!(s.call(north, Some(&host), "POST", &path, None).await.0, 200, "{what}");
+    };
+    s.arrive(north, &b, 1).await;
+    command("admit").await;
+    let (lets, bars) = (format!("rights {} true", b.guest), format!("rights {} false", b.guest));
+    s.rooms.until(&lets).await;
+
+    // What the guest may do is asked of the room, which fails once. Nobody has to do anything more.
+    s.rooms.fail_once(command("hold")).await;
+    assert_eq!(s.rooms.said.lock().expect("lock").last(), Some(&lets));
+    clock.advance(1_000);
+    s.rooms.until(&bars).await;
+
+    // A room that heard nothing at all: the look every half minute says it again, and closes what has ended.
+    *s.rooms.present.lock().expect("lock") = vec![inside(b.id, &b.guest, None)];
+    let said = || std::mem::take(&mut *s.rooms.said.lock().expect("lock"));
+    said();
+    s.visits.recheck(north.id).await?;
+    assert_eq!(said(), [bars]);
+    s.rooms.fail_once(command("end")).await;
+    assert_eq!(said(), [""; 0]);
+    clock.advance(1_000);
+    let close = format!("close {}", b.id);
+    s.rooms.until(&close).await;
+    said();
+    s.visits.recheck(north.id).await?;
+    assert_eq!(said().first(), Some(&close));
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_clinics_trouble_is_not_anothers() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(trouble(world))).await;
+}
+
+fn inside(visit: Uuid, who: &str, connection: Option<&str>) -> Present {
+    Present {
+        room: visit.to_string(),
+        identity: who.to_owned(),
+        connection: connection.map(str::to_owned),
+    }
+}
+
+/// Makes a visit's row one that cannot be read, or again what it was.
+async fn spoil(world: &World, tenant: &Tenant, visit: Uuid, state: &'static str) -> Result<()> {
+    let sql = "UPDATE visit SET state = $3 WHERE tenant = $1 AND id = $2";
+    world.forge(tenant.id, sql, vec![visit.into(), state.into()]).await?;
+    Ok(())
+}
+
+async fn trouble(world: &World) -> Result<()> {
+    let s = still(world);
+    let mut live = world.ctx.bus.attach_live()?;
+    let (north, south, clock) = (&world.north, &world.south, &world.ctx.clock);
+    let mut all = Vec::new();
+    for tenant in [north, south] {
+        for device in [1, 2] {
+            let b = s.book(tenant).await?;
+            s.arrive(tenant, &b, device).await;
+            s.visits.on_presence(tenant.id, b.id, &b.guest, true).await?;
+            all.push((tenant, b));
+        }
+    }
+    let online = async |live: &mut mpsc::Receiver<Event>| -> Result<Vec<(Uuid, bool)>> {
+        while live.try_recv().is_ok() {}
+        s.visits.beat().await;
+        let mut shown = Vec::new();
+        while let Ok(event) = live.try_recv() {
+            if event.channel.as_ref().is_some_and(|c| c.starts_with("encounter:")) {
+                let visit = event.parse::<Value>()?["visit"].clone();
+                let id = visit["id"].as_str().and_then(|id| id.parse().ok()).expect("id");
+                shown.push((id, visit["guest"]["online"] == json!(true)));
+            }
+        }
+        shown.sort_unstable();
+        Ok(shown)
+    };
+    online(&mut live).await?;
+    for (tenant, b) in &all {
+        s.visits.on_presence(tenant.id, b.id, &b.guest, false).await?;
+    }
+    clock.advance(6_000);
+    let gone = |of: &[usize]| {
+        let mut gone: Vec<_> = of.iter().map(|n| (all[*n].1.id, false)).collect();
+        gone.sort_unstable();
+        gone
+    };
+    // A visit of each clinic cannot be read: the others are shown all the same, at this beat.
+    for n in [0, 2] {
+        spoil(world, all[n].0, all[n].1.id, "nonsense").await?;
+    }
+    assert_eq!(online(&mut live).await?, gone(&[1, 3]));
+    for n in [0, 2] {
+        spoil(world, all[n].0, all[n].1.id, "waiting").await?;
+    }
+    assert_eq!(
+        online(&mut live).await?,
+        gone(&[0, 2]),
+        "what failed is shown at the next beat"
+    );
+    assert_eq!(online(&mut live).await?, gone(&[]), "and once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_media_event_is_lost_to_a_moments_trouble() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(kept(world))).await;
+}
+
+async fn kept(world: &World) -> Result<()> {
+    let (north, south, clock) = (&world.north, &world.south, &world.ctx.clock);
+    let s = still(world);
+    let (b, other) = (s.book(north).await?, s.book(south).await?);
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    s.arrive(north, &b, 1).await;
+    s.event(north, b.id, &b.host, "h1", true).await?;
+    s.call(north, Some(&host), "POST", &format!("/{}/admit", b.id), None)
+        .await;
+    let (events, inbox) = mpsc::channel(16);
+    let follows = tokio::spawn(s.visits.clone().follow_media(inbox, Some, s.stop.subscribe()));
+    let send = async |tenant: &Tenant, visit: Uuid, who: &str, connection: &str, active: bool| {
+        let event = MediaEvent {
+            tenant: tenant.id,
+            room: visit.to_string(),
+            identity: who.to_owned(),
+            connection: connection.to_owned(),
+            active,
+            at: clock.now_ms(),
+        };
+        events.send(event).await.expect("followed");
+    };
+    // Taken in behind the one that fails: another clinic does not wait for it.
+    let elsewhere = async |connection: &'static str| {
+        send(south, other.id, &other.host, connection, true).await;
+        loop {
+            let record = store::read(&world.ctx.db, south.id, other.id).await?.expect("there");
+            if record.now.host.connection.as_deref() == Some(connection) {
+                return Ok::<_, Error>(());
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    spoil(world, north, b.id, "nonsense").await?;
+    let joined = clock.now_ms();
+    send(north, b.id, &b.guest, "g1", true).await;
+    elsewhere("h1").await?;
+    clock.advance(2_000);
+    send(north, b.id, &b.guest, "g1", false).await;
+    elsewhere("h2").await?;
+    clock.advance(7_000);
+    send(north, b.id, &b.guest, "g2", true).await;
+    elsewhere("h3").await?;
+    spoil(world, north, b.id, "admitted").await?;
+    clock.advance(1_000);
+    let record = loop {
+        let record = store::read(&world.ctx.db, north.id, b.id).await?.expect("there");
+        if record.now.guest.connection.as_deref() == Some("g2") {
+            break record;
+        }
+        tokio::task::yield_now().await;
+    };
+    let spent: Vec<_> = record.now.guest.intervals.iter().map(|i| (i.from, i.to)).collect();
+    assert_eq!(
+        spent,
+        [(joined, Some(joined + 2_000)), (joined + 9_000, None)],
+        "as it was"
+    );
+    assert_eq!(record.now.state, State::InConsult);
+    drop(events);
+    follows.await.expect("ends with its events");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_event_told_is_seen_by_the_look_every_half_minute() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(untold(world))).await;
+}
+
+async fn untold(world: &World) -> Result<()> {
+    let (north, clock) = (&world.north, &world.ctx.clock);
+    let s = stage(world).await?;
+    let b = s.book(north).await?;
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    s.arrive(north, &b, 1).await;
+    s.event(north, b.id, &b.host, "h1", true).await?;
+    s.event(north, b.id, &b.guest, "g1", true).await?;
+    s.call(north, Some(&host), "POST", &format!("/{}/admit", b.id), None)
+        .await;
+    let begun = clock.now_ms();
+    let look = async |after: Millis, guest: Option<&str>| -> Result<Vec<(Millis, Option<Millis>)>> {
+        clock.advance(after);
+        let guest = guest.map(|connection| inside(b.id, &b.guest, Some(connection)));
+        *s.rooms.present.lock().expect("lock") = std::iter::once(inside(b.id, &b.host, Some("h1")))
+            .chain(guest)
+            .collect();
+        s.visits.recheck(north.id).await?;
+        let record = store::read(&world.ctx.db, north.id, b.id).await?.expect("there");
+        Ok(record
+            .now
+            .guest
+            .intervals
+            .iter()
+            .map(|i| (i.from - begun, i.to.map(|to| to - begun)))
+            .collect())
+    };
+    assert_eq!(look(1_000, Some("g1")).await?, [(0, None)]);
+    // Gone, and nobody said so. It may be on its way, so one look is not enough; then it counts from the first.
+    assert_eq!(look(9_000, None).await?, [(0, None)]);
+    assert_eq!(look(10_000, None).await?, [(0, Some(10_000))]);
+    assert_eq!(look(1_000, Some("g2")).await?, [(0, Some(10_000))]);
+    assert_eq!(look(8_000, Some("g2")).await?, [(0, Some(10_000)), (21_000, None)]);
+    // What the event tells in the meantime is left to it.
+    look(500, Some("g3")).await?;
+    s.event(north, b.id, &b.guest, "g3", true).await?;
+    assert_eq!(look(500, Some("g3")).await?, [(0, Some(10_000)), (21_000, None)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_visit_that_nobody_has_come_to_moves_with_its_appointment() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(moved(world))).await;
+}
+
+const HOUR: Millis = 3_600_000;
+
+/// Delivers the event twice, as the bus may.
+async fn told(s: &Stage<'_>, tenant: &Tenant, kind: &'static str, visit: Uuid, body: Value) -> Result<()> {
+    let event = Event::new(&s.world.ctx.clock, tenant.id, kind, format!("visit:{visit}"), &body)?.by("user:desk");
+    s.visits.on_event(event.clone()).await?;
+    s.visits.on_event(event).await
+}
+
+async fn moved(world: &World) -> Result<()> {
+    let (north, south, ctx) = (&world.north, &world.south, &world.ctx);
+    let clock = &ctx.clock;
+    let s = stage(world).await?;
+    let (b, begun) = (s.book(north).await?, s.book(north).await?);
+    let guest = s.arrive(north, &begun, 2).await;
+    let target = format!("visit:{}", b.id);
+    let about = async || {
+        let target = target.clone();
+        let asked = ctx.db.write(north.id, move |tx| {
+            Box::pin(async move { patient_of(tx, &target).await })
+        });
+        asked.await
+    };
+    let visit = target.clone();
+    let related = ctx.db.write(north.id, move |tx| {
+        Box::pin(async move { relate(tx, &visit, "about", "patient:p1", None).await })
+    });
+    related.await?;
+    let thursday = clock.now_ms() + 72 * HOUR;
+    let plan = |visit: Uuid| {
+        json!({"visit_id": visit, "start": medtech_kernel::clock::rfc3339(thursday),
+            "link_expires": medtech_kernel::clock::rfc3339(thursday + 12 * HOUR), "subject_ref": "Patient/p2", "guest_name": "Sam Right"})
+    };
+    told(&s, south, "visit.rescheduled", b.id, plan(b.id)).await?;
+    assert_eq!(about().await?.as_deref(), Some("p1"), "another clinic moves nothing");
+    for id in [b.id, begun.id] {
+        told(&s, north, "visit.rescheduled", id, plan(id)).await?;
+    }
+    assert_eq!(about().await?.as_deref(), Some("p2"));
+    for patient in ["p1", "p2"] {
+        let trail = audit::about(&ctx.db, north.id, patient, None, 50).await?;
+        let told = trail.iter().filter(|e| e.detail == "rescheduled" && e.target == target);
+        assert_eq!(told.count(), 1, "{patient}: in their log, once");
+    }
+    let (_, seen) = s
+        .call(north, Some(&guest), "GET", &format!("/{}", begun.id), None)
+        .await;
+    assert_eq!(
+        (&seen["start"], &seen["guest"]["name"]),
+        (&json!("2026-03-02T09:05:00.000Z"), &json!("Pat Guest")),
+        "who waits is not moved"
+    );
+
+    // Two days later the old link's time is long over.
+    clock.advance(71 * HOUR);
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let (_, list) = s.call(north, Some(&host), "GET", "/", None).await;
+    let mine = list["visits"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .find(|v| v["id"] == json!(b.id))
+        .cloned();
+    let mine = mine.expect("the host's list has it");
+    assert_eq!(
+        (&mine["start"], &mine["subject_ref"], &mine["guest"]["name"]),
+        (
+            &json!(medtech_kernel::clock::rfc3339(thursday)),
+            &json!("Patient/p2"),
+            &json!("Sam Right")
+        )
+    );
+    let (status, opened) = s.open(north, &b.link, 1, false).await;
+    assert_eq!(
+        (status.as_u16(), &opened["me"]["name"]),
+        (200, &json!("Sam Right")),
+        "{opened}"
+    );
+    clock.advance(13 * HOUR);
+    let (status, late) = s.open(north, &b.link, 1, false).await;
+    assert_eq!((status.as_u16(), &late["code"]), (410, &json!("visit.link_expired")));
+    assert!(audit::verify(&ctx.db, north.id).await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancelled_visit_is_over_and_says_so_at_its_door() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(called_off(world))).await;
+}
+
+async fn called_off(world: &World) -> Result<()> {
+    let (north, south) = (&world.north, &world.south);
+    let s = stage(world).await?;
+    let (b, waits, talks) = (s.book(north).await?, s.book(north).await?, s.book(north).await?);
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let guest = s.arrive(north, &waits, 2).await;
+    s.arrive(north, &talks, 3).await;
+    s.call(north, Some(&host), "POST", &format!("/{}/admit", talks.id), None)
+        .await;
+
+    told(&s, south, "visit.cancelled", b.id, json!({"visit_id": b.id})).await?;
+    assert_eq!(
+        s.open(north, &b.link, 1, false).await.0,
+        200,
+        "another clinic cancels nothing"
+    );
+    for booked in [&b, &waits, &talks] {
+        told(&s, north, "visit.cancelled", booked.id, json!({"visit_id": booked.id})).await?;
+    }
+    for (booked, device) in [(&b, 1), (&waits, 2)] {
+        let (status, problem) = s.open(north, &booked.link, device, false).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (410, &json!("visit.cancelled")));
+        let admit = format!("/{}/admit", booked.id);
+        assert_eq!(
+            s.call(north, Some(&host), "POST", &admit, None).await.0,
+            410,
+            "nobody is admitted"
+        );
+    }
+    // Who waited is told on the page that is open.
+    let (_, seen) = s
+        .call(north, Some(&guest), "GET", &format!("/{}", waits.id), None)
+        .await;
+    assert_eq!(seen["state"], "ended");
+    assert!(seen["cancelled_at"].is_string(), "{seen}");
+    let (status, problem) = s
+        .call(north, Some(&guest), "POST", &format!("/{}/media", waits.id), None)
+        .await;
+    assert_eq!((status.as_u16(), &problem["code"]), (410, &json!("visit.cancelled")));
+    let ended = s
+        .facts(north)
+        .await?
+        .into_iter()
+        .filter(|(kind, _)| kind == "visit.ended");
+    assert_eq!(ended.count(), 2, "each once");
+
+    // A conversation is not cut off; the host ends it, and then it has ended as any other.
+    let (_, list) = s.call(north, Some(&host), "GET", "/", None).await;
+    let left: Vec<&Value> = list["visits"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|v| &v["id"])
+        .collect();
+    assert_eq!(left, [&json!(talks.id)]);
+    s.call(north, Some(&host), "POST", &format!("/{}/end", talks.id), None)
+        .await;
+    let (_, problem) = s.open(north, &talks.link, 3, false).await;
+    assert_eq!(problem["code"], "visit.ended");
     Ok(())
 }
 
