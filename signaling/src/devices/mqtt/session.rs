@@ -16,6 +16,7 @@ use std::{
     io,
     num::NonZeroU16,
     pin::Pin,
+    sync::atomic::Ordering,
     task::ready,
     time::Duration,
 };
@@ -131,7 +132,8 @@ struct Session {
     listens: Option<u8>,
     unacknowledged_commands: u16,
     next_command: u16,
-    feeds: Option<(Instant, Option<String>)>,
+    /// Asked when, at which count of devices moved, and the answer.
+    feeds: Option<(Instant, u64, Option<String>)>,
 }
 
 impl Session {
@@ -364,13 +366,15 @@ impl Session {
     }
 
     async fn feeds(&mut self) -> KernelResult<Option<String>> {
-        if let Some((since, feeds)) = &self.feeds
+        let moved = self.devices.0.moved.load(Ordering::Relaxed);
+        if let Some((since, at, feeds)) = &self.feeds
+            && *at == moved
             && since.elapsed() < FEEDS_FOR
         {
             return Ok(feeds.clone());
         }
         let feeds = self.devices.feeds(self.device.tenant, &self.device.id).await?;
-        self.feeds = Some((Instant::now(), feeds.clone()));
+        self.feeds = Some((Instant::now(), moved, feeds.clone()));
         Ok(feeds)
     }
 
