@@ -5,7 +5,7 @@ use crate::{
     Records,
     encounter::{self, Step, VisitEvent},
     message::{self, Context, MessageCreated},
-    store::{self, Visit},
+    store::{self, Claim, Visit},
     vitals::{self, Reading},
 };
 use medtech_kernel::{
@@ -143,8 +143,10 @@ impl Records {
                     }
                     let visits = store::visits_of(tx, &patient).await?;
                     let actor = format!("device:{device}");
-                    for draft in vitals::observations(&body.readings, &patient, &format!("Device/{device}")) {
-                        if !store::claim_reading(tx, &device, &draft.code, draft.device_time).await? {
+                    let registered = registered_at(&device);
+                    for draft in vitals::observations(&body.readings, &patient, &format!("Device/{device}"), registered) {
+                        let claim = store::claim_reading(tx, &device, &draft).await?;
+                        if claim == Claim::Repeat {
                             continue;
                         }
                         let mut observation = draft.resource;
@@ -156,7 +158,12 @@ impl Records {
                             Err(e) if matches!(e.kind, Kind::BadRequest | Kind::Unprocessable) => {
                                 tracing::warn!(tenant = %tx.tenant(), device, code = e.code, "a reading was refused by the record");
                             }
-                            other => drop(other?),
+                            other => {
+                                let observation = other?;
+                                if claim == Claim::SameTime {
+                                    tracing::warn!(tenant = %tx.tenant(), device, observation, "a device gave the same time to another reading: is its clock set?");
+                                }
+                            }
                         }
                     }
                     Ok(())
@@ -225,6 +232,15 @@ fn new_visit(event: &VisitEvent) -> Visit {
         started_at: None,
         ended_at: None,
     }
+}
+
+/// When a device was registered: its id tells. One that came by another way has an id of another kind.
+fn registered_at(device: &str) -> Option<Millis> {
+    let (seconds, nanos) = device.parse::<Uuid>().ok()?.get_timestamp()?.to_unix();
+    Millis::try_from(seconds)
+        .ok()?
+        .checked_mul(1000)?
+        .checked_add(i64::from(nanos / 1_000_000))
 }
 
 fn patient_id(subject: Option<&str>) -> Option<&str> {

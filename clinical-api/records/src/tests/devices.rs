@@ -134,3 +134,78 @@ async fn a_credential_is_withdrawn_by_those_who_may_write_the_record() {
     })
     .await;
 }
+
+/// A cuff without a battery for its clock: each time it is switched on, it is the first of January 2000.
+#[tokio::test]
+async fn a_clock_that_begins_anew_costs_no_reading() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            const NEW_YEAR: i64 = 946_684_800_000;
+            const DAY: i64 = 86_400_000;
+            let house = House::open(w).await?;
+            let app = app(w, &house.records);
+            let (_, clinician) = w.sign_in(&w.north, HOST, Role::Clinician).await?;
+            let (id, _) = registered(&app, &clinician, &house.patient).await;
+            let feeds = format!("patient:{}", house.patient);
+            let cuff = async |systolic: i64, diastolic: i64, received: i64| {
+                let both = json!([
+                    reading("systolic", systolic, NEW_YEAR, received),
+                    reading("diastolic", diastolic, NEW_YEAR, received)
+                ]);
+                let pack = json!({"device": id, "feeds": feeds, "readings": both});
+                house.twice(w, "device.readings", "device:d", pack).await.unwrap();
+                house.found(&w.north, "Observation", "_sort=date&_count=50").await
+            };
+            assert_eq!(cuff(121, 78, START).await.len(), 1);
+            assert_eq!(
+                cuff(121, 78, START + 60_000).await.len(),
+                1,
+                "sent again for want of an answer"
+            );
+            assert_eq!(cuff(134, 78, START + 120_000).await.len(), 2, "another value");
+            assert_eq!(cuff(121, 78, START + 180_000).await.len(), 2, "both are known by now");
+            let all = cuff(121, 78, START + DAY).await;
+            assert_eq!(
+                all.len(),
+                3,
+                "the same value on the next day is a measurement of its own"
+            );
+            for (observation, at) in all.iter().zip([START, START + 120_000, START + DAY]) {
+                assert_eq!(observation["effectiveDateTime"], medtech_kernel::clock::rfc3339(at));
+                assert!(
+                    observation["note"][0]["text"]
+                        .as_str()
+                        .unwrap()
+                        .contains("2000-01-01T00:00:00")
+                );
+            }
+
+            // A clock that is right: a moment comes once, however late it is said again, and another value of it is not lost.
+            let pulse = async |value: i64, received: i64| {
+                let one = json!([reading("heart-rate", value, START, received)]);
+                let pack = json!({"device": id, "feeds": feeds, "readings": one});
+                house.twice(w, "device.readings", "device:d", pack).await.unwrap();
+                house.found(&w.north, "Observation", "code=8867-4").await.len()
+            };
+            assert_eq!(pulse(70, START).await, 1);
+            assert_eq!(pulse(70, START + 3 * DAY).await, 1);
+            assert_eq!(pulse(71, START + 3 * DAY).await, 2);
+            // Of what an older release took in, only the key is known.
+            let sql = "INSERT INTO records_reading (tenant, device, code, at) VALUES ($1, $2, '8867-4', $3)";
+            for at in [START + 1, NEW_YEAR] {
+                let args = [id.as_str().into(), at.into()];
+                w.ctx
+                    .db
+                    .write(w.north.id, move |tx| Box::pin(async move { tx.exec(sql, &args).await }))
+                    .await?;
+                let one = json!([reading("heart-rate", 70, at, START + 5)]);
+                let pack = json!({"device": id, "feeds": feeds, "readings": one});
+                house.twice(w, "device.readings", "device:d", pack).await?;
+            }
+            let pulses = house.found(&w.north, "Observation", "code=8867-4").await;
+            assert_eq!(pulses.len(), 3, "one of the year 2000 might be any");
+            Ok(())
+        })
+    })
+    .await;
+}
