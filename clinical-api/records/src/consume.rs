@@ -10,6 +10,7 @@ use crate::{
 };
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
+    audit::Origin,
     bus::{Event, once},
     clock::Millis,
     error::Kind,
@@ -26,6 +27,9 @@ struct Readings {
     device: String,
     /// `patient:{id}`.
     feeds: String,
+    /// Of the connection that they came by.
+    #[serde(default)]
+    session: Option<Uuid>,
     readings: Vec<Reading>,
 }
 
@@ -134,9 +138,11 @@ impl Records {
         };
         let device = body.device.trim_start_matches("device:").to_owned();
         let this = self.clone();
-        self.ctx
-            .db
-            .write(event.tenant, move |tx| {
+        let origin = Origin {
+            session: body.session,
+            ..Origin::default()
+        };
+        let written = self.ctx.db.write(event.tenant, move |tx| {
                 Box::pin(async move {
                     if !once(tx, Self::NAME, event.id).await? {
                         return Ok(());
@@ -168,8 +174,8 @@ impl Records {
                     }
                     Ok(())
                 })
-            })
-            .await
+            });
+        origin.scope(written).await
     }
 
     /// The Practitioner references of the people in a visit who have one.

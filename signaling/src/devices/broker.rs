@@ -200,7 +200,7 @@ async fn take(devices: &Devices, publish: &Publish, known: &mut Known) -> Result
         return Ok(None);
     };
     match senml::parse(&publish.payload, now) {
-        Ok(readings) => Ok(Some(devices.take(tenant, device, &feeds, now, readings).await)),
+        Ok(readings) => Ok(Some(devices.take(tenant, device, None, &feeds, now, readings).await)),
         Err(why) => {
             tracing::info!(%tenant, device, reason = %why, "mqtt broker: a malformed pack was dropped");
             Ok(None)

@@ -40,6 +40,7 @@ use tokio::{
     sync::{Semaphore, oneshot, watch},
 };
 use tokio_rustls::TlsAcceptor;
+use uuid::Uuid;
 
 /// Durable event with the readings of one device: see [`ingest`].
 pub const READINGS: &str = "device.readings";
@@ -209,6 +210,7 @@ impl Devices {
         &self,
         tenant: TenantId,
         device: &str,
+        session: Option<Uuid>,
         feeds: &str,
         received_at: Millis,
         readings: Vec<Reading>,
@@ -243,6 +245,7 @@ impl Devices {
                 ingest::Pack {
                     device: device.to_owned(),
                     feeds: feeds.to_owned(),
+                    session,
                     received_at,
                     readings,
                 },

@@ -209,3 +209,30 @@ async fn a_clock_that_begins_anew_costs_no_reading() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_device_wrote_names_the_session_it_came_by() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let house = House::open(w).await?;
+            let app = app(w, &house.records);
+            let (_, clinician) = w.sign_in(&w.north, HOST, Role::Clinician).await?;
+            let (id, password) = registered(&app, &clinician, &house.patient).await;
+            let session = w.ctx.sessions.verify(w.north.id, &password).await?.session;
+            for (value, session) in [(70, Some(session)), (71, None)] {
+                let mut pack = json!({"device": id, "feeds": format!("patient:{}", house.patient),
+                    "readings": [reading("heart-rate", value, START + value, START + value)]});
+                if let Some(session) = session {
+                    pack["session"] = json!(session);
+                }
+                house.twice(w, "device.readings", "device:d", pack).await?;
+            }
+            let trail = medtech_kernel::audit::about(&w.ctx.db, w.north.id, &house.patient, None, 50).await?;
+            let written = trail.iter().filter(|e| e.actor == format!("device:{id}"));
+            let from: Vec<_> = written.map(|e| e.origin.session).collect();
+            assert_eq!(from, [None, Some(session)], "newest first; a broker's has none");
+            Ok(())
+        })
+    })
+    .await;
+}

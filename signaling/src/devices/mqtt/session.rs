@@ -83,7 +83,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(devices: Dev
         && let (Some(will), Some(feeds)) = (session.device.will.take(), session.feeds().await.ok().flatten())
     {
         let now = session.devices.0.ctx.clock.now_ms();
-        drop(session.devices.take(tenant, &id, &feeds, now, will).await);
+        drop(
+            session
+                .devices
+                .take(tenant, &id, Some(session.device.session), &feeds, now, will)
+                .await,
+        );
     }
     let _ = timeout(WRITE_WITHIN, io.shutdown()).await;
 }
@@ -361,7 +366,14 @@ impl Session {
         };
         let devices = self.devices.clone();
         Ok(Ok(devices
-            .take(self.device.tenant, &self.device.id, &feeds, now, readings)
+            .take(
+                self.device.tenant,
+                &self.device.id,
+                Some(self.device.session),
+                &feeds,
+                now,
+                readings,
+            )
             .await))
     }
 
