@@ -461,9 +461,9 @@ impl Sessions {
         Ok(u64::try_from(ended.len()).unwrap_or(u64::MAX))
     }
 
-    /// Ends every session of a subject.
-    pub async fn revoke_subject(&self, tx: &mut Tx, subject: &str) -> Result<()> {
-        self.ended(tx, REVOKE_SUBJECT, &[subject.into()]).await.map(drop)
+    /// Ends every session of a subject; how many there were.
+    pub async fn revoke_subject(&self, tx: &mut Tx, subject: &str) -> Result<usize> {
+        Ok(self.ended(tx, REVOKE_SUBJECT, &[subject.into()]).await?.len())
     }
 
     /// Closes what every session of a tenant holds open, and lets the sessions stand: for a tenant that is served no more.

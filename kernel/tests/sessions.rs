@@ -302,7 +302,7 @@ async fn what_ends_a_call_is_the_end_of_its_owners_own_session() {
             // All at once, as for somebody who is locked out: the web session says the call ends.
             let sessions = w.ctx.sessions.clone();
             let locked = w.ctx.db.write(w.north.id, move |tx| {
-                Box::pin(async move { sessions.revoke_subject(tx, "user:1").await })
+                Box::pin(async move { sessions.revoke_subject(tx, "user:1").await.map(drop) })
             });
             locked.await?;
             let mut told: Vec<bool> = announced(&mut live, 2).await.iter().map(|r| r.elsewhere).collect();

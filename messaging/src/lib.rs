@@ -17,20 +17,23 @@ pub use whole::{After, Rows};
 
 use axum::Router;
 use files::Files;
-use medtech_kernel::{ChannelRule, Ctx, Migration, Module, Result, db::Script, policy::Action};
+use medtech_kernel::{ChannelRule, Ctx, Migration, Module, Result, audit::Lists, db::Script, policy::Action};
 use std::sync::Arc;
 
 /// The module. Made once; shared.
 pub struct Messaging {
     pub(crate) ctx: Ctx,
     pub files: Files,
+    /// Files that sessions were shown parts of.
+    pub(crate) shown: Lists,
 }
 
 impl Messaging {
     /// Opens the files below the data directory.
     pub fn new(ctx: Ctx) -> Result<Self> {
         let files = Files::open(&ctx)?;
-        Ok(Self { ctx, files })
+        let shown = Lists::new(ctx.db.clone());
+        Ok(Self { ctx, files, shown })
     }
 
     /// The tus server: `/files` and `/files/{id}`, to be merged at the root.

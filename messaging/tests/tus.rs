@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use medtech_kernel::{
     BoxFuture, Module, Result,
+    audit::{self, Filter},
     auth::Role,
     testkit::{World, on_both_engines},
     vault::{Class, Scope},
@@ -278,6 +279,20 @@ fn upload_in_pieces_and_read_by_range() {
                 );
                 assert_eq!(text(part).await, body);
             }
+            // A preview stands in the trail once a while for each session; a whole download always.
+            let named = async |detail: &str| {
+                let (filter, target) = (Filter::default(), path.replacen("/files/", "File/", 1));
+                let all = audit::page(&s.ctx.db, w.north.id, &filter, 200).await.unwrap();
+                all.iter().filter(|e| e.target == target && e.detail == detail).count()
+            };
+            assert_eq!((named("download, a part").await, named("download").await), (1, 1));
+            s.ask("GET", &path, &s.anna, &[("range", "bytes=0-0")], "").await;
+            assert_eq!(named("download, a part").await, 2, "another session");
+            s.ctx.clock.advance(15 * 60_000);
+            for range in ["bytes=0-0", "bytes=1-1"] {
+                s.ask("GET", &path, &s.guest, &[("range", range)], "").await;
+            }
+            assert_eq!(named("download, a part").await, 3);
             let changed = s
                 .ask(
                     "GET",

@@ -4,7 +4,7 @@
 use crate::{
     codec,
     definitions::{Definitions, ResourceDef},
-    held,
+    devices, held,
     outcome::{Failure, Issue},
     reads::Reads,
     search::{self, Access, Owned},
@@ -487,6 +487,8 @@ impl Fhir {
     ) -> Result<Vec<Written>, Failure> {
         let (by, shelf) = (by.into(), self.shelf(tx.tenant()));
         let written = apply(tx, &shelf, &self.0.ctx.bus, &self.0.base, &by, changes).await?;
+        let (sessions, bus) = (&self.0.ctx.sessions, &self.0.ctx.bus);
+        devices::follow(tx, sessions, bus, &self.0.base, &by, &written).await?;
         audited(tx, &by.subject, action, &written).await?;
         Ok(written)
     }

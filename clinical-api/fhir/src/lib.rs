@@ -12,6 +12,7 @@ mod bundle;
 mod capability;
 mod codec;
 mod definitions;
+mod devices;
 mod engine;
 mod erase;
 mod extract;

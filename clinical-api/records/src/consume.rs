@@ -5,11 +5,12 @@ use crate::{
     Records,
     encounter::{self, Step, VisitEvent},
     message::{self, Context, MessageCreated},
-    store::{self, Visit},
+    store::{self, Claim, Visit},
     vitals::{self, Reading},
 };
 use medtech_kernel::{
     Error, Module, Result, TenantId, Tx,
+    audit::Origin,
     bus::{Event, once},
     clock::Millis,
     error::Kind,
@@ -26,6 +27,9 @@ struct Readings {
     device: String,
     /// `patient:{id}`.
     feeds: String,
+    /// Of the connection that they came by.
+    #[serde(default)]
+    session: Option<Uuid>,
     readings: Vec<Reading>,
 }
 
@@ -134,17 +138,21 @@ impl Records {
         };
         let device = body.device.trim_start_matches("device:").to_owned();
         let this = self.clone();
-        self.ctx
-            .db
-            .write(event.tenant, move |tx| {
+        let origin = Origin {
+            session: body.session,
+            ..Origin::default()
+        };
+        let written = self.ctx.db.write(event.tenant, move |tx| {
                 Box::pin(async move {
                     if !once(tx, Self::NAME, event.id).await? {
                         return Ok(());
                     }
                     let visits = store::visits_of(tx, &patient).await?;
                     let actor = format!("device:{device}");
-                    for draft in vitals::observations(&body.readings, &patient, &format!("Device/{device}")) {
-                        if !store::claim_reading(tx, &device, &draft.code, draft.device_time).await? {
+                    let registered = registered_at(&device);
+                    for draft in vitals::observations(&body.readings, &patient, &format!("Device/{device}"), registered) {
+                        let claim = store::claim_reading(tx, &device, &draft).await?;
+                        if claim == Claim::Repeat {
                             continue;
                         }
                         let mut observation = draft.resource;
@@ -156,13 +164,18 @@ impl Records {
                             Err(e) if matches!(e.kind, Kind::BadRequest | Kind::Unprocessable) => {
                                 tracing::warn!(tenant = %tx.tenant(), device, code = e.code, "a reading was refused by the record");
                             }
-                            other => drop(other?),
+                            other => {
+                                let observation = other?;
+                                if claim == Claim::SameTime {
+                                    tracing::warn!(tenant = %tx.tenant(), device, observation, "a device gave the same time to another reading: is its clock set?");
+                                }
+                            }
                         }
                     }
                     Ok(())
                 })
-            })
-            .await
+            });
+        origin.scope(written).await
     }
 
     /// The Practitioner references of the people in a visit who have one.
@@ -225,6 +238,15 @@ fn new_visit(event: &VisitEvent) -> Visit {
         started_at: None,
         ended_at: None,
     }
+}
+
+/// When a device was registered: its id tells. One that came by another way has an id of another kind.
+fn registered_at(device: &str) -> Option<Millis> {
+    let (seconds, nanos) = device.parse::<Uuid>().ok()?.get_timestamp()?.to_unix();
+    Millis::try_from(seconds)
+        .ok()?
+        .checked_mul(1000)?
+        .checked_add(i64::from(nanos / 1_000_000))
 }
 
 fn patient_id(subject: Option<&str>) -> Option<&str> {

@@ -3,14 +3,14 @@
 use crate::{
     Records,
     chart::{self, Chart},
-    fhirish::text,
+    fhirish::{target, text},
     glass,
     results::{self, Card},
 };
 use axum::{
     Json, Router,
     extract::{Path, State},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use medtech_fhir::Access;
@@ -21,7 +21,7 @@ use medtech_kernel::{
     clock::Millis,
     http::{Body, idempotency_key, remember, remembered, require},
     id,
-    policy::{self, Action},
+    policy::Action,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ pub(crate) fn routes(records: Arc<Records>) -> Router {
         .route("/break-glass/{id}/review", post(glass::review))
         .route("/break-glass/{id}/assign", post(glass::assign))
         .route("/devices", post(register))
+        .route("/devices/{id}/credential", delete(withdraw))
         .with_state(records)
 }
 
@@ -219,6 +220,39 @@ async fn register(
     ))
 }
 
+/// Ends the credential of a device: for whoever may write the record that it writes to.
+async fn withdraw(State(records): State<Arc<Records>>, who: Principal, Path(id): Path<String>) -> Result<StatusCode> {
+    let unknown = || Error::not_found("records.device_unknown", "There is no such device.");
+    if !is_id(&id) {
+        return Err(unknown());
+    }
+    let access = records.fhir.access(&who).await?;
+    let device = records.fhir.find_for(who.tenant, &access, "Device", &id).await?;
+    let patient = device.as_ref().and_then(|d| target(d.get("patient")?, "Patient"));
+    let patient = patient.ok_or_else(unknown)?.to_owned();
+    require(&records.ctx, &who, Action::Write, "patient", &patient).await?;
+    let sessions = records.ctx.sessions.clone();
+    records
+        .ctx
+        .db
+        .write(who.tenant, move |tx| {
+            Box::pin(async move {
+                let subject = format!("device:{id}");
+                sessions.revoke_subject(tx, &subject).await?;
+                let entry = Entry {
+                    actor: &who.subject,
+                    action: "delete",
+                    target: &subject,
+                    outcome: "success",
+                    detail: "device credential",
+                };
+                audit::record(tx, vec![audit::Record::new(entry).about([patient.as_str()])]).await
+            })
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 impl Records {
     /// A command repeated under its key answers for the same device with a new secret, and the old one ends: the secret
     /// itself is never kept.
@@ -246,8 +280,8 @@ impl Records {
                 "type": {"text": ask.kind.trim()},
                 "patient": crate::fhirish::reference(&format!("Patient/{}", ask.patient_id)),
             });
+            // What it feeds follows from the resource.
             self.fhir.put_in(tx, &who.subject, resource).await?;
-            policy::relate(tx, &subject, "feeds", &format!("patient:{}", ask.patient_id), None).await?;
             if let Some(key) = &key {
                 remember(tx, &who.subject, ROUTE, key, &request, &Known { id: device }).await?;
             }

@@ -1,5 +1,6 @@
 //! Every SQL text of the records module.
 
+use crate::vitals::Draft;
 use medtech_kernel::{Db, Migration, Result, Row, TenantId, Tx, clock::Millis, db::Script};
 use uuid::Uuid;
 
@@ -13,6 +14,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         module: "records",
         number: 2,
         sql: Script::Both(include_str!("../migrations/0002_told.sql")),
+    },
+    Migration {
+        module: "records",
+        number: 3,
+        sql: Script::Both(include_str!("../migrations/0003_taken.sql")),
     },
 ];
 
@@ -42,8 +48,17 @@ const SAVE: &str = "INSERT INTO records_visit (tenant, visit, encounter, patient
         started_at = excluded.started_at, ended_at = excluded.ended_at";
 const AROUND: &str = "SELECT visit, encounter, patient, context, host, guest, started_at, ended_at FROM records_visit
     WHERE tenant = $1 AND patient = $2 AND started_at IS NOT NULL ORDER BY started_at DESC LIMIT 50";
+/// Of readings of an older release nothing is known but that they were.
+const CLAIMED: &str =
+    "SELECT digest, received FROM records_taken WHERE tenant = $1 AND device = $2 AND code = $3 AND at = $4
+    UNION ALL SELECT NULL, NULL FROM records_reading WHERE tenant = $1 AND device = $2 AND code = $3 AND at = $4";
 const CLAIM: &str =
-    "INSERT INTO records_reading (tenant, device, code, at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    "INSERT INTO records_taken (tenant, device, code, at, digest, received) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (tenant, device, code, at, digest) DO UPDATE SET received = excluded.received
+    WHERE records_taken.received <= $7";
+/// A device whose clock is wrong, and which sends the same value at the same time of its clock, repeats itself within this
+/// time; after it, it has measured again.
+const AGAIN: Millis = 3_600_000;
 const ANNOUNCED: &str = "INSERT INTO records_result (tenant, resource, state, told) VALUES ($1, $2, $3, $4)
     ON CONFLICT (tenant, resource) DO UPDATE SET state = excluded.state, told = excluded.told
     WHERE records_result.state <> excluded.state";
@@ -96,9 +111,41 @@ pub(crate) async fn visits_of(tx: &mut Tx, patient: &str) -> Result<Vec<Visit>> 
     tx.query(AROUND, &[patient.into()]).await?.iter().map(visit).collect()
 }
 
-/// `false`: this reading is here already.
-pub(crate) async fn claim_reading(tx: &mut Tx, device: &str, code: &str, at: Millis) -> Result<bool> {
-    Ok(tx.exec(CLAIM, &[device.into(), code.into(), at.into()]).await? == 1)
+/// What a reading is to those that came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    First,
+    /// The device has given this time to another reading before.
+    SameTime,
+    /// It is here already.
+    Repeat,
+}
+
+/// Takes a reading in, unless it is here already.
+pub(crate) async fn claim_reading(tx: &mut Tx, device: &str, draft: &Draft) -> Result<Claim> {
+    let digest = tx.vault()?.blind(tx.tenant(), "records.reading", &draft.measured)?;
+    let mut claim = Claim::First;
+    // By a clock that is right, a moment comes once.
+    let since = if draft.is_clock_believed() { Millis::MAX } else { AGAIN };
+    let key = [device.into(), draft.code.as_str().into(), draft.device_time.into()];
+    for row in tx.query(CLAIMED, &key).await? {
+        claim = match row.opt_blob(0)? {
+            None if draft.is_clock_believed() => return Ok(Claim::Repeat),
+            Some(known) if known == digest => {
+                if draft.received_at.saturating_sub(row.i64(1)?) < since {
+                    return Ok(Claim::Repeat);
+                }
+                Claim::SameTime
+            }
+            _ => Claim::SameTime,
+        };
+    }
+    let [device, code, at] = key;
+    let before = draft.received_at.saturating_sub(since);
+    let args = [device, code, at, digest.into(), draft.received_at.into(), before.into()];
+    // Taken in by another server in this moment.
+    let taken = tx.exec(CLAIM, &args).await? == 1;
+    Ok(if taken { claim } else { Claim::Repeat })
 }
 
 /// `false`: the resource was announced in this very state before.

@@ -11,6 +11,8 @@ use medtech_kernel::{
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+mod devices;
+
 const TABLES: &[&[Migration]] = &[medtech_fhir::MIGRATIONS, store::MIGRATIONS];
 const VISIT: &str = "0190a000-0000-7000-8000-0000000000aa";
 const HOST: &str = "user:0190a000-0000-7000-8000-000000000001";

@@ -7,6 +7,8 @@ use serde_json::{Map, Number, Value, json};
 
 /// How far ahead of our own clock a device may be before its time is not believed.
 const SKEW: Millis = 60_000;
+/// How long before it was registered a device may have measured; what it dates further back is of a clock that began anew.
+const BEFORE: Millis = 30 * 86_400_000;
 
 pub(crate) const VITAL_SIGNS: &str = "vital-signs";
 pub(crate) const LOINC: &str = "http://loinc.org";
@@ -26,18 +28,20 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// The device's own time: with the device and the code, what makes a reading a duplicate.
+    /// The device's own time.
     pub(crate) fn device_time(&self) -> Millis {
         self.at.map_or(self.received_at.0, |t| t.0)
     }
 
-    /// When it was taken: the device's time, unless that lies in our future.
-    fn taken_at(&self) -> Millis {
+    /// Why the device's time is not believed, if it is not: it lies in our future, or long before the device was registered.
+    fn doubt(&self, registered: Option<Millis>) -> Option<&'static str> {
         let at = self.device_time();
         if at > self.received_at.0.saturating_add(SKEW) {
-            self.received_at.0
+            Some("its clock is ahead")
+        } else if registered.is_some_and(|r| at < r.saturating_sub(BEFORE)) {
+            Some("its clock is not set")
         } else {
-            at
+            None
         }
     }
 }
@@ -47,8 +51,18 @@ impl Reading {
 pub(crate) struct Draft {
     pub code: String,
     pub device_time: Millis,
+    /// The device's time, or where that is not believed, when it came.
     pub taken_at: Millis,
+    pub received_at: Millis,
+    /// Value and unit as the device gave them: with the key, what makes a reading a duplicate.
+    pub measured: String,
     pub resource: Value,
+}
+
+impl Draft {
+    pub(crate) fn is_clock_believed(&self) -> bool {
+        self.taken_at == self.device_time
+    }
 }
 
 struct Vital {
@@ -147,10 +161,10 @@ pub fn describe(name: &str) -> Option<(String, String)> {
 
 /// The Observations of one batch, in the order of the batch; a systolic and a diastolic reading of the same moment
 /// become one blood pressure.
-pub(crate) fn observations(batch: &[Reading], patient: &str, device: &str) -> Vec<Draft> {
+pub(crate) fn observations(batch: &[Reading], patient: &str, device: &str, registered: Option<Millis>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::with_capacity(batch.len());
     for reading in batch {
-        let draft = single(reading, patient, device);
+        let draft = single(reading, patient, device, registered);
         let partner = match draft.code.as_str() {
             SYSTOLIC => Some(DIASTOLIC),
             DIASTOLIC => Some(SYSTOLIC),
@@ -169,13 +183,18 @@ pub(crate) fn observations(batch: &[Reading], patient: &str, device: &str) -> Ve
     drafts
 }
 
-fn single(reading: &Reading, patient: &str, device: &str) -> Draft {
+fn single(reading: &Reading, patient: &str, device: &str, registered: Option<Millis>) -> Draft {
     let name = reading.name.trim();
     let vital = VITALS.iter().find(|v| {
         v.loinc.iter().any(|(code, _)| *code == name) || v.names.iter().any(|n| n.eq_ignore_ascii_case(name))
     });
     let converted = vital.and_then(|v| in_ucum(v, reading).map(|value| (v, value)));
-    let taken_at = reading.taken_at();
+    let doubt = reading.doubt(registered);
+    let taken_at = if doubt.is_some() {
+        reading.received_at.0
+    } else {
+        reading.device_time()
+    };
     let mut resource = Map::new();
     resource.insert("resourceType".into(), json!("Observation"));
     if let Some(profile) = converted.as_ref().and_then(|(v, _)| v.profile) {
@@ -211,17 +230,16 @@ fn single(reading: &Reading, patient: &str, device: &str) -> Draft {
     resource.insert("issued".into(), json!(rfc3339(reading.received_at.0)));
     resource.insert("device".into(), reference(device));
     resource.insert("valueQuantity".into(), quantity);
-    if taken_at != reading.device_time() {
-        let text = format!(
-            "The device gave {} as the time; its clock is ahead.",
-            rfc3339(reading.device_time())
-        );
+    if let Some(why) = doubt {
+        let text = format!("The device gave {} as the time; {why}.", rfc3339(reading.device_time()));
         resource.insert("note".into(), json!([{"text": text}]));
     }
     Draft {
         code: key,
         device_time: reading.device_time(),
         taken_at,
+        received_at: reading.received_at.0,
+        measured: format!("{} {}", reading.value, reading.unit),
         resource: Value::Object(resource),
     }
 }
@@ -229,6 +247,10 @@ fn single(reading: &Reading, patient: &str, device: &str) -> Draft {
 /// Turns `one` (systolic or diastolic) into a blood pressure with `two` as its other component.
 fn join_pressure(one: &mut Draft, two: Draft) {
     let mut components = Vec::with_capacity(2);
+    one.measured = match &*one.code {
+        SYSTOLIC => format!("{}/{}", one.measured, two.measured),
+        _ => format!("{}/{}", two.measured, one.measured),
+    };
     let (systolic, diastolic) = if one.code == SYSTOLIC {
         (&one.resource, &two.resource)
     } else {
@@ -343,6 +365,7 @@ mod tests {
             )],
             "p1",
             "Device/d1",
+            None,
         );
         let o = &d[0].resource;
         assert_eq!(o["code"]["coding"][0]["code"], "8867-4");
@@ -355,7 +378,7 @@ mod tests {
 
     #[test]
     fn oxygen_saturation_carries_both_codes_and_a_ratio_becomes_percent() {
-        let d = observations(&[reading("spo2", "/", "0.97", 5, 5)], "p1", "Device/d1");
+        let d = observations(&[reading("spo2", "/", "0.97", 5, 5)], "p1", "Device/d1", None);
         let o = &d[0].resource;
         let codes: Vec<&str> = o["code"]["coding"]
             .as_array()
@@ -374,7 +397,7 @@ mod tests {
                 reading("systolic", "mmHg", "121", 9, 9),
                 reading("diastolic", "mmHg", "78", 9, 9),
             ];
-            let d = observations(&[two[order[0]].clone(), two[order[1]].clone()], "p", "Device/d");
+            let d = observations(&[two[order[0]].clone(), two[order[1]].clone()], "p", "Device/d", None);
             assert_eq!(d.len(), 1);
             assert_eq!(d[0].code, "85354-9");
             assert!(d[0].resource.get("valueQuantity").is_none());
@@ -392,13 +415,13 @@ mod tests {
             reading("systolic", "mmHg", "121", 9, 9),
             reading("diastolic", "mmHg", "78", 10, 10),
         ];
-        assert_eq!(observations(&apart, "p", "Device/d").len(), 2);
+        assert_eq!(observations(&apart, "p", "Device/d", None).len(), 2);
     }
 
     #[test]
     fn unknown_names_and_units_are_kept_but_never_coded() {
         for (name, unit) in [("mood", ""), ("heart-rate", "mg/dL")] {
-            let d = observations(&[reading(name, unit, "4", 9, 9)], "p", "Device/d");
+            let d = observations(&[reading(name, unit, "4", 9, 9)], "p", "Device/d", None);
             assert!(d[0].resource["code"].get("coding").is_none());
             assert!(d[0].resource.get("category").is_none());
             assert_eq!(d[0].resource["valueQuantity"]["value"].to_string(), "4");
@@ -407,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_clock_ahead_of_ours_is_not_believed_and_a_late_reading_is() {
-        let ahead = &observations(&[reading("hr", "", "70", 10_000_000, 1_000)], "p", "Device/d")[0];
+        let ahead = &observations(&[reading("hr", "", "70", 10_000_000, 1_000)], "p", "Device/d", None)[0];
         assert_eq!((ahead.taken_at, ahead.device_time), (1_000, 10_000_000));
         assert!(
             ahead.resource["note"][0]["text"]
@@ -415,7 +438,26 @@ mod tests {
                 .unwrap()
                 .contains("clock is ahead")
         );
-        let late = &observations(&[reading("hr", "", "70", 1_000, 10_000_000)], "p", "Device/d")[0];
+        let late = &observations(&[reading("hr", "", "70", 1_000, 10_000_000)], "p", "Device/d", None)[0];
         assert_eq!(late.taken_at, 1_000);
+    }
+
+    #[test]
+    fn a_clock_that_began_anew_is_not_believed_and_a_reading_of_the_weeks_before_the_registration_is() {
+        let (year_2000, day) = (946_684_800_000, 86_400_000);
+        let registered = 1_772_442_000_000;
+        for (at, believed) in [
+            (year_2000, false),
+            (registered - 31 * day, false),
+            (registered - 29 * day, true),
+            (registered + day, true),
+        ] {
+            let now = registered + 2 * day;
+            let draft = &observations(&[reading("hr", "", "70", at, now)], "p", "Device/d", Some(registered))[0];
+            assert_eq!(draft.is_clock_believed(), believed, "{at}");
+            let (taken, noted) = (if believed { at } else { now }, draft.resource.get("note").is_some());
+            assert_eq!((draft.taken_at, noted), (taken, !believed), "{at}");
+            assert_eq!(draft.resource["effectiveDateTime"], rfc3339(taken));
+        }
     }
 }

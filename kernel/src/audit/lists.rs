@@ -65,13 +65,28 @@ impl Lists {
             })
             .await?;
         // Only what stands in the trail counts as told.
+        self.tell(key, fresh);
+        Ok(())
+    }
+
+    /// Is `what` to be named in the trail, as one of a kind, before this session is shown it? Say [`Lists::told`] when it stands there.
+    pub fn is_new(&self, who: &Principal, kind: &'static str, what: &str) -> bool {
+        let key = (who.tenant, who.session, kind);
+        !self.fresh(key, vec![what.to_owned()]).is_empty()
+    }
+
+    /// It stands in the trail that this session was shown it.
+    pub fn told(&self, who: &Principal, kind: &'static str, what: String) {
+        self.tell((who.tenant, who.session, kind), vec![what]);
+    }
+
+    fn tell(&self, key: Key, shown: Vec<String>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MOST && !seen.contains_key(&key) {
             seen.clear();
         }
         let now = self.db.now();
-        seen.entry(key).or_insert_with(|| (now, HashSet::new())).1.extend(fresh);
-        Ok(())
+        seen.entry(key).or_insert_with(|| (now, HashSet::new())).1.extend(shown);
     }
 
     /// Those of whom the session was not told lately.

@@ -29,7 +29,7 @@ pub use seeded::seeded;
 pub use seeded::{BUGS, seed};
 pub use sight::{Barrier, Narrow, Patients, Reach, Redaction, Sight, View};
 pub use table::{Class, Fields};
-pub use ties::{Treatment, relate, treat, unrelate, withdrawn};
+pub use ties::{Treatment, relate, relate_only, treat, unrelate, withdrawn};
 
 use serde::Serialize;
 use std::fmt;

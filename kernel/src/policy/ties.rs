@@ -5,6 +5,10 @@ use crate::{Result, Tx, clock::Millis};
 const RELATE: &str = "INSERT INTO relation (tenant, subject, relation, object, until_at) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (tenant, subject, relation, object) DO UPDATE SET until_at = excluded.until_at";
 const UNRELATE: &str = "DELETE FROM relation WHERE tenant = $1 AND subject = $2 AND relation = $3 AND object = $4";
+const OTHERS: &str = "DELETE FROM relation WHERE tenant = $1 AND subject = $2 AND relation = $3 AND object <> $4
+    RETURNING object";
+const STANDS: &str =
+    "SELECT until_at FROM relation WHERE tenant = $1 AND subject = $2 AND relation = $3 AND object = $4";
 const SAID: &str = "SELECT who, patient, from_at, until_at FROM treatment WHERE tenant = $1 AND source = $2";
 const FORGET: &str = "DELETE FROM treatment WHERE tenant = $1 AND source = $2";
 const TREAT: &str =
@@ -50,6 +54,24 @@ pub async fn unrelate(tx: &mut Tx, subject: &str, relation: &str, object: &str) 
         withdrawn(tx).await?;
     }
     Ok(())
+}
+
+/// Makes this the only relation of its kind that the subject has, without an end; `None`: it has none. Answers the objects that it
+/// no longer has.
+pub async fn relate_only(tx: &mut Tx, subject: &str, relation: &str, object: Option<&str>) -> Result<Vec<String>> {
+    let args = [subject.into(), relation.into(), object.unwrap_or_default().into()];
+    let rows = tx.query(OTHERS, &args).await?;
+    let lost: Vec<String> = rows.iter().map(|row| row.string(0)).collect::<Result<_>>()?;
+    if !lost.is_empty() {
+        withdrawn(tx).await?;
+    }
+    if let Some(object) = object {
+        let stands = tx.query_opt(STANDS, &args).await?;
+        if stands.is_none_or(|row| !matches!(row.opt_i64(0), Ok(None))) {
+            relate(tx, subject, relation, object, None).await?;
+        }
+    }
+    Ok(lost)
 }
 
 /// Someone of a patient's care team, for a time.

@@ -53,13 +53,15 @@ pub(super) async fn get(
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, whole)]).into_response());
         }
     };
-    let part = if status == StatusCode::OK {
-        "download"
-    } else {
-        "download, a part"
-    };
-    m.noted_read(&who, file.conversation, format!("File/{id}"), part)
-        .await?;
+    let target = format!("File/{id}");
+    if status == StatusCode::OK {
+        m.noted_read(&who, file.conversation, target, "download").await?;
+    } else if m.shown.is_new(&who, "file parts", &target) {
+        // A preview asks for many parts: the first one speaks for a while.
+        let part = "download, a part";
+        m.noted_read(&who, file.conversation, target.clone(), part).await?;
+        m.shown.told(&who, "file parts", target);
+    }
     let length = bytes.end - bytes.start;
     let body = match length {
         0 => Body::empty(),

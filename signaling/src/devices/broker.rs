@@ -7,7 +7,7 @@ use medtech_kernel::{
     config::{self, is_this_machine},
 };
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, Transport};
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 /// Publications that wait to become durable. When it is full, nothing more is read from the broker.
@@ -200,7 +200,7 @@ async fn take(devices: &Devices, publish: &Publish, known: &mut Known) -> Result
         return Ok(None);
     };
     match senml::parse(&publish.payload, now) {
-        Ok(readings) => Ok(Some(devices.take(tenant, device, &feeds, now, readings).await)),
+        Ok(readings) => Ok(Some(devices.take(tenant, device, None, &feeds, now, readings).await)),
         Err(why) => {
             tracing::info!(%tenant, device, reason = %why, "mqtt broker: a malformed pack was dropped");
             Ok(None)
@@ -210,11 +210,13 @@ async fn take(devices: &Devices, publish: &Publish, known: &mut Known) -> Result
 
 /// Which tenant a device is of, and what it feeds.
 #[derive(Default)]
-struct Known(HashMap<String, (Instant, Option<(TenantId, String)>)>);
+struct Known(HashMap<String, (Instant, u64, Option<(TenantId, String)>)>);
 
 impl Known {
     async fn find(&mut self, devices: &Devices, device: &str) -> Result<Option<(TenantId, String)>> {
-        if let Some((since, found)) = self.0.get(device)
+        let moved = devices.0.moved.load(Ordering::Relaxed);
+        if let Some((since, at, found)) = self.0.get(device)
+            && *at == moved
             && since.elapsed() < KNOWN_FOR
         {
             return Ok(found.clone());
@@ -235,7 +237,7 @@ impl Known {
         if self.0.len() >= REMEMBERED {
             self.0.clear();
         }
-        self.0.insert(device.to_owned(), (Instant::now(), found.clone()));
+        self.0.insert(device.to_owned(), (Instant::now(), moved, found.clone()));
         Ok(found)
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
+use uuid::Uuid;
 
 /// The longest a reading waits for company.
 const WINDOW: Duration = Duration::from_millis(250);
@@ -32,6 +33,8 @@ const QUEUE: usize = 1_024;
 pub(super) struct Pack {
     pub device: String,
     pub feeds: String,
+    /// Of the device's own connection; none where a broker vouches for it.
+    pub session: Option<Uuid>,
     pub received_at: Millis,
     pub readings: Vec<Reading>,
 }
@@ -48,6 +51,8 @@ pub(super) struct Ingest {
 struct Body<'a> {
     device: &'a str,
     feeds: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Uuid>,
     readings: Vec<Line<'a>>,
 }
 
@@ -134,9 +139,9 @@ async fn record(ctx: &Ctx, tenant: TenantId, packs: Vec<Pack>) -> Result<()> {
     ctx.db
         .write(tenant, move |tx| {
             Box::pin(async move {
-                let mut devices: BTreeMap<(&str, &str), Vec<Line<'_>>> = BTreeMap::new();
+                let mut devices: BTreeMap<(&str, &str, Option<Uuid>), Vec<Line<'_>>> = BTreeMap::new();
                 for pack in &packs {
-                    let lines = devices.entry((&pack.device, &pack.feeds)).or_default();
+                    let lines = devices.entry((&pack.device, &pack.feeds, pack.session)).or_default();
                     lines.extend(pack.readings.iter().map(|r| Line {
                         received_at: rfc3339(pack.received_at),
                         at: rfc3339(r.at),
@@ -145,7 +150,7 @@ async fn record(ctx: &Ctx, tenant: TenantId, packs: Vec<Pack>) -> Result<()> {
                         value: &r.value,
                     }));
                 }
-                for ((device, feeds), readings) in devices {
+                for ((device, feeds, session), readings) in devices {
                     let key = format!("device:{device}");
                     let event = Event::of(
                         tx,
@@ -154,6 +159,7 @@ async fn record(ctx: &Ctx, tenant: TenantId, packs: Vec<Pack>) -> Result<()> {
                         &Body {
                             device,
                             feeds,
+                            session,
                             readings,
                         },
                     )?

@@ -21,18 +21,26 @@ use medtech_kernel::{
     bus::Event,
     clock::{Millis, rfc3339},
     config,
+    policy::AccessChanged,
 };
 use mqtt::registry::{End, Registry};
 use rustls::ServerConfig;
 use senml::Reading;
 use serde::Serialize;
 use serde_json::Number;
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, oneshot, watch},
 };
 use tokio_rustls::TlsAcceptor;
+use uuid::Uuid;
 
 /// Durable event with the readings of one device: see [`ingest`].
 pub const READINGS: &str = "device.readings";
@@ -61,6 +69,8 @@ struct Inner {
     ingest: Ingest,
     registry: Registry,
     slots: Arc<Semaphore>,
+    /// How often a device lost what it fed: what is remembered of that is asked for again.
+    moved: AtomicU64,
     stop: watch::Receiver<bool>,
     addr: SocketAddr,
     tls_addr: Option<SocketAddr>,
@@ -121,6 +131,7 @@ impl Devices {
             ingest,
             registry: Registry::default(),
             slots,
+            moved: AtomicU64::new(0),
             stop,
             addr,
             tls_addr: secured.as_ref().map(|((_, addr), _)| *addr),
@@ -165,8 +176,14 @@ impl Devices {
         self.0.registry.command(tenant, device, &payload)
     }
 
-    /// Hand every live event here: a revoked device is cut at once.
+    /// Hand every live event here: a revoked device is cut at once, and one given to somebody else writes to them from then on.
     pub fn on_live(&self, event: &Event) {
+        if event.kind == "access.changed"
+            && let Ok(changed) = event.parse::<AccessChanged>()
+            && changed.subject.is_some_and(|s| s.starts_with("device:"))
+        {
+            self.0.moved.fetch_add(1, Ordering::Relaxed);
+        }
         if event.kind == "session.revoked"
             && let Ok(revoked) = event.parse::<Revoked>()
             && let Some(device) = revoked.subject.strip_prefix("device:")
@@ -193,6 +210,7 @@ impl Devices {
         &self,
         tenant: TenantId,
         device: &str,
+        session: Option<Uuid>,
         feeds: &str,
         received_at: Millis,
         readings: Vec<Reading>,
@@ -227,6 +245,7 @@ impl Devices {
                 ingest::Pack {
                     device: device.to_owned(),
                     feeds: feeds.to_owned(),
+                    session,
                     received_at,
                     readings,
                 },

@@ -8,7 +8,7 @@ use medtech_kernel::{
     Tenant,
     auth::{Assurance, NewSession, Role},
     id,
-    policy::relate,
+    policy::{announce, relate, relate_only},
     testkit::{World, on_both_engines},
 };
 use serde_json::{Value, json};
@@ -434,6 +434,54 @@ async fn credentials(world: &World) -> Result<()> {
         let words = raw.last_words().await;
         assert_eq!((words[0], words[2]), (0xE0, 0x98), "{words:02x?}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_given_to_somebody_else_writes_to_them_from_then_on() {
+    on_both_engines(&[], |world| Box::pin(given_on(world))).await;
+}
+
+async fn given_on(world: &World) -> Result<()> {
+    let mut d = door(world, None).await?;
+    d.consumed();
+    let band = d.wearable(&world.north, Some("patient:p1")).await?;
+    let mut raw = d.connect(5, &band, "c").await;
+    let (topic, subject) = (format!("devices/{}/readings", band.id), format!("device:{}", band.id));
+    for (packet, patient) in [(1, "patient:p1"), (2, "patient:p2"), (3, "")] {
+        if packet > 1 {
+            let (bus, subject) = (world.ctx.bus.clone(), subject.clone());
+            let whom = Some(patient).filter(|p| !p.is_empty());
+            world
+                .ctx
+                .db
+                .write(world.north.id, move |tx| {
+                    Box::pin(async move {
+                        assert_eq!(relate_only(tx, &subject, "feeds", whom).await?.len(), 1);
+                        announce(&bus, tx, Some(&subject))
+                    })
+                })
+                .await?;
+            let told = loop {
+                let event = d.live.recv().await.expect("live");
+                if event.kind == "access.changed" {
+                    break event;
+                }
+            };
+            d.devices.on_live(&told);
+        }
+        raw.send(&publish(5, 1, packet, &topic, PACK)).await;
+        let ack = raw.packet().await;
+        let code = ack.get(4).copied().unwrap_or(0);
+        assert_eq!(
+            (ack[0], code),
+            (0x40, if patient.is_empty() { 0x87 } else { 0 }),
+            "{ack:02x?}"
+        );
+    }
+    let recorded = d.recorded(&world.north).await?;
+    let fed: Vec<_> = recorded.iter().map(|r| r["feeds"].as_str().expect("feeds")).collect();
+    assert_eq!(fed, ["patient:p1", "patient:p2"]);
     Ok(())
 }
 

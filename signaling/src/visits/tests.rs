@@ -752,7 +752,7 @@ async fn withdrawn(world: &World) -> Result<()> {
     );
     let sessions = ctx.sessions.clone();
     let ended = ctx.db.write(north.id, move |tx| {
-        Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await })
+        Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await.map(drop) })
     });
     ended.await?;
     let (_, demoted) = world.sign_in(north, "user:colleague", Role::Patient).await?;
@@ -775,7 +775,7 @@ async fn withdrawn(world: &World) -> Result<()> {
     let end_sessions = async || {
         let sessions = ctx.sessions.clone();
         let ended = ctx.db.write(north.id, move |tx| {
-            Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await })
+            Box::pin(async move { sessions.revoke_subject(tx, "user:colleague").await.map(drop) })
         });
         ended.await
     };

@@ -11,7 +11,8 @@ use archive::{Archive, Item};
 use aws_lc_rs::digest::{Context, SHA256};
 use medtech_fhir::Access;
 use medtech_kernel::{
-    Ctx, Error, Result, Tenant, TenantId, audit,
+    Ctx, Error, Result, Tenant, TenantId,
+    audit::{self, Origin},
     clock::{Millis, rfc3339},
     id,
 };
@@ -65,7 +66,7 @@ impl TenantsModule {
         };
         store::add(&self.ctx.db, tenant.id, &job).await?;
         let (this, tenant, started) = (self.clone(), tenant.clone(), job.clone());
-        tokio::spawn(async move {
+        tokio::spawn(Origin::current().scope(async move {
             let _turn = turn;
             let outcome = this.export(&tenant, &started, passphrase).await;
             if let Err(e) = &outcome {
@@ -75,7 +76,7 @@ impl TenantsModule {
             if let Err(e) = store::end(&this.ctx.db, tenant.id, &started, outcome.ok()).await {
                 tracing::error!(tenant = %tenant.id, job = %started.id, error = %e, "the end of an export was not noted");
             }
-        });
+        }));
         Ok(job)
     }
 

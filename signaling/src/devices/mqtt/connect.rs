@@ -16,6 +16,7 @@ use medtech_kernel::{
 };
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use uuid::Uuid;
 
 /// Seconds a silent client is kept when it asks for no limit, or for a longer one.
 const LONGEST_SILENCE: u16 = 3_600;
@@ -27,6 +28,7 @@ pub(super) struct Device {
     pub readings: String,
     pub commands: String,
     pub token: String,
+    pub session: Uuid,
     /// The client id given by us, where the device gave none.
     pub assigned: Option<String>,
     /// Told to clients of 5 when it is not what they asked for.
@@ -142,6 +144,7 @@ async fn admit(devices: &Devices, hello: Hello) -> Result<Device, Refusal> {
         commands: format!("devices/{name}/commands"),
         readings,
         token: token.to_owned(),
+        session: principal.session,
         id: name,
         assigned,
         told_keep_alive: (keep_alive != asked).then_some(keep_alive),

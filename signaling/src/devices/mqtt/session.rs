@@ -16,6 +16,7 @@ use std::{
     io,
     num::NonZeroU16,
     pin::Pin,
+    sync::atomic::Ordering,
     task::ready,
     time::Duration,
 };
@@ -82,7 +83,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(devices: Dev
         && let (Some(will), Some(feeds)) = (session.device.will.take(), session.feeds().await.ok().flatten())
     {
         let now = session.devices.0.ctx.clock.now_ms();
-        drop(session.devices.take(tenant, &id, &feeds, now, will).await);
+        drop(
+            session
+                .devices
+                .take(tenant, &id, Some(session.device.session), &feeds, now, will)
+                .await,
+        );
     }
     let _ = timeout(WRITE_WITHIN, io.shutdown()).await;
 }
@@ -131,7 +137,8 @@ struct Session {
     listens: Option<u8>,
     unacknowledged_commands: u16,
     next_command: u16,
-    feeds: Option<(Instant, Option<String>)>,
+    /// Asked when, at which count of devices moved, and the answer.
+    feeds: Option<(Instant, u64, Option<String>)>,
 }
 
 impl Session {
@@ -359,18 +366,27 @@ impl Session {
         };
         let devices = self.devices.clone();
         Ok(Ok(devices
-            .take(self.device.tenant, &self.device.id, &feeds, now, readings)
+            .take(
+                self.device.tenant,
+                &self.device.id,
+                Some(self.device.session),
+                &feeds,
+                now,
+                readings,
+            )
             .await))
     }
 
     async fn feeds(&mut self) -> KernelResult<Option<String>> {
-        if let Some((since, feeds)) = &self.feeds
+        let moved = self.devices.0.moved.load(Ordering::Relaxed);
+        if let Some((since, at, feeds)) = &self.feeds
+            && *at == moved
             && since.elapsed() < FEEDS_FOR
         {
             return Ok(feeds.clone());
         }
         let feeds = self.devices.feeds(self.device.tenant, &self.device.id).await?;
-        self.feeds = Some((Instant::now(), feeds.clone()));
+        self.feeds = Some((Instant::now(), moved, feeds.clone()));
         Ok(feeds)
     }
 
