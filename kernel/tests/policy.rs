@@ -73,7 +73,14 @@ async fn change(ctx: &Ctx, who: &[Principal], dice: &mut Dice) -> Result<()> {
     let soon = now + (1 + dice.roll(5) as i64) * MINUTE;
     let (what, from) = (dice.roll(9), now + (dice.roll(5) as i64 - 2) * MINUTE);
     let ends = dice.roll(2) == 0;
-    let relation = dice.pick(&["self", "treats", "proxy", "member"]);
+    let relation = dice.pick(&[
+        "self",
+        "treats",
+        "proxy.appointments",
+        "proxy.results",
+        "proxy.messages",
+        "member",
+    ]);
     let label = dice.pick(&["ETH", "PSY"]);
     if what == 8 {
         let mut settings = Settings {

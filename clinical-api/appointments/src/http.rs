@@ -14,6 +14,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use medtech_fhir::Access;
 use medtech_kernel::{
     Error, Result, TenantId,
     auth::{Principal, Role},
@@ -66,7 +67,7 @@ struct Patient {
     sex: Option<String>,
 }
 
-/// A clinician's own appointments; everyone's for staff who have none.
+/// A clinician's own appointments; everyone's for those who have none. Of either, what they may see of the record.
 async fn today(
     State(this): State<Arc<Appointments>>,
     TenantCtx(tenant): TenantCtx,
@@ -77,11 +78,12 @@ async fn today(
     let (from, to) = day(ask.date.as_deref(), &tenant.zone, this.ctx.clock.now_ms())?;
     let selves = this.ctx.policy.objects_of(tenant.id, &who.subject, "self").await?;
     let practitioner = selves.iter().find_map(|o| o.strip_prefix("practitioner:"));
+    let access = this.fhir.access(&who).await.map_err(Error::from)?;
     let mut seen = HashSet::new();
     let mut appointments = Vec::new();
     for booking in store::between(&this.ctx.db, tenant.id, practitioner, from, to).await? {
         if seen.insert(booking.appointment.clone()) {
-            appointments.extend(this.entry(tenant.id, booking).await?);
+            appointments.extend(this.entry(tenant.id, &access, booking).await?);
         }
     }
     let shown = appointments.iter().map(|a: &Entry| format!("patient:{}", a.patient.id));
@@ -90,14 +92,18 @@ async fn today(
 }
 
 impl Appointments {
-    async fn entry(&self, tenant: TenantId, booking: Booking) -> Result<Option<Entry>> {
-        let Some(resource) = self.fhir.find(tenant, "Appointment", &booking.appointment).await? else {
+    async fn entry(&self, tenant: TenantId, access: &Access, booking: Booking) -> Result<Option<Entry>> {
+        let found = self
+            .fhir
+            .find_for(tenant, access, "Appointment", &booking.appointment)
+            .await?;
+        let Some(resource) = found else {
             return Ok(None);
         };
         let Some(patient_id) = actors(&resource, "Patient").next() else {
             return Ok(None);
         };
-        let Some(patient) = self.fhir.find(tenant, "Patient", patient_id).await? else {
+        let Some(patient) = self.fhir.find_for(tenant, access, "Patient", patient_id).await? else {
             return Ok(None);
         };
         let status = text(&resource, "status").unwrap_or_default();

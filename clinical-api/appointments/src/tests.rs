@@ -7,6 +7,7 @@ use medtech_kernel::{
     auth::Role,
     clock::rfc3339,
     policy,
+    tenant::Settings,
     testkit::{START, World, on_both_engines},
 };
 use serde_json::json;
@@ -172,6 +173,46 @@ async fn a_booking_is_an_appointment_a_visit_and_the_clinicians_time_or_nothing(
                 .subjects_of(w.north.id, &format!("patient:{}", house.patient), "treats")
                 .await?;
             assert_eq!(treats, [HOST]);
+            Ok(())
+        })
+    })
+    .await;
+}
+
+/// The day goes by what each sees of the record: the patient's Consent, who treats whom, and the front desk's all.
+#[tokio::test]
+async fn the_day_shows_what_the_record_would() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            let mut house = House::open(w, &w.north).await?;
+            let (t, fhir) = (w.north.id, house.appointments.fhir.clone());
+            let denied = house.patient.clone();
+            assert_eq!(house.book(START, 10, None).await.0, StatusCode::CREATED);
+            house.patient = fhir.create(t, "x", json!({"resourceType": "Patient", "name": [{"text": "Open Guest"}]})).await?.id;
+            assert_eq!(house.book(START + 20 * MINUTE, 10, None).await.0, StatusCode::CREATED);
+            let open = house.patient.clone();
+            let settings = Settings { require_two_factors: false, relationship_required: true, ..Settings::default() };
+            w.ctx.tenants.set_settings(t, &settings).await?;
+            let code = json!({"text": "x"});
+            let consent = json!({"resourceType": "Consent", "status": "active", "scope": code, "category": [code], "policyRule": code,
+                "patient": {"reference": format!("Patient/{denied}")}, "provision": {"type": "permit", "provision": [{"type": "deny",
+                    "actor": [{"role": code, "reference": {"reference": format!("Practitioner/{}", house.practitioner)}}]}]}});
+            fhir.create(t, "x", consent).await?;
+            let names = async |token: &str| -> Vec<Value> {
+                let day = house.today("north.localhost", token, "").await;
+                day.iter().map(|a| a["patient"]["name"].clone()).collect()
+            };
+            assert_eq!(names(&house.token).await, ["Open Guest"], "the other has denied this clinician");
+            let (_, desk) = w.sign_in(&w.north, "user:desk", Role::Staff).await?;
+            assert_eq!(names(&desk).await, ["Pat Guest", "Open Guest"], "who comes and when, of the whole clinic");
+            // Somebody who is no Practitioner of the clinic's.
+            let (_, locum) = w.sign_in(&w.north, "user:locum", Role::Clinician).await?;
+            assert!(names(&locum).await.is_empty(), "nobody whom they treat");
+            let relation = w.ctx.db.write(t, move |tx| {
+                Box::pin(async move { policy::relate(tx, "user:locum", "treats", &format!("patient:{open}"), None).await })
+            });
+            relation.await?;
+            assert_eq!(names(&locum).await, ["Open Guest"]);
             Ok(())
         })
     })

@@ -319,6 +319,229 @@ async fn the_front_desk_sees_who_comes_and_not_why() {
     on_both_engines(SCHEMA, |w| Box::pin(front_desk(w))).await;
 }
 
+/// Somebody stands for `near` in some parts of the record; what is not of a part is as if it were not there.
+async fn in_parts(w: &World) -> Result<()> {
+    let h = House::open(w).await?;
+    let t = w.north.id;
+    let of = |kind: &str, id: &str, more: Value| {
+        let mut made = json!({"resourceType": kind, "id": id, "status": "final"});
+        made.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        made
+    };
+    let near = json!({"reference": "Patient/near"});
+    let code_of = json!({"coding": [{"system": "urn:c", "code": "c"}]});
+    let actor = json!([{"status": "accepted", "actor": near}]);
+    let all = [
+        of(
+            "Patient",
+            "near",
+            json!({"status": null, "birthDate": "1980-02-01", "name": [{"family": "Familynear"}], "gender": "female",
+            "identifier": [{"system": "urn:mrn", "value": "near"}], "telecom": [{"system": "phone", "value": "555"}], "address": [{"city": "Secretcity"}]}),
+        ),
+        of(
+            "Appointment",
+            "a-near",
+            json!({"status": "booked", "start": "2026-03-02T10:00:00Z", "end": "2026-03-02T10:10:00Z", "participant": actor}),
+        ),
+        of("DiagnosticReport", "r-near", json!({"code": code_of, "subject": near})),
+        of(
+            "Communication",
+            "m-near",
+            json!({"status": "completed", "subject": near}),
+        ),
+        of(
+            "DocumentReference",
+            "d-near",
+            json!({"status": "current", "subject": near, "content": [{"attachment": {"title": "x"}}]}),
+        ),
+        of(
+            "Condition",
+            "c-near",
+            json!({"status": null, "code": code_of, "subject": near}),
+        ),
+        of(
+            "Consent",
+            "k-near",
+            json!({"status": "active", "scope": code_of, "category": [code_of], "patient": near, "policyRule": code_of}),
+        ),
+        of(
+            "Provenance",
+            "p-near",
+            json!({"status": null, "target": [near], "recorded": "2026-03-01T10:00:00Z", "agent": [{"who": {"reference": "Practitioner/pd"}}]}),
+        ),
+    ];
+    for mut one in all {
+        let map = one.as_object_mut().unwrap();
+        map.retain(|_, value| !value.is_null());
+        let id = one["id"].as_str().unwrap().to_owned();
+        h.site.fhir.update(t, "system", &id, one, None).await.unwrap();
+    }
+    let record = [
+        "Patient/near",
+        "Appointment/a-near",
+        "DiagnosticReport/r-near",
+        "Observation/o-near",
+        "Communication/m-near",
+        "DocumentReference/d-near",
+        "Condition/c-near",
+        "Consent/k-near",
+        "Provenance/p-near",
+        "Encounter/e-near",
+    ];
+    let (appointments, results): (&[&str], &[&str]) = (&record[..2], &record[2..4]);
+    let until = w.ctx.clock.now_ms() + DAY / 2;
+    let mut everyone = Vec::new();
+    for (name, parts, shown) in [
+        ("appointments", &["appointments"][..], appointments.to_vec()),
+        ("results", &["results"], results.to_vec()),
+        ("messages", &["messages"], record[4..6].to_vec()),
+        ("two", &["appointments", "results"], record[..4].to_vec()),
+        ("whole", &["appointments", "results", "messages"], record.to_vec()),
+    ] {
+        let subject = format!("user:{name}");
+        let granted = subject.clone();
+        let write = w.ctx.db.write(t, move |tx| {
+            Box::pin(async move {
+                // As accepting writes it.
+                policy::relate(tx, &granted, "proxy", "patient:near", Some(until)).await?;
+                for part in parts {
+                    policy::relate(tx, &granted, &format!("proxy.{part}"), "patient:near", Some(until)).await?;
+                }
+                Ok(())
+            })
+        });
+        write.await?;
+        let c = h
+            .doctor
+            .with_token(&token(w, &subject, &[Role::Patient], Assurance::Two.into()).await?);
+        for path in record {
+            let (kind, id) = path.split_once('/').unwrap();
+            let expected = shown.contains(&path);
+            assert_eq!(code(&c.get(path).await) == 200, expected, "{name} reads {path}");
+            assert_eq!(
+                code(&c.get(&format!("{path}/_history")).await) == 200,
+                expected,
+                "{name}: versions of {path}"
+            );
+            let found = c.get(kind).await;
+            let ids = if code(&found) == 200 { found.ids() } else { Vec::new() };
+            assert_eq!(
+                ids,
+                if expected { vec![id] } else { Vec::new() },
+                "{name} searches {kind}"
+            );
+            let count = c.get(&format!("{kind}?_summary=count")).await;
+            assert_eq!(count.at("/total") == json!(1), expected, "{name} counts {kind}");
+        }
+        // By way of what they see.
+        let whole = name == "whole";
+        let patient = shown.contains(&"Patient/near");
+        let (sees_results, sees_dates) = (parts.contains(&"results"), parts.contains(&"appointments"));
+        for (query, expected) in [
+            ("Appointment?_include=Appointment:patient", vec!["a-near", "near"]),
+            ("Appointment?_id=a-near&patient.name=Familynear", vec!["a-near"]),
+        ] {
+            let a = c.get(query).await;
+            assert_eq!(code(&a) == 200, sees_dates, "{name} {query}");
+            assert!(!sees_dates || a.ids() == expected, "{name} {query}: {}", a.text);
+            assert_eq!(
+                a.text.contains("Secretcity"),
+                whole && query.contains("_include"),
+                "{name} {query}"
+            );
+        }
+        if sees_results {
+            let a = c.get("Observation?_id=o-near&_include=Observation:patient").await;
+            assert_eq!(
+                a.ids(),
+                if patient {
+                    vec!["o-near", "near"]
+                } else {
+                    vec!["o-near"]
+                },
+                "{name}"
+            );
+        }
+        if patient {
+            let a = c.get("Patient?_revinclude=Observation:patient&_revinclude=Condition:patient&_revinclude=Appointment:patient").await;
+            let mut ids = a.ids();
+            ids.sort_unstable();
+            let mut expected = vec!["a-near", "near"];
+            expected.extend(sees_results.then_some("o-near"));
+            expected.extend(whole.then_some("c-near"));
+            expected.sort_unstable();
+            assert_eq!(ids, expected, "{name}");
+            let a = c.get("Patient/near").await;
+            assert_eq!(
+                (a.at("/name/0/family"), a.at("/birthDate")),
+                (json!("Familynear"), json!("1980-02-01"))
+            );
+            for element in ["telecom", "address", "identifier", "gender"] {
+                assert_eq!(!a.at(&format!("/{element}")).is_null(), whole, "{name} {element}");
+            }
+        }
+        for query in [
+            "Patient?identifier=near",
+            "Patient?address-city=Secretcity",
+            "Patient?phone=555",
+            "Appointment?patient.identifier=near",
+            "Patient?_has:Condition:patient:code=c",
+            "Patient?_has:Observation:patient:code=8867-4&_has:Condition:patient:code=c",
+        ] {
+            let a = c.get(query).await;
+            assert_eq!(
+                code(&a) == 200 && !a.ids().is_empty(),
+                whole,
+                "{name} {query}: {}",
+                a.text
+            );
+        }
+        // The chart, the live channel, and what the record says of it.
+        let ask = async |action| {
+            let who = w
+                .ctx
+                .sessions
+                .verify(t, &token(w, &subject, &[Role::Patient], Assurance::Two.into()).await?)
+                .await?;
+            Ok::<_, medtech_kernel::Error>(
+                w.ctx
+                    .policy
+                    .decide(&who, action, &policy::Resource::new("patient", "near"))
+                    .await?
+                    .allow,
+            )
+        };
+        assert_eq!(ask(policy::Action::Read).await?, sees_results, "{name}: chart");
+        assert_eq!(ask(policy::Action::Subscribe).await?, sees_results, "{name}: live");
+        assert!(!ask(policy::Action::Write).await?, "{name}");
+        // Writes.
+        let mut phone = h.site.fhir.find(t, "Patient", "near").await?.unwrap();
+        phone["telecom"] = json!([{"system": "phone", "value": "666"}]);
+        assert_eq!(code(&c.put("Patient/near", &phone).await) == 200, whole, "{name}");
+        let o = observation("o-near", "near", 61, &[]);
+        assert_eq!(code(&c.put("Observation/o-near", &o).await), 403, "{name}");
+        let cancelled =
+            json!({"resourceType": "Appointment", "id": "a-near", "status": "cancelled", "participant": actor});
+        assert_eq!(code(&c.put("Appointment/a-near", &cancelled).await), 403, "{name}");
+        everyone.push((name, c, shown));
+    }
+    w.ctx.clock.advance(DAY / 2);
+    for (name, c, shown) in everyone {
+        for path in shown {
+            assert!(
+                matches!(code(&c.get(path).await), 403 | 404),
+                "{name} {path}: the child has come of age"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_for_a_patient_in_some_parts_has_those_alone() {
+    on_both_engines(SCHEMA, |w| Box::pin(in_parts(w))).await;
+}
+
 /// Which elements each may change of the one Patient both may write.
 async fn single_fields(w: &World) -> Result<()> {
     let h = House::open(w).await?;

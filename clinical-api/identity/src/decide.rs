@@ -45,6 +45,8 @@ const TYPES: &[&str] = &[
     "Condition",
     "MedicationRequest",
     "DiagnosticReport",
+    "Communication",
+    "DocumentReference",
     "Consent",
     "AuditEvent",
     "Practitioner",

@@ -6,7 +6,7 @@ use super::{
     glass,
     kept::Kept,
     sight::Patients,
-    table::{self, Rule},
+    table::{self, PROXY_SCOPES, Rule},
     ties::taken,
 };
 use crate::{
@@ -45,7 +45,7 @@ const RELATED: &str = "SELECT relation FROM relation WHERE tenant = $1 AND subje
 /// Consents. One statement, so that all of it is as of one moment. What has not begun yet comes along, for its time.
 const FACTS: &str = "SELECT 'epoch', '', '', epoch, NULL FROM access_epoch WHERE tenant = $1
     UNION ALL SELECT relation, object, '', 0, until_at FROM relation WHERE tenant = $1 AND subject = $2
-        AND relation IN ('self', 'treats', 'proxy', 'break_glass') AND (until_at IS NULL OR until_at > $3)
+        AND relation IN ('self', 'treats', 'break_glass', 'proxy.appointments', 'proxy.results', 'proxy.messages') AND (until_at IS NULL OR until_at > $3)
     UNION ALL SELECT 'treats', 'patient:' || t.patient, '', t.from_at, t.until_at FROM treatment t WHERE t.tenant = $1
         AND t.until_at > $3 AND (t.who = $2 OR t.who IN (
             SELECT s.object FROM relation s WHERE s.tenant = $1 AND s.subject = $2 AND s.relation = 'self'))
@@ -113,6 +113,7 @@ impl Policy {
             now,
             own: Patients::new(),
             proxied: Patients::new(),
+            parts: Default::default(),
             treated: Patients::new(),
             broken: Patients::new(),
             names: Vec::new(),
@@ -151,12 +152,21 @@ impl Policy {
             };
             let set = match relation {
                 "self" => &mut sight.own,
-                "proxy" => &mut sight.proxied,
                 "treats" => &mut sight.treated,
-                _ => &mut sight.broken,
+                "break_glass" => &mut sight.broken,
+                _ => {
+                    let part = PROXY_SCOPES.iter().position(|s| s.relation == relation);
+                    let Some(set) = part.and_then(|at| sight.parts.get_mut(at)) else {
+                        continue;
+                    };
+                    set
+                }
             };
             set.insert(patient.to_owned());
         }
+        let [first, others @ ..] = &sight.parts;
+        let whole = |p: &&String| others.iter().all(|of| of.contains(*p));
+        sight.proxied = first.iter().filter(whole).cloned().collect();
         // A Consent names people of the clinic by their Practitioner and others by their RelatedPerson or Patient.
         sight.names.extend(sight.own.iter().map(|p| format!("Patient/{p}")));
         sight.consents = self.kept.shared(who.tenant, consents);

@@ -2,7 +2,7 @@
 //! where it was read (it moves in the transaction of everything that gives or takes access, whichever server writes it), no
 //! time in its facts has come, and the principal and the clinic's settings are the same.
 
-use super::{Reach, Sight, View, consent::Rules, seeded::dropped};
+use super::{Patients, Reach, Sight, View, consent::Rules, seeded::dropped};
 use crate::{Tenant, TenantId, auth::Principal, clock::Millis, scope::Letter, tenant::Status};
 use std::{
     any::Any,
@@ -169,7 +169,8 @@ impl Entry {
 impl Sight {
     fn weight(&self) -> usize {
         let sets = [&self.own, &self.proxied, &self.treated, &self.broken];
-        EACH + sets.iter().map(|s| s.len()).sum::<usize>() + self.views.weight.load(Ordering::Relaxed)
+        EACH + sets.into_iter().chain(&self.parts).map(Patients::len).sum::<usize>()
+            + self.views.weight.load(Ordering::Relaxed)
     }
 }
 
@@ -282,6 +283,7 @@ mod tests {
             now: 0,
             own: Default::default(),
             proxied: Default::default(),
+            parts: Default::default(),
             treated: Default::default(),
             broken: Default::default(),
             names: Vec::new(),

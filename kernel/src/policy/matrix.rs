@@ -4,7 +4,10 @@
 use super::{
     Action, Class, Resource, label,
     own::{self, OwnRole, What},
-    table::{self, BUNDLES, Breadth, Fields, HIDDEN, KINDS, OWN, OWN_LETTERS, OWN_WRITES, Rule, STAFF_WRITES},
+    table::{
+        self, BUNDLES, Breadth, Fields, HIDDEN, KINDS, OWN, OWN_LETTERS, OWN_WRITES, PROXY_HIDDEN, PROXY_SCOPES, Rule,
+        STAFF_WRITES,
+    },
 };
 use crate::{
     TenantId,
@@ -30,6 +33,8 @@ pub struct Matrix {
     pub classes: Vec<OfClass>,
     /// Left out of what is seen in outline.
     pub hidden: &'static [&'static str],
+    /// In which parts somebody may stand for a patient.
+    pub proxies: Vec<OfProxy>,
     pub labels: Labels,
 }
 
@@ -52,7 +57,7 @@ pub struct Grant {
     pub class: &'static str,
     /// Of `cruds`: create, read, update, delete, search.
     pub letters: &'static str,
-    /// `all`, `outline`, `treated`, `broken`, or `own`: the person's own record, and that of whom they stand for.
+    /// `all`, `outline`, `treated`, `broken`, or `own`: the person's own record, and that of whom they stand for in everything.
     pub breadth: &'static str,
 }
 
@@ -80,6 +85,14 @@ pub struct OfClass {
 }
 
 #[derive(Debug, Serialize)]
+pub struct OfProxy {
+    pub scope: &'static str,
+    /// What they may read of it.
+    pub letters: &'static str,
+    pub types: &'static [&'static str],
+}
+
+#[derive(Debug, Serialize)]
 pub struct Labels {
     pub related: &'static [&'static str],
     pub named: &'static [&'static str],
@@ -98,6 +111,14 @@ pub fn matrix() -> Matrix {
             })
             .collect(),
         hidden: HIDDEN.0,
+        proxies: PROXY_SCOPES
+            .iter()
+            .map(|s| OfProxy {
+                scope: s.name,
+                letters: OWN_LETTERS,
+                types: s.types,
+            })
+            .collect(),
         labels: Labels {
             related: label::RELATED,
             named: label::NAMED,
@@ -265,6 +286,14 @@ pub fn document() -> String {
         "\nLeft out of an Encounter seen in outline: {}.",
         list(m.hidden)
     ));
+    line(PROXIES.to_owned());
+    for p in &m.proxies {
+        line(format!("| {} | `{}` | {} |", p.scope, p.letters, list(p.types)));
+    }
+    line(format!(
+        "\nLeft out of the Patient for who stands for them in a part alone: {}.",
+        list(PROXY_HIDDEN.0)
+    ));
     line("\n## Single elements\n\n| role | type | may write | extensions |\n|---|---|---|---|".to_owned());
     for role in &m.roles {
         for w in &role.writes {
@@ -314,7 +343,7 @@ fn whose(breadth: &str) -> &'static str {
         "outline" => "every patient, in outline",
         "treated" => "the patients they treat (all, where the clinic demands no relationship)",
         "broken" => "patients for whom they have broken the glass",
-        _ => "their own, and of whom they stand for",
+        _ => "their own, and of whom they stand for in everything",
     }
 }
 
@@ -334,12 +363,20 @@ denied:
 1. the clinic is served, and the person known surely enough (two factors, where the clinic demands them, for everything clinical);
 2. the scopes of the application that acts for them (SMART App Launch 2.2), and the patient it was launched with;
 3. their roles, as below (`kernel/src/policy/table.rs` is the whole of it);
-4. their relation to the patient or the thing: `self`, `proxy`, `treats` (from Appointment, Encounter, CareTeam, EpisodeOfCare, ServiceRequest
-   and the patient's practitioner, each for its time), `break_glass` (one patient, one hour), `member`, `host`, `participant`, `colleague`, `feeds`;
+4. their relation to the patient or the thing: `self`, `proxy.appointments`, `proxy.results` and `proxy.messages`, `treats` (from Appointment,
+   Encounter, CareTeam, EpisodeOfCare, ServiceRequest and the patient's practitioner, each for its time), `break_glass` (one patient, one hour),
+   `member`, `host`, `participant`, `colleague`, `feeds`;
 5. the patient's Consent; 6. security labels; 7. what is left out of what they see.
 
 Whoever is in a visit's room is asked for again when access was withdrawn, and every 30 seconds. Hosts must still be of the staff and not be denied by
 the patient; colleagues must still see the chart.\n";
+
+const PROXIES: &str = "\n## Standing for a patient\n
+Whoever stands for a patient has the parts of the record that were agreed, until the end that was agreed, and no longer than the patient is a minor
+where that was the reason. Who has all the parts has what the patients themselves have, but for the list of who saw the record. Who has some reads
+these types and changes nothing; the chart and the live channel of the patient are open to `results`, and say no more than that and who the patient
+is. Conversations, their files and visits are open to who takes part in them (`member`, `participant`), whatever the part.\n
+| part | may | types |\n|---|---|---|";
 
 const ELEMENTS: &str = "\nA write of anything else of that type by that role is answered 403 and names the element. Security labels (`meta.security`) are closed to these
 roles, too. Who is not in the table may write every element of what their role lets them write. What is hidden from a writer is kept as it was, whatever they send.";

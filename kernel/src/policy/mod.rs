@@ -28,7 +28,7 @@ pub use seeded::seeded;
 #[cfg(feature = "seeded-bugs")]
 pub use seeded::{BUGS, seed};
 pub use sight::{Barrier, Narrow, Patients, Reach, Redaction, Sight, View};
-pub use table::{Class, Fields};
+pub use table::{Class, Fields, PROXY_SCOPES, ProxyScope};
 pub use ties::{Treatment, relate, relate_only, treat, unrelate, withdrawn};
 
 use serde::Serialize;

@@ -7,7 +7,7 @@ use super::{
     kept::{Beside, Views},
     label,
     merge::merged,
-    table::{self, Breadth, Class, Fields},
+    table::{self, Breadth, Class, Fields, PROXY_SCOPES},
 };
 use crate::{
     Error,
@@ -172,7 +172,10 @@ pub struct Sight {
     pub(super) now: Millis,
     /// Patients by the relation the principal stands in to them.
     pub(super) own: Patients,
+    /// Those they stand for in everything.
     pub(super) proxied: Patients,
+    /// Those they stand for in a part at least, by the part.
+    pub(super) parts: [Patients; PROXY_SCOPES.len()],
     pub(super) treated: Patients,
     pub(super) broken: Patients,
     /// References by which a Consent may name them.
@@ -369,6 +372,14 @@ impl Sight {
         if table::OWN.contains(&class) && table::OWN_LETTERS.contains(letter.name()) {
             patients.extend(self.own.iter().chain(&self.proxied).cloned());
         }
+        let mut parts = Patients::new();
+        if table::OWN_LETTERS.contains(letter.name()) {
+            for (scope, of) in PROXY_SCOPES.iter().zip(&self.parts) {
+                if scope.types.contains(&kind) {
+                    parts.extend(of.difference(&patients).cloned());
+                }
+            }
+        }
         // Patients keep what they are reached by; which elements that is says [`Sight::writes`].
         if letter == Letter::Update && table::fields(table::OWN_WRITES, kind).is_some() {
             patients.extend(self.own.iter().chain(&self.proxied).cloned());
@@ -381,6 +392,14 @@ impl Sight {
                 whole: patients.clone(),
             });
         }
+        if kind == "Patient" && !parts.is_empty() && !view.reach.contains(&Reach::Everything) {
+            view.redaction = Some(Redaction {
+                elements: table::PROXY_HIDDEN.0,
+                parameters: table::PROXY_HIDDEN.1,
+                whole: patients.clone(),
+            });
+        }
+        patients.extend(parts);
         if view.reach.contains(&Reach::Everything) {
             view.reach = vec![Reach::Everything];
         } else if !patients.is_empty() {

@@ -177,7 +177,7 @@ pub(super) const BUNDLES: &[(Role, Class, &str, Breadth)] = &[
     (Role::Clinician, Class::Clinical, "cruds", Breadth::Treated),
 ];
 
-/// What patients may do with their own record, and proxies with that of the person they stand for.
+/// What patients may do with their own record, and those who stand for somebody in everything with that person's.
 pub(super) const OWN: &[Class] = &[
     Class::Demographic,
     Class::Encounter,
@@ -186,6 +186,80 @@ pub(super) const OWN: &[Class] = &[
     Class::Trail,
 ];
 pub(super) const OWN_LETTERS: &str = "rs";
+
+/// A part of a record in which somebody may stand for its patient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyScope {
+    pub name: &'static str,
+    /// The relation to the patient that gives it.
+    pub relation: &'static str,
+    /// What may be read of the patient's record by it ([`OWN_LETTERS`]), and nothing else.
+    pub types: &'static [&'static str],
+}
+
+/// Each of them; who has them all stands for the patient in everything, and has what patients have of their own record.
+pub const PROXY_SCOPES: [ProxyScope; 3] = [
+    ProxyScope {
+        name: "appointments",
+        relation: "proxy.appointments",
+        types: &["Patient", "Appointment", "AppointmentResponse", "Schedule", "Slot"],
+    },
+    ProxyScope {
+        name: "results",
+        relation: "proxy.results",
+        types: &["DiagnosticReport", "Observation"],
+    },
+    ProxyScope {
+        name: "messages",
+        relation: "proxy.messages",
+        types: &["Communication", "DocumentReference"],
+    },
+];
+
+/// Elements of a Patient that are left out for who stands for them in a part alone: all but their name and date of birth.
+/// And the search parameters that would tell them.
+pub(super) const PROXY_HIDDEN: (&[&str], &[&str]) = (
+    &[
+        "text",
+        "contained",
+        "extension",
+        "modifierExtension",
+        "identifier",
+        "telecom",
+        "gender",
+        "deceasedBoolean",
+        "deceasedDateTime",
+        "address",
+        "maritalStatus",
+        "multipleBirthBoolean",
+        "multipleBirthInteger",
+        "photo",
+        "contact",
+        "communication",
+        "generalPractitioner",
+        "managingOrganization",
+        "link",
+    ],
+    &[
+        "address",
+        "address-city",
+        "address-country",
+        "address-postalcode",
+        "address-state",
+        "address-use",
+        "death-date",
+        "deceased",
+        "email",
+        "gender",
+        "general-practitioner",
+        "identifier",
+        "language",
+        "link",
+        "organization",
+        "phone",
+        "telecom",
+    ],
+);
 
 /// Elements of an Encounter that say why, and the search parameters that would tell them.
 pub(super) const HIDDEN: (&[&str], &[&str]) = (
@@ -259,7 +333,7 @@ pub(super) const STAFF_WRITES: &[Fields] = &[Fields {
     ],
 }];
 
-/// What patients (and who stands for them) may change of their own record: how they are reached.
+/// What patients (and who stands for them in everything) may change of their own record: how they are reached.
 pub(super) const OWN_WRITES: &[Fields] = &[Fields {
     kind: "Patient",
     elements: &["text", "telecom", "address", "contact", "communication"],

@@ -1,5 +1,6 @@
 //! Relations, written by the modules in their own transactions: single ones, and who treats whom as resources say it.
 
+use super::table::PROXY_SCOPES;
 use crate::{Result, Tx, clock::Millis};
 
 const RELATE: &str = "INSERT INTO relation (tenant, subject, relation, object, until_at) VALUES ($1, $2, $3, $4, $5)
@@ -21,8 +22,10 @@ const GIVEN: &str = "INSERT INTO access_epoch (tenant, epoch) VALUES ($1, 1)
 const TAKEN: &str = "INSERT INTO access_epoch (tenant, epoch) VALUES ($1, 4294967296)
     ON CONFLICT (tenant) DO UPDATE SET epoch = access_epoch.epoch + 4294967296";
 
-/// Relations that say something of a patient's record, or of who somebody is.
-pub(super) const OF_SIGHT: [&str; 4] = ["self", "treats", "proxy", "break_glass"];
+/// Does a relation say something of a patient's record, or of who somebody is?
+fn is_of_sight(relation: &str) -> bool {
+    matches!(relation, "self" | "treats" | "break_glass") || PROXY_SCOPES.iter().any(|s| s.relation == relation)
+}
 
 /// How often access was withdrawn, of an epoch.
 pub(super) fn taken(epoch: i64) -> i64 {
@@ -37,7 +40,7 @@ pub async fn relate(tx: &mut Tx, subject: &str, relation: &str, object: &str, un
     if until.is_some() {
         withdrawn(tx).await
     } else {
-        if OF_SIGHT.contains(&relation) {
+        if is_of_sight(relation) {
             tx.at_last(GIVEN);
         }
         Ok(())

@@ -12,15 +12,13 @@ use medtech_kernel::{
     bus::{Bus, Event},
     clock::{Millis, rfc3339},
     id,
-    policy::{self, Action, Resource},
+    policy::{self, Action, PROXY_SCOPES, Resource},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::Proxy;
 use uuid::Uuid;
 
-/// What a proxy may be allowed to see and do; each is a relation of its own, `proxy.{scope}`, beside `proxy`.
-pub(crate) const SCOPES: [&str; 3] = ["appointments", "results", "messages"];
 /// Relationships, with their codes of HL7 v3 RoleCode where it has one. Those of `true` end when the patient comes of age.
 const RELATIONSHIPS: [(&str, &str, bool); 6] = [
     ("mother", "MTH", true),
@@ -87,12 +85,12 @@ impl Identity {
             let text = "The relationship is mother, father, guardian, partner, child or carer.";
             return Err(Error::unprocessable("proxy.relationship", text));
         };
-        let scope: Vec<String> = SCOPES
+        let scope: Vec<String> = PROXY_SCOPES
             .iter()
-            .filter(|s| grant.scope.iter().any(|g| g == *s))
-            .map(|s| (*s).to_owned())
+            .filter(|s| grant.scope.iter().any(|g| g == s.name))
+            .map(|s| s.name.to_owned())
             .collect();
-        if scope.is_empty() || grant.scope.iter().any(|g| !SCOPES.contains(&g.as_str())) {
+        if scope.is_empty() || grant.scope.iter().any(|g| !scope.contains(g)) {
             let text = "Say what they may see: appointments, results or messages.";
             return Err(Error::unprocessable("proxy.scope", text));
         }
@@ -194,7 +192,7 @@ impl Identity {
                     store::accept_proxy(tx, id, &written.id).await?;
                     for relation in relations(&proxy) {
                         let object = format!("patient:{}", proxy.patient);
-                        policy::relate(tx, &who.subject, &relation, &object, proxy.ends()).await?;
+                        policy::relate(tx, &who.subject, relation, &object, proxy.ends()).await?;
                     }
                     noted(tx, &who.subject, "update", &proxy, "accepted").await?;
                     changed(&bus, tx, &who.subject)?;
@@ -223,7 +221,7 @@ impl Identity {
                         return Ok(());
                     }
                     for relation in relations(&proxy) {
-                        policy::unrelate(tx, &subject, &relation, &format!("patient:{}", proxy.patient)).await?;
+                        policy::unrelate(tx, &subject, relation, &format!("patient:{}", proxy.patient)).await?;
                     }
                     if let Some(related) = &proxy.related_person {
                         let mut resource = related_person(&proxy, proxy.accepted_at.unwrap_or(proxy.granted_at));
@@ -289,9 +287,12 @@ impl Identity {
     }
 }
 
-fn relations(proxy: &Proxy) -> Vec<String> {
-    let scopes = proxy.scope.iter().map(|s| format!("proxy.{s}"));
-    std::iter::once("proxy".to_owned()).chain(scopes).collect()
+/// That they stand for the patient at all (whom they may choose to act for), and in which parts: what the policy knows.
+fn relations(proxy: &Proxy) -> impl Iterator<Item = &'static str> {
+    let parts = PROXY_SCOPES
+        .iter()
+        .filter(|s| proxy.scope.iter().any(|own| own == s.name));
+    std::iter::once("proxy").chain(parts.map(|s| s.relation))
 }
 
 /// Live channels and whoever else has let this person in look again.

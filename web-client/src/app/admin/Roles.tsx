@@ -25,6 +25,13 @@ export function Roles() {
             return role ? <OfRole key={name} role={role} title={t(ROLE[name])} t={t} /> : null;
           })}
           {rules.data.roles.filter((r) => r.name !== undefined).map((r) => <OfRole key={r.role} role={r} title={r.name ?? r.role} t={t} />)}
+          <section className="card panel" aria-labelledby="role-proxies" data-testid="role-proxies">
+            <h2 id="role-proxies">{t('roles.proxies')}</h2>
+            <p className="small">{t('roles.proxies_text')}</p>
+            <Rules caption={t('roles.records')} t={t} rows={rules.data.proxies.map((p) => ({
+              what: p.types.map((type) => (type === 'Patient' ? t('roles.proxies_patient') : kindName(t, type))).join(', '), may: [...p.letters].map((l) => word(t, 'letter', l)).join(', '), whose: t(`proxy.scope_${p.scope as 'results'}`),
+            }))} />
+          </section>
           <p className="muted small">{t('roles.hidden', { elements: elementNames(t, rules.data.hidden) })}</p>
         </>
       )}

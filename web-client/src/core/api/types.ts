@@ -214,7 +214,7 @@ export interface RoleRules {
   things: { kind: string; action: string; how: string; relations: string[] }[];
   writes: { kind: string; elements: string[]; extensions: string[] }[];
 }
-export interface AccessRules { roles: RoleRules[]; classes: { class: string; types: string[] }[]; hidden: string[]; labels: { related: string[]; named: string[] } }
+export interface AccessRules { roles: RoleRules[]; classes: { class: string; types: string[] }[]; hidden: string[]; proxies: { scope: string; letters: string; types: string[] }[]; labels: { related: string[]; named: string[] } }
 export type GlassShow = 'waiting' | 'overdue' | 'mine' | 'all';
 export type AccessReach = 'everyone' | 'some' | 'none';
 /** Why a decision of the policy is as it is, and what a user sees by type. */
