@@ -29,8 +29,8 @@ mod store;
 mod ties;
 mod validate;
 
-pub use erase::Elsewhere;
 pub use engine::{Fhir, Found, PATH, Resource, resource_types};
+pub use erase::Elsewhere;
 use medtech_kernel::{Migration, db::Script};
 pub use outcome::{Failure, Issue};
 pub use search::Access;

@@ -84,7 +84,12 @@ async fn erased(world: &World) -> Result<()> {
     assert_eq!(c.get(&format!("Patient/{bert}")).await.status, StatusCode::OK);
 
     // Erased.
-    assert!(site.fhir.erase_patient(north, "nobody", "user:admin", &()).await.is_err());
+    assert!(
+        site.fhir
+            .erase_patient(north, "nobody", "user:admin", &())
+            .await
+            .is_err()
+    );
     assert!(
         site.fhir
             .erase_patient(world.south.id, &anna, "user:admin", &())

@@ -462,7 +462,10 @@ async fn delayed(world: &World) -> Result<()> {
     let mut readers = Vec::new();
     for tenant in [north, south] {
         let c = s.client(world, tenant, Role::Clinician).await?;
-        let made = s.fhir.create(tenant.id, "system", json!({"resourceType": "Patient"})).await?;
+        let made = s
+            .fhir
+            .create(tenant.id, "system", json!({"resourceType": "Patient"}))
+            .await?;
         readers.push((c, format!("Patient/{}", made.id)));
     }
     world.forge(north.id, FULL, vec![vec![0_u8; 32].into()]).await?;

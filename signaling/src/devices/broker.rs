@@ -210,10 +210,13 @@ async fn take(devices: &Devices, publish: &Publish, known: &mut Known) -> Result
 
 /// Which tenant a device is of, and what it feeds.
 #[derive(Default)]
-struct Known(HashMap<String, (Instant, u64, Option<(TenantId, String)>)>);
+struct Known(HashMap<String, (Instant, u64, Fed)>);
+
+/// The clinic of a device and what it feeds, where any clinic has the device.
+type Fed = Option<(TenantId, String)>;
 
 impl Known {
-    async fn find(&mut self, devices: &Devices, device: &str) -> Result<Option<(TenantId, String)>> {
+    async fn find(&mut self, devices: &Devices, device: &str) -> Result<Fed> {
         let moved = devices.0.moved.load(Ordering::Relaxed);
         if let Some((since, at, found)) = self.0.get(device)
             && *at == moved
