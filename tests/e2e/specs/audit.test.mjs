@@ -35,6 +35,31 @@ test("an administrator sees who did what, filters it by keyboard, and verifies t
   await accessible(page, "audit");
   await shot(page, "audit-light");
 
+  // Who came with a token of the machine, what else was done in that session, and whose names a list showed.
+  assert.equal((await server.api(clinician, "GET", "/fhir/R4/Patient?_count=20")).status, 200);
+  await id(page, "audit-issued").selectOption("machine");
+  await page.waitForURL((url) => url.searchParams.get("issued") === "machine");
+  await page.locator("[data-testid=audit-entry] .chip", { hasText: "taken at the machine" }).first().waitFor();
+  await page.getByRole("button", { name: /^Same session / }).first().click();
+  await page.waitForURL((url) => /^[\da-f-]{36}$/.test(url.searchParams.get("session") ?? ""));
+  await id(page, "audit-entry").first().waitFor();
+  await id(page, "audit-clear").click();
+  await eventually("the list stands in the trail", async () => {
+    await page.reload();
+    await id(page, "audit-entry").first().waitFor();
+    return (await id(page, "audit-concerned").count()) > 0;
+  });
+  await id(page, "audit-concerned").first().locator("summary").click();
+  const patient = id(page, "audit-concerned").first().locator(".audit-pick").first();
+  await patient.waitFor();
+  await accessible(page, "audit, a list of patients");
+  await shot(page, "audit-list-open");
+  const named = await patient.innerText();
+  await patient.click();
+  await page.waitForURL((url) => url.searchParams.get("target") === `Patient/${named}`);
+  await page.locator("[data-testid=audit-entry] [data-testid=audit-concerned]").first().waitFor();
+  await id(page, "audit-clear").click();
+
   // By keyboard: a target and Enter; the address keeps it.
   await eventually("the read stands in the trail", async () => {
     await id(page, "audit-target").fill(seen);

@@ -1,9 +1,13 @@
 // The entries as a table; on a phone each is a card. A person, thing or patient is a button that shows only what concerns it.
-import type { ReactNode } from 'react';
+import { useQuery } from '@tanstack/react-query';
+import { useState, type ReactNode } from 'react';
+import { audit } from '../../core/api/endpoints';
 import type { AuditEntry, AuditPerson } from '../../core/api/types';
 import { timeFormat } from '../../core/time/time';
 import type { MessageKey, T } from '../../core/i18n/i18n';
+import { ErrorState, Skeleton } from '../../ui/parts';
 import { useLanguage, useT } from '../../ui/store';
+import { hub } from '../hub';
 import { capital, thingName } from '../words';
 import type { AuditSearch } from './search';
 
@@ -48,6 +52,7 @@ export function Entries({ entries, people, zone, onPick }: Props) {
               <Pick label={t('audit.only', { name: said(e.actor) })} onPick={() => onPick({ actor: e.actor })}>{people[e.actor]?.name ?? <Thing target={e.actor} />}</Pick>
               {e.issued === 'machine' ? <> <span className="chip" data-tone="danger">{t('audit.machine')}</span></> : null}
               {e.network ? <div className="muted">{t('audit.network', { network: e.network })}</div> : null}
+              {e.session ? <div><Pick label={`${t('audit.same_session')} ${e.session}`} onPick={() => onPick({ session: e.session ?? '' })}>{t('audit.same_session')}</Pick></div> : null}
             </td>
             <td data-label={t('audit.action')}>
               {actionName(t, e.action)}{e.outcome === 'denied' ? <> <span className="chip" data-tone="danger">{t('audit.outcome_denied')}</span></> : null}
@@ -55,13 +60,29 @@ export function Entries({ entries, people, zone, onPick }: Props) {
             <td data-label={t('audit.what')}><Pick label={t('audit.only', { name: said(e.target) })} onPick={() => onPick({ target: e.target })}>{people[e.target]?.name ?? <Thing target={e.target} />}</Pick></td>
             <td data-label={t('audit.patient')} data-empty={(!e.patient && !e.patients) || undefined}>
               {e.patient ? <Pick label={t('audit.only', { name: `Patient/${e.patient}` })} onPick={() => onPick({ target: `Patient/${e.patient}` })}>{e.patient}</Pick> : null}
-              {e.patients ? t('audit.patients', { count: e.patients }) : null}
+              {e.patients ? <Concerned entry={e} onPick={onPick} /> : null}
             </td>
             <td data-label={t('audit.detail')} data-empty={e.detail === '' || undefined} className="muted"><Detail text={e.detail} /></td>
           </tr>
         ))}
       </tbody>
     </table>
+  );
+}
+
+/** The patients of an entry about several. They are asked for when somebody opens the list: that look is an entry, too. */
+function Concerned({ entry, onPick }: { entry: AuditEntry; onPick: Props['onPick'] }) {
+  const t = useT();
+  const [open, setOpen] = useState(false);
+  const list = useQuery({
+    queryKey: ['audit-patients', entry.seq], queryFn: () => audit.patients(hub.api, entry.seq), enabled: open, staleTime: Infinity, refetchOnWindowFocus: false,
+  });
+  return (
+    <details className="audit-concerned" onToggle={(event) => setOpen(event.currentTarget.open)} data-testid="audit-concerned">
+      <summary>{t('audit.patients', { count: entry.patients ?? 0 })}</summary>
+      {list.isError ? <ErrorState error={list.error} onRetry={() => void list.refetch()} /> : list.data === undefined ? (open ? <Skeleton lines={2} /> : null)
+        : list.data.patients.map((id) => <div key={id}><Pick label={t('audit.only', { name: `Patient/${id}` })} onPick={() => onPick({ target: `Patient/${id}` })}>{id}</Pick></div>)}
+    </details>
   );
 }
 

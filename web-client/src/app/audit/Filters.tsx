@@ -3,7 +3,7 @@ import { useRef, type FormEvent } from 'react';
 import { Button } from '../../ui/parts';
 import { useT } from '../../ui/store';
 import { actionName } from './Entries';
-import { ACTIONS, newest, OUTCOMES, readSearch, type AuditSearch } from './search';
+import { ACTIONS, ISSUED, newest, OUTCOMES, readSearch, type AuditSearch } from './search';
 
 export function Filters({ search, onChange }: { search: AuditSearch; onChange: (search: AuditSearch) => void }) {
   const t = useT();
@@ -32,6 +32,13 @@ export function Filters({ search, onChange }: { search: AuditSearch; onChange: (
           <option value="">{t('audit.any')}</option>
           {OUTCOMES.map((o) => <option key={o} value={o}>{t(`audit.outcome_${o}`)}</option>)}
         </select></label>
+      <label className="field"><span className="field-label">{t('audit.issued')}</span>
+        <select className="field-input" name="issued" defaultValue={search.issued ?? ''} onChange={apply} data-testid="audit-issued">
+          <option value="">{t('audit.any')}</option>
+          {ISSUED.map((i) => <option key={i} value={i}>{t(`audit.issued_${i}`)}</option>)}
+        </select></label>
+      <label className="field"><span className="field-label">{t('audit.session')}</span>
+        <input className="field-input" name="session" defaultValue={search.session} autoComplete="off" spellCheck={false} data-testid="audit-session" /></label>
       <label className="field"><span className="field-label">{t('audit.from')}</span>
         <input className="field-input" type="date" name="from" defaultValue={search.from} /></label>
       <label className="field"><span className="field-label">{t('audit.to')}</span>

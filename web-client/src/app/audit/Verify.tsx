@@ -44,6 +44,7 @@ function findingText(t: T, f: AuditFinding): string {
     case 'missing': return seq === f.until ? t('audit.f_missing', { seq }) : t('audit.f_missing_range', { seq, until: f.until ?? seq });
     case 'truncated': return t('audit.f_truncated', { seq });
     case 'rewritten': return t('audit.f_rewritten', { seq });
+    case 'patients_altered': return t('audit.f_patients_altered', { seq });
     default: return t('audit.f_checkpoint', { text: f.text });
   }
 }

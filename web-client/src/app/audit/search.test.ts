@@ -7,6 +7,13 @@ test('an address is read, and what it cannot mean is passed over', () => {
   expect(readSearch({ after: '-1', target: '' })).toEqual({});
 });
 
+test('a session and the token’s way are asked for by what they can be', () => {
+  const session = '0190A000-0000-7000-8000-0000000000aa';
+  expect(readSearch({ session, issued: 'machine' })).toEqual({ session: session.toLowerCase(), issued: 'machine' });
+  expect(readSearch({ session: 'mine', issued: 'post' })).toEqual({});
+  expect(toQuery({ session, issued: 'machine' }, 'UTC', 50)).toBe(`limit=50&session=${session}&issued=machine`);
+});
+
 test('a day begins at the clinic’s midnight, also where the clocks change', () => {
   expect(new Date(startOfDay('2026-03-02', 'Europe/Berlin')).toISOString()).toBe('2026-03-01T23:00:00.000Z');
   expect(new Date(startOfDay('2026-03-30', 'Europe/Berlin')).toISOString()).toBe('2026-03-29T22:00:00.000Z');

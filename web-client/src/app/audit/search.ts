@@ -5,6 +5,10 @@ export interface AuditSearch {
   target?: string;
   action?: string;
   outcome?: string;
+  /** What was done in one session. */
+  session?: string;
+  /** `machine`: with tokens that were taken at the machine. */
+  issued?: string;
   /** Days of the clinic, YYYY-MM-DD, both included. */
   from?: string;
   to?: string;
@@ -14,6 +18,8 @@ export interface AuditSearch {
 
 export const ACTIONS = ['read', 'create', 'update', 'delete', 'execute'] as const;
 export const OUTCOMES = ['success', 'denied'] as const;
+export const ISSUED = ['machine'] as const;
+const SESSION = /^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$/i;
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 
 /** What an address says; what cannot be understood is passed over. */
@@ -24,6 +30,8 @@ export function readSearch(raw: Record<string, unknown>): AuditSearch {
   for (const name of ['from', 'to'] as const) if (DAY.test(text(name))) search[name] = text(name);
   if ((ACTIONS as readonly string[]).includes(text('action'))) search.action = text('action');
   if ((OUTCOMES as readonly string[]).includes(text('outcome'))) search.outcome = text('outcome');
+  if ((ISSUED as readonly string[]).includes(text('issued'))) search.issued = text('issued');
+  if (SESSION.test(text('session'))) search.session = text('session').toLowerCase();
   const after = Number(text('after'));
   if (Number.isSafeInteger(after) && after > 0) search.after = after;
   return search;
@@ -52,7 +60,7 @@ function nextDay(day: string): string {
 /** The query of the request. */
 export function toQuery(search: AuditSearch, zone: string, limit: number): string {
   const query = new URLSearchParams({ limit: String(limit) });
-  for (const name of ['actor', 'target', 'action', 'outcome'] as const) {
+  for (const name of ['actor', 'target', 'action', 'outcome', 'session', 'issued'] as const) {
     const value = search[name];
     if (value !== undefined) query.set(name, value);
   }
