@@ -136,9 +136,10 @@ impl Appointments {
                     return Ok(());
                 };
                 let known = policy::patient_of(tx, &visit).await?;
-                let patient = actors(appointment, "Patient")
-                    .next()
-                    .filter(|p| known.as_deref() != Some(*p));
+                let patient = match &known {
+                    Some(known) if actors(appointment, "Patient").any(|p| p == known) => None,
+                    _ => actors(appointment, "Patient").next(),
+                };
                 if matches!(status, Some("fulfilled" | "noshow"))
                     || ((before.start, before.end) == (start, end) && patient.is_none())
                 {
