@@ -78,7 +78,7 @@ async fn today(
     let (from, to) = day(ask.date.as_deref(), &tenant.zone, this.ctx.clock.now_ms())?;
     let selves = this.ctx.policy.objects_of(tenant.id, &who.subject, "self").await?;
     let practitioner = selves.iter().find_map(|o| o.strip_prefix("practitioner:"));
-    let access = this.fhir.access(&who).await.map_err(Error::from)?;
+    let access = this.fhir.access(&who).await?;
     let mut seen = HashSet::new();
     let mut appointments = Vec::new();
     for booking in store::between(&this.ctx.db, tenant.id, practitioner, from, to).await? {

@@ -330,7 +330,7 @@ denied:
 5. the patient's Consent; 6. security labels; 7. what is left out of what they see.
 
 Whoever is in a visit's room is asked for again when access was withdrawn, and every 30 seconds. Hosts must still be of the staff and not be denied by
-the patient; colleagues must still see the chart.\n";
+the patient; colleagues must still see the chart. A day's appointments are those that each may see in the record, with its patient.\n";
 
 const PROXIES: &str = "\n## Standing for a patient\n
 Whoever stands for a patient has the parts of the record that were agreed, until the end that was agreed, and no longer than the patient is a minor

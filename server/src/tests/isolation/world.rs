@@ -125,6 +125,28 @@ impl House {
             token: Some(token),
         };
         stand.callers.push(("locum", caller(token)));
+        // Who stands for the patient where appointments are concerned, and in nothing else.
+        let carer = NewUser {
+            email: format!("carer@{slug}.example"),
+            name: format!("Carer {}", stand.mark),
+            roles: vec![Role::Patient],
+            password: None,
+            practitioner: None,
+            patient: None,
+        };
+        let carer = self.clinic.identity.create_user(t, carer).await?;
+        let token = self.clinic.identity.issue_token(t, carer.id, HOUR * 12, "test").await?;
+        stand.callers.push(("carer", caller(token)));
+        let (subject, of) = (format!("user:{}", carer.id), format!("patient:{near}"));
+        let agreed = self.clinic.ctx.db.write(t, move |tx| {
+            Box::pin(async move {
+                for relation in ["proxy", "proxy.appointments"] {
+                    policy::relate(tx, &subject, relation, &of, None).await?;
+                }
+                Ok(())
+            })
+        });
+        agreed.await?;
         // Whom the visit is about is known.
         let (visit, about) = (stand.id("visit").to_owned(), format!("patient:{near}"));
         let related = self.clinic.ctx.db.write(t, move |tx| {
