@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// The longest appointment.
 const LONGEST: Millis = 12 * 3_600_000;
 /// The patient's link works this long after the planned end: consultations run late.
-const LINK_GRACE: Millis = 12 * 3_600_000;
+pub(crate) const LINK_GRACE: Millis = 12 * 3_600_000;
 
 /// An appointment to be made.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -249,6 +249,73 @@ async fn the_appointment_follows_its_visit_and_the_calendar_its_appointment() {
     .await;
 }
 
+/// What was said of visits since they were asked for.
+async fn told(w: &World) -> Vec<(String, Value)> {
+    let events = w.ctx.bus.waiting(w.north.id, "later").await.unwrap();
+    events
+        .iter()
+        .map(|e| (e.kind.to_string(), serde_json::from_str(e.body.get()).unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_visit_hears_what_becomes_of_its_appointment() {
+    on_both_engines(TABLES, |w| {
+        Box::pin(async move {
+            w.ctx.bus.register("later", &["visit.rescheduled", "visit.cancelled"]);
+            let house = House::open(w, &w.north).await?;
+            let fhir = &house.appointments.fhir;
+            let (_, made) = house.book(START, 30, None).await;
+            let (id, visit) = (made["id"].as_str().unwrap().to_owned(), made["visit_id"].clone());
+            let changed = json!({"type": "Appointment", "id": id, "version": 1, "op": "update"});
+            let mut appointment = fhir.find(w.north.id, "Appointment", &id).await?.unwrap();
+            let write = async |appointment: &Value| -> Result<()> {
+                fhir.update(w.north.id, "user:desk", &id, appointment.clone(), None).await?;
+                house.twice(w, "fhir.Appointment.changed", changed.clone()).await
+            };
+            house.twice(w, "fhir.Appointment.changed", changed.clone()).await?;
+            appointment["description"] = json!("Bring the old letters");
+            write(&appointment).await?;
+            assert_eq!(told(w).await, [], "nothing of it is the visit's");
+
+            let thursday = START + 72 * 60 * MINUTE;
+            appointment["start"] = json!(rfc3339(thursday));
+            appointment["end"] = json!(rfc3339(thursday + 30 * MINUTE));
+            write(&appointment).await?;
+            let moved = json!({"visit_id": visit, "start": rfc3339(thursday), "link_expires": rfc3339(thursday + (30 + 12 * 60) * MINUTE),
+                "subject_ref": null, "guest_name": null});
+            assert_eq!(told(w).await, [("visit.rescheduled".to_owned(), moved.clone())], "once");
+
+            let right = json!({"resourceType": "Patient", "name": [{"text": "Sam Right"}], "birthDate": "1981-01-01"});
+            let right = fhir.create(w.north.id, "test", right).await?.id;
+            appointment["participant"][0]["actor"] = json!({"reference": format!("Patient/{right}")});
+            write(&appointment).await?;
+            let mut corrected = moved;
+            corrected["subject_ref"] = json!(format!("Patient/{right}"));
+            corrected["guest_name"] = json!("Sam Right");
+            assert_eq!(told(w).await[1], ("visit.rescheduled".to_owned(), corrected));
+
+            let before = told(w).await.len();
+            appointment["status"] = json!("cancelled");
+            write(&appointment).await?;
+            let off = ("visit.cancelled".to_owned(), json!({"visit_id": visit}));
+            assert_eq!(told(w).await[before..].first(), Some(&off));
+
+            // Deleted is as good as cancelled; an Appointment without a visit tells nobody.
+            let (_, made) = house.book(START, 30, None).await;
+            let id = made["id"].as_str().unwrap();
+            let before = told(w).await.len();
+            fhir.delete(w.north.id, "user:desk", "Appointment", id).await?;
+            let gone = json!({"type": "Appointment", "id": id, "version": 2, "op": "delete"});
+            house.twice(w, "fhir.Appointment.changed", gone).await?;
+            let off = ("visit.cancelled".to_owned(), json!({"visit_id": made["visit_id"]}));
+            assert_eq!(told(w).await[before..], [off]);
+            Ok(())
+        })
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn days_are_the_clinics_own_and_clinics_see_only_theirs() {
     on_both_engines(TABLES, |w| {

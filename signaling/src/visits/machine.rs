@@ -84,6 +84,8 @@ pub struct Visit {
     pub arrived_at: Option<Millis>,
     pub admitted_at: Option<Millis>,
     pub ended_at: Option<Millis>,
+    /// It ended because it was called off before the patient was let in.
+    pub cancelled_at: Option<Millis>,
     pub host: Presence,
     pub guest: Presence,
 }
@@ -98,6 +100,8 @@ pub enum Input {
     Admit,
     Hold,
     End,
+    /// Whoever asked for the visit calls it off.
+    Cancel,
     /// The guest goes on purpose.
     Leave,
     Joined {
@@ -145,7 +149,9 @@ pub fn apply(visit: &Visit, input: &Input, now: Millis) -> Result<(Visit, Vec<Ef
     let mut effects = Vec::new();
     if visit.state == State::Ended {
         return match input {
-            Input::End | Input::Dropped { .. } | Input::Leave | Input::Restarted { .. } => Ok((next, effects)),
+            Input::End | Input::Cancel | Input::Dropped { .. } | Input::Leave | Input::Restarted { .. } => {
+                Ok((next, effects))
+            }
             _ => Err(Refusal::Ended),
         };
     }
@@ -195,10 +201,13 @@ pub fn apply(visit: &Visit, input: &Input, now: Millis) -> Result<(Visit, Vec<Ef
             State::Waiting => {}
             _ => return Err(Refusal::NotAdmitted),
         },
-        Input::End => {
+        // Nobody is cut off in the middle: the host ends what has begun.
+        Input::Cancel if visit.state.is_inside() => {}
+        Input::End | Input::Cancel => {
             next.close_all(now);
             next.state = State::Ended;
             next.ended_at = Some(now);
+            next.cancelled_at = (*input == Input::Cancel).then_some(now);
             next.host.connection = None;
             next.guest.connection = None;
             effects.push(Effect::Ended);
@@ -248,6 +257,7 @@ impl Visit {
             arrived_at: None,
             admitted_at: None,
             ended_at: None,
+            cancelled_at: None,
             host: Presence::default(),
             guest: Presence::default(),
         }

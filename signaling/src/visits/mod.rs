@@ -15,6 +15,7 @@ pub mod machine;
 pub mod media;
 pub mod model;
 mod open;
+mod plan;
 mod presence;
 mod recheck;
 mod rooms;
@@ -46,11 +47,18 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Tables of visits.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    module: "visits",
-    number: 1,
-    sql: Script::Both(include_str!("../../migrations/0001_visits.sql")),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "visits",
+        number: 1,
+        sql: Script::Both(include_str!("../../migrations/0001_visits.sql")),
+    },
+    Migration {
+        module: "visits",
+        number: 2,
+        sql: Script::Both(include_str!("../../migrations/0002_cancelled.sql")),
+    },
+];
 
 /// After the end the guest may read the summary page this long.
 pub const FAREWELL_MS: Millis = 15 * 60_000;
@@ -453,6 +461,14 @@ fn ended() -> Error {
     Error::gone("visit.ended", "This visit has ended.")
 }
 
+/// Why an ended visit opens no more.
+fn over(record: &Record) -> Error {
+    match record.now.cancelled_at {
+        Some(_) => Error::gone("visit.cancelled", "The clinic has cancelled this visit."),
+        None => ended(),
+    }
+}
+
 fn refused(why: Refusal) -> Error {
     match why {
         Refusal::Ended => ended(),
@@ -499,12 +515,19 @@ impl Module for Visits {
     }
 
     fn consumes() -> &'static [&'static str] {
-        &["visit.requested", "visit.farewell"]
+        &[
+            "visit.requested",
+            "visit.rescheduled",
+            "visit.cancelled",
+            "visit.farewell",
+        ]
     }
 
     async fn on_event(&self, event: Event) -> Result<()> {
         match &*event.kind {
             "visit.requested" => self.requested(&event).await,
+            "visit.rescheduled" => self.rescheduled(&event).await,
+            "visit.cancelled" => self.cancelled(&event).await,
             "visit.farewell" => self.farewell(&event).await,
             _ => Ok(()),
         }

@@ -35,6 +35,28 @@ pub struct Requested {
     pub link_expires: Option<Millis>,
 }
 
+/// Body of the durable `visit.rescheduled`: what holds from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rescheduled {
+    pub visit_id: Uuid,
+    #[serde(with = "serde_rfc3339")]
+    pub start: Millis,
+    #[serde(with = "serde_rfc3339")]
+    pub link_expires: Millis,
+    /// Absent: as it is.
+    #[serde(default)]
+    pub subject_ref: Option<String>,
+    /// Absent: as it is.
+    #[serde(default)]
+    pub guest_name: Option<String>,
+}
+
+/// Body of the durable `visit.cancelled`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cancelled {
+    pub visit_id: Uuid,
+}
+
 /// Outcome of trying one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -153,6 +175,7 @@ impl Record {
             arrived_at: self.now.arrived_at,
             admitted_at: self.now.admitted_at,
             ended_at: self.now.ended_at,
+            cancelled_at: self.now.cancelled_at,
             position,
             conversation_id: self.conversation,
             subject_ref: self.subject_ref.clone().filter(|_| for_host),
@@ -232,6 +255,8 @@ pub struct View {
     pub admitted_at: Option<Millis>,
     #[serde(with = "serde_rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Millis>,
+    #[serde(with = "serde_rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub cancelled_at: Option<Millis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<i64>,
     pub conversation_id: Option<Uuid>,

@@ -1,10 +1,10 @@
 //! Opening a visit by its link: one browser at a time, no account.
 
 use super::{
-    Command, Visits, ended,
+    Command, Visits,
     machine::{Input, State},
     model::View,
-    store,
+    over, store,
 };
 use medtech_kernel::{
     Error, Result, TenantId, Tx,
@@ -71,7 +71,7 @@ impl Visits {
         // Read again behind the visit's row: of two browsers that open at once, the second sees the first.
         let link = store::link(tx, hash).await?.ok_or_else(invalid)?;
         if record.now.state == State::Ended {
-            return Err(ended());
+            return Err(over(&record));
         }
         let same = link.device == Some(ask.device.id);
         let under_way = record.now.state == State::Waiting || record.now.state.is_inside();

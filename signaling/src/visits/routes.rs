@@ -1,12 +1,12 @@
 //! `/api/visits`: the same commands as over the live socket, and what only a page needs.
 
 use super::{
-    Command, LINK_LIFE_MS, Visits, ended,
+    Command, LINK_LIFE_MS, Visits,
     machine::{Input, Side, State},
     model::{Consent, DeviceCheck, Record, View},
     not_found,
     open::{Open, Opened},
-    store,
+    over, store,
 };
 use axum::{
     Json, Router,
@@ -207,7 +207,7 @@ async fn media(
         (None, None) => return Err(not_found()),
     };
     match record.now.state {
-        State::Ended => return Err(ended()),
+        State::Ended => return Err(over(&record)),
         State::Scheduled | State::DeviceCheck if side == Some(Side::Guest) => {
             return Err(Error::conflict(
                 "visit.not_ready",

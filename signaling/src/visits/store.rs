@@ -2,7 +2,7 @@
 
 use super::{
     machine::{self, Interval, Presence, State},
-    model::{Consent, Person, Record, Requested},
+    model::{Consent, Person, Record, Requested, Rescheduled},
 };
 use medtech_kernel::{
     Db, Error, Result, Row, TenantId, Tx, Val,
@@ -41,7 +41,8 @@ const DEVICE: Field = Field::new("visit_link", "device_name");
 macro_rules! columns {
     () => {
         "id, rev, state, title, start_at, host, host_name, guest, guest_name, subject_ref, context_ref, conversation, \
-         checked_at, device_check, consented_at, consent_version, consent_language, arrived_at, admitted_at, ended_at"
+         checked_at, device_check, consented_at, consent_version, consent_language, arrived_at, admitted_at, ended_at, \
+         cancelled_at"
     };
 }
 
@@ -75,7 +76,11 @@ const INTERVALS: &str =
     "SELECT subject, from_at, to_at FROM visit_interval WHERE tenant = $1 AND visit = $2 ORDER BY subject, n";
 const SAVE: &str =
     "UPDATE visit SET state = $3, checked_at = $4, device_check = $5, consented_at = $6, consent_version = $7,
-    consent_language = $8, arrived_at = $9, admitted_at = $10, ended_at = $11 WHERE tenant = $1 AND id = $2";
+    consent_language = $8, arrived_at = $9, admitted_at = $10, ended_at = $11, cancelled_at = $12
+    WHERE tenant = $1 AND id = $2";
+const RESCHEDULE: &str =
+    "UPDATE visit SET start_at = $3, subject_ref = $4, guest_name = $5 WHERE tenant = $1 AND id = $2";
+const RENEW_LINK: &str = "UPDATE visit_link SET expires_at = $3 WHERE tenant = $1 AND visit = $2";
 const CONNECT: &str =
     "UPDATE visit_participant SET connection = $4, last_seen = $5 WHERE tenant = $1 AND visit = $2 AND subject = $3";
 const SPEND: &str =
@@ -251,6 +256,7 @@ pub(crate) async fn save(tx: &mut Tx, before: &Record, after: &Record) -> Result
             after.now.arrived_at.into(),
             after.now.admitted_at.into(),
             after.now.ended_at.into(),
+            after.now.cancelled_at.into(),
         ],
     )
     .await?;
@@ -284,6 +290,22 @@ pub(crate) async fn save(tx: &mut Tx, before: &Record, after: &Record) -> Result
             }
         }
     }
+    Ok(())
+}
+
+/// Another time, perhaps another patient. The link stays the same and works as long as it would have had it been so from the start.
+pub(super) async fn reschedule(tx: &mut Tx, before: &Record, plan: &Rescheduled) -> Result<()> {
+    let subject = plan.subject_ref.as_ref().or(before.subject_ref.as_ref());
+    let name = plan.guest_name.as_ref().unwrap_or(&before.guest.name);
+    let args: [Val; 4] = [
+        before.id.into(),
+        plan.start.into(),
+        subject.cloned().into(),
+        GUEST.seal(before.id, name),
+    ];
+    tx.exec(RESCHEDULE, &args).await?;
+    tx.exec(RENEW_LINK, &[before.id.into(), plan.link_expires.into()])
+        .await?;
     Ok(())
 }
 
@@ -408,6 +430,7 @@ fn record(row: &Row) -> Result<Record> {
             arrived_at: row.opt_i64(17)?,
             admitted_at: row.opt_i64(18)?,
             ended_at: row.opt_i64(19)?,
+            cancelled_at: row.opt_i64(20)?,
             host: Presence::default(),
             guest: Presence::default(),
         },

@@ -1062,6 +1062,163 @@ async fn untold(world: &World) -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_visit_that_nobody_has_come_to_moves_with_its_appointment() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(moved(world))).await;
+}
+
+const HOUR: Millis = 3_600_000;
+
+/// Delivers the event twice, as the bus may.
+async fn told(s: &Stage<'_>, tenant: &Tenant, kind: &'static str, visit: Uuid, body: Value) -> Result<()> {
+    let event = Event::new(&s.world.ctx.clock, tenant.id, kind, format!("visit:{visit}"), &body)?.by("user:desk");
+    s.visits.on_event(event.clone()).await?;
+    s.visits.on_event(event).await
+}
+
+async fn moved(world: &World) -> Result<()> {
+    let (north, south, ctx) = (&world.north, &world.south, &world.ctx);
+    let clock = &ctx.clock;
+    let s = stage(world).await?;
+    let (b, begun) = (s.book(north).await?, s.book(north).await?);
+    let guest = s.arrive(north, &begun, 2).await;
+    let target = format!("visit:{}", b.id);
+    let about = async || {
+        let target = target.clone();
+        let asked = ctx.db.write(north.id, move |tx| {
+            Box::pin(async move { patient_of(tx, &target).await })
+        });
+        asked.await
+    };
+    let visit = target.clone();
+    let related = ctx.db.write(north.id, move |tx| {
+        Box::pin(async move { relate(tx, &visit, "about", "patient:p1", None).await })
+    });
+    related.await?;
+    let thursday = clock.now_ms() + 72 * HOUR;
+    let plan = |visit: Uuid| {
+        json!({"visit_id": visit, "start": medtech_kernel::clock::rfc3339(thursday),
+            "link_expires": medtech_kernel::clock::rfc3339(thursday + 12 * HOUR), "subject_ref": "Patient/p2", "guest_name": "Sam Right"})
+    };
+    told(&s, south, "visit.rescheduled", b.id, plan(b.id)).await?;
+    assert_eq!(about().await?.as_deref(), Some("p1"), "another clinic moves nothing");
+    for id in [b.id, begun.id] {
+        told(&s, north, "visit.rescheduled", id, plan(id)).await?;
+    }
+    assert_eq!(about().await?.as_deref(), Some("p2"));
+    for patient in ["p1", "p2"] {
+        let trail = audit::about(&ctx.db, north.id, patient, None, 50).await?;
+        let told = trail.iter().filter(|e| e.detail == "rescheduled" && e.target == target);
+        assert_eq!(told.count(), 1, "{patient}: in their log, once");
+    }
+    let (_, seen) = s
+        .call(north, Some(&guest), "GET", &format!("/{}", begun.id), None)
+        .await;
+    assert_eq!(
+        (&seen["start"], &seen["guest"]["name"]),
+        (&json!("2026-03-02T09:05:00.000Z"), &json!("Pat Guest")),
+        "who waits is not moved"
+    );
+
+    // Two days later the old link's time is long over.
+    clock.advance(71 * HOUR);
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let (_, list) = s.call(north, Some(&host), "GET", "/", None).await;
+    let mine = list["visits"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .find(|v| v["id"] == json!(b.id))
+        .cloned();
+    let mine = mine.expect("the host's list has it");
+    assert_eq!(
+        (&mine["start"], &mine["subject_ref"], &mine["guest"]["name"]),
+        (
+            &json!(medtech_kernel::clock::rfc3339(thursday)),
+            &json!("Patient/p2"),
+            &json!("Sam Right")
+        )
+    );
+    let (status, opened) = s.open(north, &b.link, 1, false).await;
+    assert_eq!(
+        (status.as_u16(), &opened["me"]["name"]),
+        (200, &json!("Sam Right")),
+        "{opened}"
+    );
+    clock.advance(13 * HOUR);
+    let (status, late) = s.open(north, &b.link, 1, false).await;
+    assert_eq!((status.as_u16(), &late["code"]), (410, &json!("visit.link_expired")));
+    assert!(audit::verify(&ctx.db, north.id).await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancelled_visit_is_over_and_says_so_at_its_door() {
+    on_both_engines(&[MIGRATIONS], |world| Box::pin(called_off(world))).await;
+}
+
+async fn called_off(world: &World) -> Result<()> {
+    let (north, south) = (&world.north, &world.south);
+    let s = stage(world).await?;
+    let (b, waits, talks) = (s.book(north).await?, s.book(north).await?, s.book(north).await?);
+    let (_, host) = world.sign_in(north, &b.host, Role::Clinician).await?;
+    let guest = s.arrive(north, &waits, 2).await;
+    s.arrive(north, &talks, 3).await;
+    s.call(north, Some(&host), "POST", &format!("/{}/admit", talks.id), None)
+        .await;
+
+    told(&s, south, "visit.cancelled", b.id, json!({"visit_id": b.id})).await?;
+    assert_eq!(
+        s.open(north, &b.link, 1, false).await.0,
+        200,
+        "another clinic cancels nothing"
+    );
+    for booked in [&b, &waits, &talks] {
+        told(&s, north, "visit.cancelled", booked.id, json!({"visit_id": booked.id})).await?;
+    }
+    for (booked, device) in [(&b, 1), (&waits, 2)] {
+        let (status, problem) = s.open(north, &booked.link, device, false).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (410, &json!("visit.cancelled")));
+        let admit = format!("/{}/admit", booked.id);
+        assert_eq!(
+            s.call(north, Some(&host), "POST", &admit, None).await.0,
+            410,
+            "nobody is admitted"
+        );
+    }
+    // Who waited is told on the page that is open.
+    let (_, seen) = s
+        .call(north, Some(&guest), "GET", &format!("/{}", waits.id), None)
+        .await;
+    assert_eq!(seen["state"], "ended");
+    assert!(seen["cancelled_at"].is_string(), "{seen}");
+    let (status, problem) = s
+        .call(north, Some(&guest), "POST", &format!("/{}/media", waits.id), None)
+        .await;
+    assert_eq!((status.as_u16(), &problem["code"]), (410, &json!("visit.cancelled")));
+    let ended = s
+        .facts(north)
+        .await?
+        .into_iter()
+        .filter(|(kind, _)| kind == "visit.ended");
+    assert_eq!(ended.count(), 2, "each once");
+
+    // A conversation is not cut off; the host ends it, and then it has ended as any other.
+    let (_, list) = s.call(north, Some(&host), "GET", "/", None).await;
+    let left: Vec<&Value> = list["visits"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|v| &v["id"])
+        .collect();
+    assert_eq!(left, [&json!(talks.id)]);
+    s.call(north, Some(&host), "POST", &format!("/{}/end", talks.id), None)
+        .await;
+    let (_, problem) = s.open(north, &talks.link, 3, false).await;
+    assert_eq!(problem["code"], "visit.ended");
+    Ok(())
+}
+
+#[tokio::test]
 async fn older_visits_are_related_to_their_patient_at_the_start() {
     on_both_engines(&[MIGRATIONS], |world| Box::pin(older(world))).await;
 }

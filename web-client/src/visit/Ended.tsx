@@ -6,11 +6,25 @@ import { Button } from '../ui/parts';
 import { useLanguage, useT } from '../ui/store';
 import { Heading, Page } from './Page';
 
+function CancelledScreen({ clinic }: { clinic: string | null }) {
+  const t = useT();
+  return (
+    <Page clinic={clinic}>
+      <div className="problem" data-testid="visit-cancelled">
+        <span className="empty-icon" data-tone="warn"><Icon name="clock" size={28} /></span>
+        <Heading>{t('visit.cancelled.title')}</Heading>
+        <p className="lead" role="status">{t('visit.cancelled.text')}</p>
+      </div>
+    </Page>
+  );
+}
+
 export function EndedScreen({ visit, clinic }: { visit: Visit; clinic: string | null }) {
   const t = useT();
   const language = useLanguage();
   const from = millis(visit.admitted_at);
   const to = millis(visit.ended_at);
+  if (visit.cancelled_at) return <CancelledScreen clinic={clinic} />;
   return (
     <Page clinic={clinic}>
       <div className="problem" data-testid="visit-ended">

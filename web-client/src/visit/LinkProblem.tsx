@@ -6,12 +6,13 @@ import { Button } from '../ui/parts';
 import { useT } from '../ui/store';
 import { Heading, Page } from './Page';
 
-type Kind = 'in_use' | 'expired' | 'ended' | 'invalid' | 'offline' | 'server';
+type Kind = 'in_use' | 'expired' | 'ended' | 'cancelled' | 'invalid' | 'offline' | 'server';
 /** Without an action where trying the same link again can't help. */
 const LOOK: Record<Kind, { icon: IconName; title: MessageKey; text: MessageKey; action?: MessageKey }> = {
   in_use: { icon: 'phone', title: 'visit.problem.in_use', text: 'visit.problem.in_use_text', action: 'visit.problem.take_over' },
   expired: { icon: 'clock', title: 'visit.problem.expired', text: 'visit.problem.expired_text' },
   ended: { icon: 'check', title: 'visit.ended.title', text: 'visit.problem.ended_text' },
+  cancelled: { icon: 'clock', title: 'visit.cancelled.title', text: 'visit.cancelled.text' },
   invalid: { icon: 'link', title: 'visit.problem.invalid', text: 'visit.problem.invalid_text' },
   offline: { icon: 'alert', title: 'visit.problem.offline', text: 'visit.problem.offline_text', action: 'common.retry' },
   server: { icon: 'alert', title: 'visit.problem.server', text: 'visit.problem.server_text', action: 'common.retry' },
@@ -21,6 +22,7 @@ function kindOf(error: ApiError): Kind {
   if (error.code === 'visit.link_in_use') return 'in_use';
   if (error.code === 'visit.link_expired') return 'expired';
   if (error.code === 'visit.ended') return 'ended';
+  if (error.code === 'visit.cancelled') return 'cancelled';
   if (error.status === 0) return 'offline';
   return error.status >= 400 && error.status < 500 && error.status !== 429 ? 'invalid' : 'server';
 }

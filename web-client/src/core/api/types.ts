@@ -19,6 +19,8 @@ export interface Visit {
   arrived_at?: string | null;
   admitted_at?: string | null;
   ended_at?: string | null;
+  /** Called off before the patient was let in; it has ended then. */
+  cancelled_at?: string | null;
   position?: number | null;
   /** Absent until the visit has a conversation. */
   conversation_id?: string | null;
