@@ -85,7 +85,8 @@ async fn tampered(w: &World) -> Result<()> {
     let first: Vec<Val> = std::iter::once(Val::from(1)).chain(before.iter().cloned()).collect();
     let second: Vec<Val> = std::iter::once(Val::from(2)).chain(now.iter().cloned()).collect();
     type Acts = Vec<(&'static str, Vec<Val>)>;
-    let cases: Vec<(&str, Acts, Acts, Vec<(String, Fault)>)> = vec![
+    type Case = (&'static str, Acts, Acts, Vec<(String, Fault)>);
+    let cases: Vec<Case> = vec![
         (
             "edited",
             vec![(EDIT, with(rid, &other))],
