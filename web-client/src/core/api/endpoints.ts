@@ -117,7 +117,7 @@ export const board = {
 
 export const audit = {
   page: (api: ApiClient, query: string) => api.get<AuditPage>(`/api/tenants/audit?${query}`),
-  patients: (api: ApiClient, seq: number) => api.get<{ patients: string[] }>(`/api/tenants/audit/${seq}/patients`),
+  patients: (api: ApiClient, seq: number) => api.get<{ patients: string[] }>(`/api/tenants/audit/${id(String(seq))}/patients`),
   verify: (api: ApiClient) => api.post<AuditVerdict>('/api/tenants/audit/verify'),
 };
 
