@@ -64,7 +64,7 @@ impl Fhir {
             };
             let id = stored.id(&shelf, def.name);
             // As it would have been read when it was written.
-            let all = ties::treatments(def.name, &id, &stored.value()?, stored.updated);
+            let all = ties::treatments(def.name, &id, &stored.value()?, stored.updated, &self.0.base);
             if !all.is_empty() {
                 policy::treat(tx, &format!("{}/{id}", def.name), &all).await?;
             }

@@ -1,6 +1,7 @@
 //! Who treats whom, as resources say it: appointments, encounters, care teams, episodes, referrals, and the practitioner a
 //! patient has. Read in the transaction of the write, so that access begins and ends with what gives it. Pure.
 
+use crate::extract::local_reference;
 use medtech_kernel::{
     clock::{Millis, parse_rfc3339},
     policy::Treatment,
@@ -32,8 +33,8 @@ pub(crate) const KINDS: [&str; 6] = [
     "ServiceRequest",
 ];
 
-/// Who treats whom by this resource, written at `now`.
-pub(crate) fn treatments(kind: &str, id: &str, body: &Value, now: Millis) -> Vec<Treatment> {
+/// Who treats whom by this resource, written at `now` on the server at `base`.
+pub(crate) fn treatments(kind: &str, id: &str, body: &Value, now: Millis, base: &str) -> Vec<Treatment> {
     let status = body.get("status").and_then(Value::as_str).unwrap_or("active");
     let (from, until) = match kind {
         "Patient" if body.get("active").and_then(Value::as_bool) != Some(false) => (0, EVER),
@@ -85,12 +86,15 @@ pub(crate) fn treatments(kind: &str, id: &str, body: &Value, now: Millis) -> Vec
         ),
         _ => (list("performer").collect(), body.get("subject").into_iter().collect()),
     };
-    let mut patients: Vec<String> = patients.into_iter().filter_map(|r| target(r, "Patient")).collect();
+    let mut patients: Vec<String> = patients
+        .into_iter()
+        .filter_map(|r| target(r, "Patient", base))
+        .collect();
     if kind == "Patient" {
         patients.push(id.to_owned());
     }
     let mut all = Vec::new();
-    for person in people.into_iter().filter_map(|r| target(r, "Practitioner")) {
+    for person in people.into_iter().filter_map(|r| target(r, "Practitioner", base)) {
         for patient in &patients {
             let one = Treatment {
                 who: format!("practitioner:{person}"),
@@ -106,10 +110,10 @@ pub(crate) fn treatments(kind: &str, id: &str, body: &Value, now: Millis) -> Vec
     all
 }
 
-/// The logical id of a reference to a type.
-fn target(reference: &Value, kind: &str) -> Option<String> {
-    let (rest, id) = reference.get("reference")?.as_str()?.rsplit_once('/')?;
-    (rest == kind || rest.ends_with(&format!("/{kind}"))).then(|| id.to_owned())
+/// The logical id of a reference to a type of this server. Somebody of another server with the same id is somebody else.
+fn target(reference: &Value, kind: &str, base: &str) -> Option<String> {
+    let (ty, id) = local_reference(reference.get("reference")?.as_str()?, base)?;
+    (ty == kind).then_some(id)
 }
 
 /// An instant, or the start of a day in UTC.
@@ -124,19 +128,37 @@ mod tests {
     use serde_json::json;
 
     const NOW: Millis = 1_772_442_000_000;
+    const BASE: &str = "http://x/fhir/R4";
+
+    #[test]
+    fn who_lies_on_another_server_is_nobody_here() {
+        let actor = |r: &str| json!({"actor": {"reference": r}});
+        for (patient, practitioner) in [
+            ("https://elsewhere/fhir/R4/Patient/p", "Practitioner/d"),
+            ("Patient/p", "https://elsewhere/fhir/R4/Practitioner/d"),
+            ("http://x/fhir/R4x/Patient/p", "Practitioner/d"),
+        ] {
+            let body = json!({"status": "booked", "start": "2026-03-10T10:00:00Z",
+                "participant": [actor(patient), actor(practitioner)]});
+            assert!(
+                treatments("Appointment", "a", &body, NOW, BASE).is_empty(),
+                "{patient}, {practitioner}"
+            );
+        }
+    }
 
     #[test]
     fn an_appointment_gives_access_a_week_around_it_and_none_when_cancelled() {
         let actor = |r: &str| json!({"actor": {"reference": r}});
         let mut a = json!({"status": "booked", "start": "2026-03-10T10:00:00Z", "end": "2026-03-10T10:20:00Z",
             "participant": [actor("Patient/p"), actor("Practitioner/d"), actor("Location/l")]});
-        let all = treatments("Appointment", "a", &a, NOW);
+        let all = treatments("Appointment", "a", &a, NOW, BASE);
         assert_eq!(all.len(), 1);
         assert_eq!((all[0].who.as_str(), all[0].patient.as_str()), ("practitioner:d", "p"));
         assert_eq!(all[0].until - all[0].from, 14 * DAY + 20 * 60_000);
         for status in ["cancelled", "noshow", "proposed", "entered-in-error"] {
             a["status"] = json!(status);
-            assert!(treatments("Appointment", "a", &a, NOW).is_empty(), "{status}");
+            assert!(treatments("Appointment", "a", &a, NOW, BASE).is_empty(), "{status}");
         }
     }
 
@@ -165,12 +187,12 @@ mod tests {
             ),
             ("Patient", json!({"generalPractitioner": [d]})),
         ] {
-            let all = treatments(kind, "p", &body, NOW);
+            let all = treatments(kind, "p", &body, NOW, BASE);
             assert!(all.len() == 1 && all[0].from <= NOW && NOW < all[0].until, "{kind}");
             assert_eq!((all[0].who.as_str(), all[0].patient.as_str()), ("practitioner:d", "p"));
         }
         let over =
             json!({"status": "active", "subject": p, "participant": [{"member": d}], "period": {"end": "2026-02-01"}});
-        assert!(treatments("CareTeam", "c", &over, NOW)[0].until < NOW);
+        assert!(treatments("CareTeam", "c", &over, NOW, BASE)[0].until < NOW);
     }
 }

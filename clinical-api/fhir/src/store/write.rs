@@ -539,7 +539,7 @@ impl<'a> Gate<'a> {
             } else {
                 serde_json::from_str(stored).ok()
             };
-            let all = body.map_or(Vec::new(), |b| ties::treatments(def.name, id, &b, tx.now()));
+            let all = body.map_or(Vec::new(), |b| ties::treatments(def.name, id, &b, tx.now(), self.base));
             if (op != Op::Create || !all.is_empty()) && policy::treat(tx, &format!("{}/{id}", def.name), &all).await? {
                 policy::announce(bus, tx, None)?;
             }
