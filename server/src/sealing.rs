@@ -10,7 +10,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// How often it is looked for what could not be gone through. What an older server beside this one writes meanwhile is
-/// found at the next start.
+/// found at the next start, until a look a day after a clean end has found nothing either: no older server runs by then.
 const EVERY: Duration = Duration::from_secs(6 * 3600);
 /// The stores that seal by themselves.
 const RECORDS: &str = "fhir";
