@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 /// Where RFC 6455 (handshake), RFC 6238 (time codes), tus 1.0.0 (checksums), RFC 8827 section 6.5 (the profile of media that every
 /// browser has) and the list of leaked passwords want SHA-1.
-const SHA1: [&str; 5] = [
+const SHA1: [&str; 6] = [
     "clinical-api/identity/src/breached.rs",
     "clinical-api/identity/src/factors/totp.rs",
+    "media-sfu/src/egress/keys.rs",
     "media-sfu/src/egress/srtp.rs",
     "messaging/src/files/tus.rs",
     "signaling/src/websocket/upgrade.rs",
