@@ -1,16 +1,18 @@
 # Two commands: `make run` and `make test`. The work is in cargo and npm.
 .PHONY: run test dev bench web
 
+# Where cargo builds.
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
 # Builds the client and the server, starts everything with embedded defaults, and prints the addresses to open.
 run: web
 	@echo "== building the server (the first time takes some minutes)"
 	cargo build --package medtech
-	MEDTECH_DEMO=true target/debug/medtech serve
+	MEDTECH_DEMO=true $(TARGET)/debug/medtech serve
 
 # Installs what only tests need when it is missing, runs every test, stops what it started. The browser's tests drive the
 # program as it is delivered, so it is put aside before the others build it again with what only they need. One build has
 # the bugs that the last of them switches on by itself, one after the other.
-TARGET = $(or $(CARGO_TARGET_DIR),target)
 TESTS = cargo test --workspace --features medtech/seeded-bugs
 test: web tests/e2e/node_modules/.stamp
 	tests/scripts/install.sh
@@ -24,13 +26,13 @@ test: web tests/e2e/node_modules/.stamp
 # The server on its own, and the client rebuilt at every change.
 dev:
 	cargo build --package medtech
-	MEDTECH_DEMO=true target/debug/medtech serve & cd web-client && npm run dev
+	MEDTECH_DEMO=true $(TARGET)/debug/medtech serve & cd web-client && npm run dev
 
 # Both in one build, so that what they share is compiled once. Peers are taken from PEERS_DIR or the path.
 bench: web tests/e2e/node_modules/.stamp
 	cargo build --release --package medtech --package medtech-tests
-	target/release/bench
-	cd tests/e2e && E2E_SERVER=../../target/release/medtech node bench/admit.mjs
+	$(TARGET)/release/bench
+	cd tests/e2e && E2E_SERVER=$(abspath $(TARGET))/release/medtech node bench/admit.mjs
 	tests/scripts/first-run.sh
 
 # The client is built again only when a source of it changed.
